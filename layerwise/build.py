@@ -1,0 +1,200 @@
+"""From the configuration to the objects of a run: data set, network, stages, optimiser, source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from layerwise.cache_plan import CacheDecision, decide_cache
+from layerwise.config import Config, Plan, ScheduleName, filled
+from layerwise.data import NAMES, DatasetSpec, ImageData, describe, load
+from layerwise.errors import LayerwiseError, suggest
+from layerwise.feature_codec import FeatureCodec, FeatureDtype
+from layerwise.feature_store import FeatureStores
+from layerwise.interrupt import StopRequest
+from layerwise.models.blocknet import BlockNet
+from layerwise.models.simcnn import check_resolution, simcnn
+from layerwise.optim import Constant, Cosine, OneCycle, Schedule, StepDecay, sgd
+from layerwise.plan import Stage, check_warm_start, greedy, joint
+from layerwise.precision import Precision
+from layerwise.sources import BatchPlan, Cached, Recompute, Source
+from layerwise.summary import BlockCost
+from layerwise.trainer import Recipe
+
+MODELS = ("simcnn",)
+OPTIMIZERS = ("sgd",)
+
+
+def build_spec(config: Config) -> DatasetSpec:
+    """What is known of the data set without reading it; refuses what does not fit it.
+
+    Raises:
+        LayerwiseError: an unknown data set or model, or a network that does not fit the images.
+    """
+    for key, name, known in (
+        ("dataset.name", config.dataset.name, NAMES),
+        ("model.name", config.model.name, MODELS),
+        ("optimizer.name", config.optimizer.name, OPTIMIZERS),
+    ):
+        if name not in known:
+            raise LayerwiseError(f"{key}={name}: unknown.{suggest(name, known)}")
+    spec = describe(config.dataset.name, Path(config.dataset.root), config.dataset.size)
+    check_resolution(spec.shape, filled(config.J), filled(config.model.downsample))
+    if config.plan.warm_start:
+        check_warm_start(filled(config.J), filled(config.model.downsample))
+    return spec
+
+
+def build_stages(config: Config) -> list[Stage]:
+    """The plan's stages."""
+    J, epochs = filled(config.J), filled(config.plan.epochs)
+    return joint(J, epochs) if config.plan.name is Plan.joint else greedy(J, epochs, config.plan.warm_start)
+
+
+def build_network(config: Config, spec: DatasetSpec, stages: Sequence[Stage]) -> BlockNet:
+    """The network at its initialisation, on the CPU, with a head at each depth that a stage reads."""
+    model = config.model
+    return simcnn(
+        spec.shape,
+        len(spec.classes),
+        k=config.k,
+        J=filled(config.J),
+        width=filled(model.width),
+        head_width=filled(model.head_width),
+        downsample=filled(model.downsample),
+        downsampling=model.downsampling,
+        batch_norm=filled(model.batch_norm),
+        ensemble_on=filled(config.ensemble.on),
+        depths=[depth for stage in stages for depth in stage.depths],
+        seed=config.seed,
+    )
+
+
+def build_data(config: Config, spec: DatasetSpec, device: torch.device) -> ImageData:
+    """The images, on the device where they fit.
+
+    Raises:
+        LayerwiseError: see `layerwise.data`; or the batch is larger than the training set.
+    """
+    dataset = config.dataset
+    data = load(
+        spec,
+        Path(dataset.root),
+        device,
+        validation=dataset.validation,
+        limit_train=dataset.limit,
+        limit_test=dataset.limit_test,
+        augment=dataset.augment,
+        seed=config.seed,
+        workers=dataset.workers,
+    )
+    images = len(data.splits["train"])
+    if filled(config.batch_size) > images:
+        raise LayerwiseError(
+            f"batch_size={config.batch_size}: there are only {images} training images. "
+            f"Use batch_size={images} or less, or more data (dataset.limit)."
+        )
+    return data
+
+
+def image_counts(config: Config, spec: DatasetSpec) -> tuple[int, int]:
+    """Numbers of training images and of held-out ones (validation and test), without reading them."""
+    dataset = config.dataset
+    validation = round(dataset.validation * spec.train_images)
+    test = min(dataset.limit_test or spec.test_images, spec.test_images)
+    return min(dataset.limit or spec.train_images, spec.train_images - validation), validation + test
+
+
+def codec(config: Config, precision: Precision) -> FeatureCodec:
+    """`cache.dtype`, by default the format that the features are computed in: no loss, and no bytes wasted."""
+    name = str(precision.dtype).removeprefix("torch.")
+    return FeatureCodec(config.cache.dtype or FeatureDtype(name))
+
+
+def build_cache_decision(
+    config: Config,
+    spec: DatasetSpec,
+    stages: Sequence[Stage],
+    costs: Sequence[BlockCost],
+    precision: Precision,
+    folder: Path,
+) -> CacheDecision:
+    """What to cache, decided from sizes alone.
+
+    Raises:
+        LayerwiseError: the cache that was asked for does not fit.
+    """
+    images, held_out = image_counts(config, spec)
+    budget = config.cache.budget_gb
+    return decide_cache(
+        config.cache.kind.value,
+        shapes=[costs[stage.start - 1].output_shape for stage in stages if stage.start > 0],
+        images=images,
+        held_out=held_out,
+        views=None if config.cache.views == "epochs" else config.cache.views,
+        epochs=max(stage.epochs for stage in stages),
+        augmented=config.dataset.augment and (spec.padding > 0 or spec.flip),
+        codec=codec(config, precision),
+        computed=precision.dtype,
+        budget_bytes=None if budget is None else int(budget * 1e9),
+        folder=folder,
+    )
+
+
+def build_source(
+    config: Config,
+    data: ImageData,
+    precision: Precision,
+    decision: CacheDecision,
+    folder: Path,
+    prefix: Sequence[nn.Module],
+    stop: StopRequest,
+) -> Source:
+    """Where the features of the next stage come from, behind some frozen blocks."""
+    # no gradients are kept in evaluation, so twice the batch needs less memory than a training step
+    batch_size = filled(config.batch_size)
+    plan = BatchPlan(batch_size, 2 * batch_size, config.seed)
+    if decision.kind == "none":
+        return Recompute(data, plan, precision, prefix)
+    stores = FeatureStores(decision.codec, folder if decision.kind == "disk" else None, config.cache.keep)
+    return Cached(Recompute(data, plan, precision), stores, decision.views, stop, prefix)
+
+
+def build_schedule(config: Config) -> Schedule:
+    """`optimizer.schedule`."""
+    optimizer = config.optimizer
+    schedules: dict[ScheduleName, Schedule] = {
+        ScheduleName.step: StepDecay(filled(optimizer.decay_every), filled(optimizer.decay)),
+        ScheduleName.cosine: Cosine(),
+        ScheduleName.onecycle: OneCycle(),
+        ScheduleName.constant: Constant(),
+    }
+    return schedules[optimizer.schedule]
+
+
+def build_optimizer(config: Config, module: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser over a stage's parameters."""
+    optimizer = config.optimizer
+    return sgd(
+        module.parameters(),
+        lr=filled(optimizer.lr),
+        momentum=filled(optimizer.momentum),
+        weight_decay=filled(optimizer.weight_decay),
+        nesterov=optimizer.nesterov,
+    )
+
+
+def build_recipe(config: Config, stage: Stage, images: int) -> Recipe:
+    """How a stage is optimised."""
+    return Recipe(
+        epochs=stage.epochs,
+        steps_per_epoch=-(-images // filled(config.batch_size)),
+        lr=filled(config.optimizer.lr),
+        schedule=build_schedule(config),
+        restart_momentum=config.optimizer.restart_momentum,
+        clip_norm=config.optimizer.clip_norm,
+        seed=config.seed,
+    )

@@ -1,0 +1,117 @@
+"""Whether a cache of block outputs is exact and fits, decided before anything is trained."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from layerwise.errors import LayerwiseError
+from layerwise.feature_codec import FeatureCodec
+from layerwise.types import Shape
+
+GB = 1e9
+SHARE_OF_FREE = 0.8
+"""Without a stated budget a cache may take this share of what is free."""
+
+
+@dataclass(frozen=True)
+class CacheDecision:
+    """What a run caches.
+
+    Attributes:
+        kind: "none", "memory" or "disk".
+        views: stored augmented versions of each training image.
+        codec: number format.
+        exact: epoch e sees the very features that recomputing would give.
+        bytes: most that is held at once: two neighbouring depths while the cache is advanced.
+        message: for the user, why it is so; empty if there is nothing to say.
+    """
+
+    kind: str
+    views: int
+    codec: FeatureCodec
+    exact: bool
+    bytes: int
+    message: str = ""
+
+
+def store_bytes(shape: Shape, images: int, views: int, held_out: int, codec: FeatureCodec) -> int:
+    """Size of x_j for `views` of all training images and one view of the held-out ones."""
+    return (images * views + held_out) * codec.bytes_per_sample(shape)
+
+
+def peak_bytes(shapes: Sequence[Shape], images: int, views: int, held_out: int, codec: FeatureCodec) -> int:
+    """Most that is held at once.
+
+    Args:
+        shapes: of the depths that are cached, in order; each is written beside the one before.
+    """
+    sizes = [0, *(store_bytes(shape, images, views, held_out, codec) for shape in shapes)]
+    return max(a + b for a, b in zip(sizes, [*sizes[1:], 0], strict=True))
+
+
+def decide_cache(
+    kind: str,
+    *,
+    shapes: Sequence[Shape],
+    images: int,
+    held_out: int,
+    views: int | None,
+    epochs: int,
+    augmented: bool,
+    codec: FeatureCodec,
+    computed: torch.dtype,
+    budget_bytes: int | None,
+    folder: Path,
+) -> CacheDecision:
+    """Turns `cache=…` into a decision.
+
+    Args:
+        kind: "none", "memory", "disk" or "auto".
+        shapes: of the depths that stages start from, without the images.
+        images, held_out: numbers of training and of validation and test images.
+        views: V, or None for a view per epoch.
+        epochs: of the longest stage.
+        augmented: whether training images are augmented; if not, one view is all there is.
+        codec: number format.
+        computed: format that the blocks compute in.
+        budget_bytes: bound that the user gave, or None.
+        folder: of a disk cache.
+
+    Raises:
+        LayerwiseError: a memory or disk cache was asked for and does not fit.
+    """
+    needed = epochs if augmented else 1
+    views = min(views or needed, needed)
+    exact = views == needed and codec.is_exact_for(computed)
+    size = peak_bytes(shapes, images, views, held_out, codec)
+    none = CacheDecision("none", views=0, codec=codec, exact=True, bytes=0)
+    if kind == "none" or not shapes:
+        return none
+    free = _free_on_disk(folder) if kind == "disk" else psutil.virtual_memory().available
+    budget = budget_bytes if budget_bytes is not None else int(SHARE_OF_FREE * free)
+    fits = size <= min(budget, free)
+    cache = f"a cache of {views} view(s) in {codec.dtype.value} takes {size / GB:.2f} GB"
+    if kind == "auto":
+        if exact and fits:
+            return CacheDecision("memory", views, codec, exact, size, f"{cache}: it is kept in memory")
+        reason = f"{cache}, the budget is {budget / GB:.2f} GB" if exact else f"{cache} and would not be exact"
+        return CacheDecision(none.kind, 0, codec, True, 0, f"no cache, the prefix is recomputed: {reason}")
+    if not fits:
+        raise LayerwiseError(
+            f"cache={kind}: {cache}, but the budget is {budget / GB:.2f} GB and {free / GB:.2f} GB are free. "
+            "Take fewer views (cache.views), a smaller format (cache.dtype=uint8), a larger cache.budget_gb, "
+            "or cache=none."
+        )
+    approximation = "" if exact else ", an approximation: views or format are fewer than the run computes"
+    return CacheDecision(kind, views, codec, exact, size, cache + approximation)
+
+
+def _free_on_disk(folder: Path) -> int:
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free

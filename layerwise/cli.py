@@ -1,0 +1,52 @@
+"""How errors reach the terminal: one message and an exit code, with a traceback only for bugs."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from layerwise.config import suggest_key
+from layerwise.errors import LayerwiseError, suggest
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Runs a command's body and turns errors that the user can mend into a message and an exit code.
+
+    `debug=true` among the arguments shows the traceback of these errors, too.
+    """
+    debug = any(argument.lower() == "debug=true" for argument in sys.argv[1:])
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then passes errors on instead of printing and exiting
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (LayerwiseError, HydraException, OmegaConfBaseException) as error:
+        if debug:
+            raise
+        message = str(error) if isinstance(error, LayerwiseError) else explain(error)
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(error.exit_code if isinstance(error, LayerwiseError) else 2)
+
+
+def explain(error: Exception) -> str:
+    """Hydra's message about a bad override in one line, with the nearest known key or choice."""
+    text = str(error)
+    if unknown := re.search(r"Could not override '([^']+)'", text):
+        key = unknown[1]
+        if re.search(r"not in struct|not in '", text):
+            return f"unknown key '{key}'.{suggest_key(key)} `python train.py --help` explains the keys."
+    if missing := re.search(r"Could not find '([^']+)/([^']+)'", text):
+        group, choice = missing[1], missing[2]
+        known = re.findall(r"^\t([\w-]+)\s*$", text, re.MULTILINE)
+        return f"{group}={choice}: unknown choice.{suggest(choice, known)}"
+    if group := re.search(r"Could not override '([^']+)'\.\s*No match in the defaults list", text):
+        return f"unknown key '{group[1]}'.{suggest_key(group[1])}"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(lines) or type(error).__name__

@@ -1,0 +1,379 @@
+"""The configuration as typed dataclasses: schema, validation, the paper's values, and identity.
+
+Hydra composes the YAML files of `conf/`; `parse` turns the result into a `Config` and refuses what
+the schema does not know; `resolve` fills what is null.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from layerwise.downsampling import Downsampling
+from layerwise.ensemble import EnsembleOn
+from layerwise.errors import LayerwiseError, suggest
+from layerwise.feature_codec import FeatureDtype
+from layerwise.paper import paper_values
+from layerwise.precision import PrecisionName
+
+WHERE = {"identity": False}
+"""Marks fields that say where or how fast a run computes, not what: they do not name its folder."""
+
+
+class Plan(Enum):
+    """Values of `plan`."""
+
+    greedy = "greedy"
+    joint = "joint"
+
+
+class CacheKind(Enum):
+    """Values of `cache`."""
+
+    none = "none"
+    memory = "memory"
+    disk = "disk"
+    auto = "auto"
+
+
+class ScheduleName(Enum):
+    """Values of `optimizer.schedule`."""
+
+    step = "step"
+    cosine = "cosine"
+    onecycle = "onecycle"
+    constant = "constant"
+
+
+class Summary(Enum):
+    """Values of `summary`."""
+
+    none = "none"
+    table = "table"
+    json = "json"
+
+
+class LoggerName(Enum):
+    """Values of `logger`: what else shows the files of the run folder."""
+
+    none = "none"
+
+
+class ProgressName(Enum):
+    """Values of `progress`."""
+
+    auto = "auto"
+    off = "off"
+
+
+@dataclass
+class ModelConfig:
+    """`model=simcnn`."""
+
+    name: str = "simcnn"
+    width: int | None = None
+    head_width: int | None = None
+    downsample: list[int] | None = None
+    downsampling: Downsampling = Downsampling.invertible
+    batch_norm: bool | None = None
+
+
+@dataclass
+class DatasetConfig:
+    """`dataset=…`; `size` and `workers` are for image folders."""
+
+    name: str = "cifar10"
+    root: str = field(default="data", metadata=WHERE)
+    validation: float = 0.0
+    limit: int | None = None
+    limit_test: int | None = None
+    augment: bool = True
+    size: int | None = None
+    workers: int = field(default=2, metadata=WHERE)
+
+
+@dataclass
+class PlanConfig:
+    """`plan=greedy|joint`."""
+
+    name: Plan = Plan.greedy
+    epochs: int | None = None
+    warm_start: bool = False
+
+
+@dataclass
+class CacheConfig:
+    """`cache=none|memory|disk|auto`."""
+
+    kind: CacheKind = CacheKind.auto
+    views: Any = "epochs"  # a number or "epochs"
+    dtype: FeatureDtype | None = None
+    dir: str | None = field(default=None, metadata=WHERE)
+    budget_gb: float | None = field(default=None, metadata=WHERE)
+    keep: bool = field(default=False, metadata=WHERE)
+
+
+@dataclass
+class OptimizerConfig:
+    """`optimizer=sgd`."""
+
+    name: str = "sgd"
+    lr: float | None = None
+    momentum: float | None = None
+    weight_decay: float | None = None
+    nesterov: bool = False
+    schedule: ScheduleName = ScheduleName.step
+    decay: float | None = None
+    decay_every: float | None = None
+    restart_momentum: bool = True
+    clip_norm: float | None = None
+
+
+@dataclass
+class ObjectiveConfig:
+    """What a stage minimises."""
+
+    label_smoothing: float = 0.0
+
+
+@dataclass
+class EnsembleConfig:
+    """The 2^j ensemble."""
+
+    on: EnsembleOn | None = None
+
+
+@dataclass
+class EvaluationConfig:
+    """When the held-out sets are scored, beside the end of each stage."""
+
+    every: int = field(default=0, metadata=WHERE)
+
+
+@dataclass
+class LoggerConfig:
+    """`logger=none`."""
+
+    name: LoggerName = LoggerName.none
+
+
+@dataclass
+class Config:
+    """All keys of `python train.py`; conf/train.yaml explains them."""
+
+    k: int = 3
+    J: int | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    seed: int = 0
+    precision: PrecisionName = PrecisionName.auto
+    device: str = field(default="auto", metadata=WHERE)
+    compile: bool = field(default=False, metadata=WHERE)
+    name: str | None = field(default=None, metadata=WHERE)
+    output_dir: str = field(default="outputs", metadata=WHERE)
+    fresh: bool = field(default=False, metadata=WHERE)
+    summary: Summary = field(default=Summary.none, metadata=WHERE)
+    progress: ProgressName = field(default=ProgressName.auto, metadata=WHERE)
+    debug: bool = field(default=False, metadata=WHERE)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig, metadata=WHERE)
+
+
+def parse(composed: DictConfig) -> Config:
+    """Checks keys and types.
+
+    Raises:
+        LayerwiseError: an unknown key, a value of the wrong type, or one outside its range.
+    """
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), composed))
+    except ConfigKeyError as error:
+        full_key = str(error.full_key)
+        raise LayerwiseError(f"unknown key '{full_key}'.{suggest_key(full_key)}") from error
+    except OmegaConfBaseException as error:
+        raise LayerwiseError(f"{error.full_key}: {str(error).splitlines()[0]}.") from error
+    assert isinstance(config, Config)
+    validate(config)
+    return config
+
+
+def suggest_key(full_key: str) -> str:
+    """A near miss among all keys, such as `model.width` for `model.widht`."""
+    return suggest(full_key, key_names(Config()))
+
+
+def key_names(config: Any, prefix: str = "") -> list[str]:
+    """Dotted names of all keys."""
+    names = []
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        names += key_names(value, f"{prefix}{entry.name}.") if is_dataclass(value) else [prefix + entry.name]
+    return names
+
+
+def validate(config: Config) -> None:
+    """Refuses values outside their range.
+
+    Raises:
+        LayerwiseError: names the key, its value and the range.
+    """
+    values = {name: _lookup(config, name) for name in key_names(config)}
+    for names, rule, holds in RANGES:
+        for name in names:
+            if values[name] is not None and not holds(values[name]):
+                raise LayerwiseError(f"{name}={values[name]}: {rule}.")
+    if config.plan.warm_start and config.plan.name is not Plan.greedy:
+        raise LayerwiseError("plan.warm_start=true: only plan=greedy starts a block behind a trained one.")
+
+
+RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
+    (
+        (
+            *("k", "J", "epochs", "batch_size", "model.width", "model.head_width", "plan.epochs"),
+            *("dataset.limit", "dataset.limit_test", "dataset.size"),
+        ),
+        "must be 1 or more",
+        lambda value: value >= 1,
+    ),
+    (
+        ("dataset.workers", "evaluation.every", "optimizer.weight_decay"),
+        "must be 0 or more",
+        lambda value: value >= 0,
+    ),
+    (
+        ("optimizer.lr", "optimizer.decay", "optimizer.decay_every", "optimizer.clip_norm", "cache.budget_gb"),
+        "must be more than 0",
+        lambda value: value > 0,
+    ),
+    (
+        ("dataset.validation", "objective.label_smoothing", "optimizer.momentum"),
+        "must be at least 0 and less than 1",
+        lambda value: 0 <= value < 1,
+    ),
+    (
+        ("cache.views",),
+        "must be 'epochs' or a number of views, 1 or more",
+        lambda value: value == "epochs" or (isinstance(value, int) and value >= 1),
+    ),
+    (
+        ("name",),
+        "must be a folder name without '/'",
+        lambda value: value not in ("", ".", "..") and "/" not in value,
+    ),
+)
+"""Keys, what holds of each unless it is null, and the test of it."""
+
+
+def _lookup(config: Any, dotted: str) -> Any:
+    for name in dotted.split("."):
+        config = getattr(config, name)
+    return config
+
+
+def resolve(config: Config) -> Config:
+    """The configuration with the paper's values in place of null. The argument is not changed."""
+    paper = paper_values(config.k)
+    J = config.J if config.J is not None else paper.J
+    epochs = config.epochs if config.epochs is not None else paper.epochs
+    total = epochs if config.plan.name is Plan.greedy else J * epochs
+    return replace(
+        config,
+        J=J,
+        epochs=epochs,
+        batch_size=_given(config.batch_size, paper.batch_size),
+        model=replace(
+            config.model,
+            width=_given(config.model.width, paper.width),
+            head_width=_given(config.model.head_width, paper.head_width),
+            downsample=_given(config.model.downsample, [j for j in paper.downsample if j <= J]),
+            batch_norm=_given(config.model.batch_norm, paper.batch_norm),
+        ),
+        plan=replace(config.plan, epochs=_given(config.plan.epochs, total)),
+        optimizer=replace(
+            config.optimizer,
+            lr=_given(config.optimizer.lr, paper.lr),
+            momentum=_given(config.optimizer.momentum, paper.momentum),
+            weight_decay=_given(config.optimizer.weight_decay, paper.weight_decay),
+            decay=_given(config.optimizer.decay, paper.decay),
+            decay_every=_given(config.optimizer.decay_every, paper.decay_every),
+        ),
+        ensemble=EnsembleConfig(on=_given(config.ensemble.on, paper.ensemble_on)),
+    )
+
+
+T = TypeVar("T")
+
+
+def _given(value: T | None, otherwise: T) -> T:
+    return otherwise if value is None else value
+
+
+def filled(value: T | None) -> T:
+    """A value that `resolve` has put in place of null."""
+    assert value is not None, "the configuration is not resolved"
+    return value
+
+
+def to_yaml(config: Config) -> str:
+    """The configuration as YAML that `train.py` would read."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def from_yaml(path: Path) -> Config:
+    """Reads what `to_yaml` wrote.
+
+    Raises:
+        LayerwiseError: no file, or not of this schema.
+    """
+    try:
+        loaded = OmegaConf.load(path)
+    except (OSError, ValueError) as error:
+        raise LayerwiseError(f"{path}: cannot be read ({error}). Is {path.parent} a run folder?") from error
+    assert isinstance(loaded, DictConfig)
+    return parse(loaded)
+
+
+def identity(config: Any) -> dict[str, Any]:
+    """The part of a resolved configuration that decides what is computed, as plain values."""
+    kept: dict[str, Any] = {}
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        if not entry.metadata.get("identity", True):
+            continue
+        if is_dataclass(value):
+            kept |= {f"{entry.name}.{name}": inner for name, inner in identity(value).items()}
+        else:
+            kept[entry.name] = value.value if isinstance(value, Enum) else value
+    if kept.get("name") == "imagefolder":
+        kept["root"] = str(Path(config.root).resolve())  # the folder is the data set
+    return kept
+
+
+def run_name(config: Config) -> str:
+    """The run folder's name: `name=` if given, else made from the resolved configuration."""
+    if config.name is not None:
+        return config.name
+    digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:8]
+    parts: Sequence[object] = (config.model.name, config.dataset.name, config.plan.name.value)
+    label = "-".join(map(str, parts))
+    return f"{label}-k{config.k}-J{config.J}-seed{config.seed}-{digest}"
+
+
+def as_plain(config: Config) -> dict[str, Any]:
+    """Nested dictionaries of JSON values."""
+    return json.loads(json.dumps(asdict(config), default=lambda value: value.value))  # type: ignore[no-any-return]

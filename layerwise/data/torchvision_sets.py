@@ -1,0 +1,133 @@
+"""CIFAR-10, CIFAR-100, SVHN and Fashion-MNIST through torchvision, as uint8 tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision import datasets
+from torchvision.datasets.utils import check_integrity
+
+from layerwise.data.images import DatasetSpec
+from layerwise.errors import LayerwiseError
+
+CIFAR10 = DatasetSpec(
+    name="cifar10",
+    shape=(3, 32, 32),
+    classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    mean=(0.4914, 0.4822, 0.4465),  # the paper's code
+    std=(0.2023, 0.1994, 0.2010),
+    padding=4,
+    flip=True,
+    train_images=50_000,
+    test_images=10_000,
+)
+CIFAR100 = DatasetSpec(
+    name="cifar100",
+    shape=(3, 32, 32),
+    classes=tuple(str(c) for c in range(100)),
+    mean=(0.5071, 0.4865, 0.4409),
+    std=(0.2673, 0.2564, 0.2762),
+    padding=4,
+    flip=True,
+    train_images=50_000,
+    test_images=10_000,
+)
+SVHN = DatasetSpec(
+    name="svhn",
+    shape=(3, 32, 32),
+    classes=tuple("0123456789"),
+    mean=(0.4377, 0.4438, 0.4728),
+    std=(0.1980, 0.2010, 0.1970),
+    padding=4,
+    flip=False,  # a mirrored digit is another sign
+    train_images=73_257,
+    test_images=26_032,
+)
+FASHION_MNIST = DatasetSpec(
+    name="fashion_mnist",
+    shape=(1, 28, 28),
+    classes=(
+        *("t-shirt", "trouser", "pullover", "dress", "coat"),
+        *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    ),
+    mean=(0.2860,),
+    std=(0.3530,),
+    padding=4,
+    flip=True,
+    train_images=60_000,
+    test_images=10_000,
+)
+SPECS = {spec.name: spec for spec in (CIFAR10, CIFAR100, SVHN, FASHION_MNIST)}
+
+
+def read(name: str, root: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """(images uint8 [N, H, W, C], labels [N]) of train and test; downloads what is absent.
+
+    Raises:
+        LayerwiseError: absent and not to be downloaded, damaged (names the file), or not readable.
+    """
+    return _read_split(name, root, train=True), _read_split(name, root, train=False)
+
+
+def _read_split(name: str, root: Path, train: bool) -> tuple[Tensor, Tensor]:
+    files = list(_files(name, root, train))
+    present = [path for path, _ in files if path.exists()]
+    for path, md5 in files:
+        if present and not check_integrity(path, md5):
+            problem = "is damaged (its MD5 sum is not the official one)" if path.exists() else "is missing"
+            raise LayerwiseError(
+                f"{path} {problem}. Restore it, or remove {_folder(name, root)} so that {name} is downloaded afresh."
+            )
+    try:
+        return _construct(name, root, train, download=not present)
+    except Exception as error:  # torchvision passes on urllib's, tarfile's, zlib's, numpy's … errors
+        if present:
+            raise LayerwiseError(f"{name} under {root} cannot be read: {error}") from error
+        raise LayerwiseError(
+            f"dataset={name}: not found under {root.resolve()}, and it could not be downloaded there ({error}). "
+            f"Put the files in {_folder(name, root)}, or say where they are: dataset.root=FOLDER "
+            "(or LAYERWISE_DATA=FOLDER in the environment). dataset=digits needs no files."
+        ) from error
+
+
+def _construct(name: str, root: Path, train: bool, download: bool) -> tuple[Tensor, Tensor]:
+    if name in ("cifar10", "cifar100"):
+        cifar = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+        data = cifar(str(root), train=train, download=download)
+        return torch.from_numpy(data.data), torch.tensor(data.targets)  # [N, 32, 32, 3]
+    if name == "svhn":
+        svhn = datasets.SVHN(str(root), split="train" if train else "test", download=download)
+        images = torch.from_numpy(svhn.data).permute(0, 2, 3, 1).contiguous()  # from [N, 3, 32, 32]
+        return images, torch.from_numpy(svhn.labels).long()
+    fashion = datasets.FashionMNIST(str(root), train=train, download=download)
+    return fashion.data[..., None], fashion.targets.long()  # [N, 28, 28, 1]
+
+
+def _folder(name: str, root: Path) -> Path:
+    subfolders: dict[str, str] = {
+        "cifar10": datasets.CIFAR10.base_folder,
+        "cifar100": datasets.CIFAR100.base_folder,
+        "fashion_mnist": "FashionMNIST",
+        "svhn": "",
+    }
+    return root / subfolders[name]
+
+
+def _files(name: str, root: Path, train: bool) -> Iterator[tuple[Path, str | None]]:
+    """The split's files and their official MD5 sums, None where torchvision knows none."""
+    folder = _folder(name, root)
+    if name in ("cifar10", "cifar100"):
+        cifar = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+        for file, md5 in cifar.train_list if train else cifar.test_list:
+            yield folder / file, md5
+        yield folder / str(cifar.meta["filename"]), str(cifar.meta["md5"])
+    elif name == "svhn":
+        _, file, md5 = datasets.SVHN.split_list["train" if train else "test"]
+        yield folder / file, md5
+    else:
+        prefix = "train" if train else "t10k"
+        yield folder / "raw" / f"{prefix}-images-idx3-ubyte", None
+        yield folder / "raw" / f"{prefix}-labels-idx1-ubyte", None

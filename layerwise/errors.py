@@ -1,0 +1,60 @@
+"""Errors that a user can mend, and how they reach the terminal.
+
+A `LayerwiseError` carries one message that names the key or the file, what is wrong and what would
+be right. It is printed without a traceback; a bug, by contrast, keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class LayerwiseError(Exception):
+    """Something that the user can mend; the text says how."""
+
+    exit_code = 2
+
+
+class NonFiniteLoss(LayerwiseError):
+    """The loss became NaN or infinite."""
+
+    exit_code = 3
+
+
+class Interrupted(LayerwiseError):
+    """Ctrl-C or SIGTERM, after a checkpoint was written. The exit code is 128 + the signal's number."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """`" Did you mean 'width'?"` for a near miss of a known word, else the sorted list of known words."""
+    choices = sorted(known)
+    near = difflib.get_close_matches(word, choices, n=1)
+    return f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(choices)}."
+
+
+@contextmanager
+def writing(path: Path, kept: str) -> Iterator[None]:
+    """Turns a failed write into one message.
+
+    Args:
+        path: the file or folder that is written.
+        kept: what of the run is safe in spite of the failure; it ends the message.
+
+    Raises:
+        LayerwiseError: the disk is full, or the path cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        problem = "no space left on the disk" if full else (error.strerror or str(error))
+        remedy = "free some space" if full else "make the folder writable, or choose another"
+        raise LayerwiseError(f"{path}: cannot be written: {problem}. {kept} To go on, {remedy}.") from error

@@ -1,0 +1,198 @@
+"""A run from top to bottom: build, then train stage after stage, evaluate, save, advance."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from layerwise import build
+from layerwise.cache_plan import store_bytes
+from layerwise.checkpoint import Checkpoints
+from layerwise.config import Config, ProgressName, Summary, as_plain, filled, parse, resolve
+from layerwise.data import DatasetSpec
+from layerwise.environment import git_commit, hardware, versions
+from layerwise.errors import Interrupted, LayerwiseError
+from layerwise.interrupt import StopRequest
+from layerwise.models.blocknet import Segment
+from layerwise.precision import Precision, choose_device, choose_precision
+from layerwise.progress import Display
+from layerwise.record import Metrics, write_results
+from layerwise.report.tables import costs_table, results_table, show
+from layerwise.run_folder import METRICS, RESULTS, RunFolder
+from layerwise.sources import Source
+from layerwise.stage_run import FinishedStage, Run, run_stage
+from layerwise.summary import block_costs, total_parameters
+
+SCHEMA = 1
+"""Version of results.json."""
+
+
+def run(composed: DictConfig) -> None:
+    """Does what a composed configuration asks for: a summary, or a run to its end.
+
+    A finished run prints its results again; an unfinished one goes on where it stopped.
+
+    Raises:
+        LayerwiseError: what the user can mend.
+    """
+    config = resolve(parse(composed))
+    if config.summary is not Summary.none:
+        summarise(config)
+        return
+    device = choose_device(config.device)
+    precision = choose_precision(config.precision, device)
+    spec = build.build_spec(config)  # refuses what cannot be built, before a folder is made
+    folder = RunFolder(config, spec)
+    try:
+        results = folder.finished_results()
+        if results is None:
+            with StopRequest() as stop:
+                results = train(config, spec, folder, device, precision, stop)
+        show(results_table(results))
+        print(f"run folder: {folder.path}")
+    finally:
+        folder.close()
+
+
+def summarise(config: Config) -> None:
+    """Prints what the network costs, as a table or as JSON on stdout."""
+    spec = build.build_spec(config)
+    stages = build.build_stages(config)
+    precision = choose_precision(config.precision, choose_device(config.device))
+    costs = block_costs(build.build_network(config, spec, stages), spec.shape, precision.dtype)
+    images, held_out = build.image_counts(config, spec)
+    views = filled(config.plan.epochs) if config.cache.views == "epochs" and config.dataset.augment else 1
+    views = views if config.cache.views == "epochs" else config.cache.views
+    codec = build.codec(config, precision)
+    sizes = [store_bytes(cost.output_shape, images, views, held_out, codec) for cost in costs]
+    title = f"{config.model.name} k={config.k} J={config.J} on {spec.name} {'×'.join(map(str, spec.shape))}"
+    if config.summary is Summary.table:
+        show(costs_table(costs, sizes, f"{title}; cache: {views} view(s) in {codec.dtype.value}"))
+        return
+    blocks = [
+        {
+            "block": cost.block,
+            "output_shape": list(cost.output_shape),
+            "parameters": {"block": cost.block_parameters, "head": cost.head_parameters},
+            "macs": {"block": cost.block_macs, "head": cost.head_macs},
+            "activation_bytes": cost.activation_bytes,
+            "cache_bytes": size,
+        }
+        for cost, size in zip(costs, sizes, strict=True)
+    ]
+    print(json.dumps({"parameters": total_parameters(costs), "blocks": blocks, "config": as_plain(config)}, indent=2))
+
+
+def train(
+    config: Config,
+    spec: DatasetSpec,
+    folder: RunFolder,
+    device: torch.device,
+    precision: Precision,
+    stop: StopRequest,
+) -> dict[str, Any]:
+    """Trains all stages that are not finished yet and returns the results."""
+    stages = build.build_stages(config)
+    network = build.build_network(config, spec, stages)
+    costs = block_costs(network, spec.shape, precision.dtype)
+    display = Display(config.progress is ProgressName.auto)
+    cache_folder = folder.cache(config)
+    decision = build.build_cache_decision(config, spec, stages, costs, precision, cache_folder)
+    display.note(f"run folder: {folder.path}")
+    display.note(f"{device}, {str(precision.dtype).removeprefix('torch.')}; {decision.message or 'no cache'}")
+
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    torch.backends.cudnn.benchmark = True  # shapes are fixed
+    run = Run(
+        config=config,
+        stages=stages,
+        network=network,
+        data=build.build_data(config, spec, device),
+        precision=precision,
+        checkpoints=Checkpoints(folder.checkpoints, display.warn),
+        metrics=Metrics(folder.path / METRICS),
+        display=display,
+        stop=stop,
+    )
+    finished = restore_finished(run)
+    facts = {
+        "cache": {
+            "kind": decision.kind,
+            "views": decision.views,
+            "dtype": decision.codec.dtype.value,
+            "exact": decision.exact,
+            "bytes": decision.bytes,
+        },
+        "hardware": hardware(device),
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
+
+    def save_results(status: str, **more: str) -> dict[str, Any]:
+        results = assemble_results(config, folder.path.name, finished, total_parameters(costs), status) | facts | more
+        write_results(folder.path / RESULTS, results)
+        return results
+
+    source: Source | None = None
+    try:
+        for stage in stages[len(finished) :]:
+            started = time.perf_counter()
+            if source is None:
+                prefix = list(network.blocks[: stage.start])
+                source = build.build_source(config, run.data, precision, decision, cache_folder, prefix, stop)
+            else:
+                source.advance(list(network.blocks[source.depth : stage.start]))
+            advance_seconds = time.perf_counter() - started
+            finished.append(run_stage(run, stage, source, finished, advance_seconds))
+            save_results("running")
+    except LayerwiseError as error:
+        with contextlib.suppress(LayerwiseError):  # the disk may be what failed
+            save_results("interrupted" if isinstance(error, Interrupted) else "failed", error=str(error))
+        raise
+    if source is not None:
+        source.close()
+    return save_results("completed")
+
+
+def restore_finished(run: Run) -> list[FinishedStage]:
+    """Loads the finished stages of an earlier process into the network."""
+    finished = [FinishedStage(**tree) for tree in run.checkpoints.load_finished(run.stages)]
+    for stage, outcome in zip(run.stages, finished, strict=False):
+        Segment(run.network, stage.start, stage.stop, stage.depths).load_state_dict(outcome.segment)
+    return finished
+
+
+def assemble_results(
+    config: Config, name: str, finished: Sequence[FinishedStage], parameters: int, status: str
+) -> dict[str, Any]:
+    """results.json but for the facts about the machine."""
+    rows = [row for outcome in finished for row in outcome.rows]
+    final = None
+    if rows:
+        final = {
+            "test_top1": rows[-1]["test"]["top1"],
+            "test_top5": rows[-1]["test"]["top5"],
+            "ensemble_top1": rows[-1]["ensemble"]["top1"],
+            "ensemble_top5": rows[-1]["ensemble"]["top5"],
+            "parameters": parameters,
+        }
+    return {
+        "schema": SCHEMA,
+        "status": status,
+        "name": name,
+        "seed": config.seed,
+        "model": config.model.name,
+        "dataset": config.dataset.name,
+        "plan": config.plan.name.value,
+        "k": config.k,
+        "J": config.J,
+        "blocks": rows,
+        "final": final,
+        "seconds": sum(sum(row["seconds"].values()) for row in rows),
+    }

@@ -1,0 +1,243 @@
+"""Stores of features x_j for all samples and views of a data set, in memory or on the disk.
+
+On the disk a store is a folder `x<j>` of flat binary files that are mapped into memory for reading,
+and a manifest with their checksums and the fingerprint of the blocks that made them. It is written as
+`x<j>.partial` and renamed when it is whole, so a folder named `x<j>` is always complete.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from layerwise.errors import writing
+from layerwise.feature_codec import FeatureCodec
+from layerwise.storage import fingerprint, write_atomically
+
+MANIFEST = "manifest.json"
+KEPT = "Finished blocks and checkpoints are intact."
+
+
+class RowWriter(Protocol):
+    """Appends rows to one array."""
+
+    def append(self, rows: Tensor) -> None: ...
+
+    def finish(self) -> Tensor:
+        """The whole array, readable by row."""
+
+
+class FeatureWriter:
+    """Encodes the features of one split and view, batch by batch."""
+
+    def __init__(self, codec: FeatureCodec, open_array: Callable[[str], RowWriter]) -> None:
+        self.codec, self.open_array = codec, open_array
+        self.arrays: dict[str, RowWriter] = {}
+
+    def append(self, features: Tensor) -> None:
+        """Adds a batch [B, …]."""
+        for name, rows in self.codec.encode(features).items():
+            if name not in self.arrays:
+                self.arrays[name] = self.open_array(name)
+            self.arrays[name].append(rows)
+
+
+class FeatureStore:
+    """x_depth of every split and view, in memory.
+
+    Args:
+        depth: j.
+        codec: number format of the features.
+    """
+
+    def __init__(self, depth: int, codec: FeatureCodec) -> None:
+        self.depth, self.codec = depth, codec
+        self.arrays: dict[tuple[str, int], dict[str, Tensor]] = {}
+
+    @contextmanager
+    def writer(self, split: str, view: int, n: int) -> Iterator[FeatureWriter]:
+        """Context in which the n samples of a split and view are appended in order."""
+        writer = FeatureWriter(self.codec, lambda name: self._open(split, view, name, n))
+        yield writer
+        self.arrays[split, view] = {name: array.finish() for name, array in writer.arrays.items()}
+
+    def read(self, split: str, view: int, positions: Tensor) -> Tensor:
+        """Features of the samples at some positions (int64 [B] on the CPU), channels_last if [B, C, H, W]."""
+        arrays = self.arrays[split, view]
+        return self.codec.decode({name: array.index_select(0, positions) for name, array in arrays.items()})
+
+    def commit(self) -> None:
+        """Says that all splits and views are written."""
+
+    def delete(self) -> None:
+        """Frees the store."""
+        self.arrays.clear()
+
+    def _open(self, split: str, view: int, name: str, n: int) -> RowWriter:
+        return _MemoryRows(n)
+
+
+class _MemoryRows:
+    def __init__(self, n: int) -> None:
+        self.n, self.written = n, 0
+        self.array: Tensor | None = None
+
+    def append(self, rows: Tensor) -> None:
+        if self.array is None:
+            self.array = torch.empty(self.n, *rows.shape[1:], dtype=rows.dtype)
+        self.array[self.written : self.written + len(rows)] = rows
+        self.written += len(rows)
+
+    def finish(self) -> Tensor:
+        assert self.array is not None
+        return self.array
+
+
+class DiskFeatureStore(FeatureStore):
+    """A store in a folder.
+
+    Args:
+        folder: where the store will be once it is whole.
+        blocks: fingerprint of the blocks whose outputs are stored.
+    """
+
+    def __init__(self, depth: int, codec: FeatureCodec, folder: Path, blocks: str) -> None:
+        super().__init__(depth, codec)
+        self.folder = folder
+        self.partial = folder.with_name(folder.name + ".partial")
+        self.identity = {"depth": depth, "dtype": codec.dtype.value, "blocks": blocks}
+        self.files: list[_DiskRows] = []
+
+    def commit(self) -> None:
+        entries = [file.entry() for file in self.files]
+        manifest = json.dumps({**self.identity, "files": entries}, indent=1)
+        write_atomically(self.partial / MANIFEST, manifest, kept=KEPT)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with writing(self.folder, KEPT):
+            self.partial.rename(self.folder)
+
+    def open(self) -> bool:
+        """Maps the files of a finished store; False if it is absent, damaged, or another network's."""
+        try:
+            manifest = json.loads((self.folder / MANIFEST).read_text())
+        except (OSError, ValueError):
+            return False
+        entries = manifest.pop("files", [])
+        if manifest != self.identity:
+            return False
+        for entry in entries:
+            path = self.folder / entry["file"]
+            if not path.exists() or _checksum(path) != entry["crc32"]:
+                return False
+            array = _map(path, entry["shape"], getattr(torch, entry["dtype"]))
+            self.arrays.setdefault((entry["split"], entry["view"]), {})[entry["array"]] = array
+        return True
+
+    def delete(self) -> None:
+        super().delete()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _open(self, split: str, view: int, name: str, n: int) -> RowWriter:
+        with writing(self.partial, KEPT):
+            self.partial.mkdir(parents=True, exist_ok=True)
+        self.files.append(_DiskRows(self.partial, split, view, name))
+        return self.files[-1]
+
+
+class _DiskRows:
+    """Appends rows to a file. Plain writes: on a full disk they fail, where a mapped file would kill the process."""
+
+    def __init__(self, folder: Path, split: str, view: int, name: str) -> None:
+        self.labels = {"split": split, "view": view, "array": name}
+        self.path = folder / f"{split}_{view}_{name}.bin"
+        with writing(self.path, KEPT):
+            self.file = open(self.path, "wb")  # noqa: SIM115 (closed by finish)
+        self.n, self.crc32 = 0, 0
+        self.row_shape: tuple[int, ...] = ()
+        self.dtype = torch.uint8
+
+    def append(self, rows: Tensor) -> None:
+        content = rows.contiguous().view(torch.uint8).numpy().data
+        with writing(self.path, KEPT):
+            self.file.write(content)
+        self.crc32 = zlib.crc32(content, self.crc32)
+        self.n += len(rows)
+        self.row_shape, self.dtype = tuple(rows.shape[1:]), rows.dtype
+
+    def finish(self) -> Tensor:
+        with writing(self.path, KEPT):
+            self.file.close()
+        return _map(self.path, (self.n, *self.row_shape), self.dtype)
+
+    def entry(self) -> dict[str, object]:
+        dtype = str(self.dtype).removeprefix("torch.")
+        shape = [self.n, *self.row_shape]
+        return {**self.labels, "file": self.path.name, "shape": shape, "dtype": dtype, "crc32": self.crc32}
+
+
+class FeatureStores:
+    """Makes the stores of a run.
+
+    Args:
+        codec: number format.
+        folder: where stores lie; None for memory.
+        keep: leave the last store on the disk when the run ends.
+    """
+
+    def __init__(self, codec: FeatureCodec, folder: Path | None, keep: bool = False) -> None:
+        self.codec, self.folder, self.keep = codec, folder, keep
+
+    def create(self, prefix: Sequence[nn.Module]) -> FeatureStore:
+        """An empty store for the outputs of the frozen blocks."""
+        if self.folder is None:
+            return FeatureStore(len(prefix), self.codec)
+        store = self._on_disk(prefix)
+        shutil.rmtree(store.partial, ignore_errors=True)
+        return store
+
+    def newest(self, prefix: Sequence[nn.Module]) -> FeatureStore | None:
+        """The deepest whole store of these blocks that an earlier process left; removes all others."""
+        if self.folder is None or not self.folder.exists():
+            return None
+        found = None
+        for depth in range(len(prefix), 0, -1):
+            store = self._on_disk(prefix[:depth])
+            if found is None and store.open():
+                found = store
+        for entry in self.folder.glob("x*"):
+            if found is None or entry != found.folder:
+                shutil.rmtree(entry, ignore_errors=True)
+        return found
+
+    def close(self, store: FeatureStore) -> None:
+        """Ends the use of the last store."""
+        if not self.keep:
+            store.delete()
+            if self.folder is not None and self.folder.exists() and not any(self.folder.iterdir()):
+                self.folder.rmdir()
+
+    def _on_disk(self, prefix: Sequence[nn.Module]) -> DiskFeatureStore:
+        assert self.folder is not None
+        blocks = fingerprint(nn.ModuleList(prefix).state_dict())
+        return DiskFeatureStore(len(prefix), self.codec, self.folder / f"x{len(prefix)}", blocks)
+
+
+def _map(path: Path, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    return torch.from_file(str(path), shared=False, size=prod(shape), dtype=dtype).view(tuple(shape))
+
+
+def _checksum(path: Path) -> int:
+    crc32 = 0
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 24):
+            crc32 = zlib.crc32(chunk, crc32)
+    return crc32

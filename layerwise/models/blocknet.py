@@ -1,0 +1,94 @@
+"""A network as an ordered list of blocks with auxiliary classifiers beside them.
+
+Depth j counts blocks from 1: x_0 is the image, block j maps x_{j−1} to x_j, and the head at depth j
+maps x_j to the class scores z_j.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from layerwise.ensemble import EnsembleOn, ensemble
+
+
+class BlockNet(nn.Module):
+    """Blocks 1 … J and the heads that read them.
+
+    Args:
+        blocks: block j at position j−1.
+        heads: head by depth; a depth may have none (an end-to-end network has only the last).
+        ensemble_on: what the 2^j ensemble averages.
+    """
+
+    def __init__(self, blocks: Sequence[nn.Module], heads: Mapping[int, nn.Module], ensemble_on: EnsembleOn) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.heads = nn.ModuleDict({str(depth): head for depth, head in sorted(heads.items())})
+        self.ensemble_on = ensemble_on
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Depths that have a head, in ascending order."""
+        return tuple(int(name) for name in self.heads)
+
+    def head(self, depth: int) -> nn.Module:
+        """The head at a depth; KeyError where there is none."""
+        return self.heads[str(depth)]
+
+    def features(self, x: Tensor, j: int) -> Tensor:
+        """x_j of normalised images x_0: [B, C, H, W] → [B, C_j, H_j, W_j]."""
+        for block in self.blocks[:j]:
+            x = block(x)
+        return x
+
+    def forward(self, x: Tensor, depth: int | None = None) -> Tensor:
+        """Class scores [B, c] of normalised images [B, C, H, W], at the last depth or an earlier one."""
+        depth = depth or self.depths[-1]
+        scores: Tensor = self.head(depth)(self.features(x, depth))
+        return scores
+
+    def ensemble(self, x: Tensor, depth: int | None = None) -> Tensor:
+        """The 2^j ensemble [B, c] of all heads up to a depth, by default the last."""
+        depth = depth or self.depths[-1]
+        heads = [d for d in self.depths if d <= depth]
+        scores = Segment(self, 0, depth, heads)(x)
+        return ensemble(dict(zip(heads, scores, strict=True)), self.ensemble_on)
+
+
+class Segment(nn.Module):
+    """What one stage trains: blocks start+1 … stop of a network and the heads at some depths.
+
+    It shares the network's modules. Forward and loss of a stage need nothing else, so this is what
+    is compiled.
+
+    Shapes: x_start [B, C, H, W] → one [B, c] per depth in `depths`.
+    """
+
+    def __init__(self, network: BlockNet, start: int, stop: int, depths: Sequence[int]) -> None:
+        super().__init__()
+        self.start = start
+        self.depths = tuple(depths)
+        self.blocks = network.blocks[start:stop]
+        self.heads = nn.ModuleDict({str(depth): network.head(depth) for depth in depths})
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        scores = []
+        for depth, block in enumerate(self.blocks, self.start + 1):
+            x = block(x)
+            if str(depth) in self.heads:
+                scores.append(self.heads[str(depth)](x))
+        return scores
+
+
+def freeze(modules: Sequence[nn.Module]) -> None:
+    """Makes modules constant functions: no gradient, and batch norms in eval mode."""
+    for module in modules:
+        module.eval()
+        module.requires_grad_(False)
+
+
+def count_parameters(*modules: nn.Module) -> int:
+    """Number of parameters, without buffers."""
+    return sum(p.numel() for module in modules for p in module.parameters())

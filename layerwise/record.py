@@ -1,0 +1,55 @@
+"""The files that are the truth about a run: metrics.jsonl (a line an epoch) and results.json."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from layerwise.errors import writing
+from layerwise.storage import write_atomically
+
+KEPT = "The checkpoints are intact."
+
+
+class Metrics:
+    """metrics.jsonl.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, line: dict[str, Any]) -> None:
+        """Adds a line with at least `stage` and `epoch`, both counted from 1."""
+        with writing(self.path, KEPT), open(self.path, "a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def truncate(self, stage: int, epochs: int) -> None:
+        """Drops what is younger than a checkpoint: lines after some epochs of a stage, and a broken last line."""
+        kept = []
+        for text in self.path.read_text().splitlines() if self.path.exists() else []:
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue
+            if (line["stage"], line["epoch"]) <= (stage, epochs):
+                kept.append(text + "\n")
+        write_atomically(self.path, "".join(kept), kept=KEPT)
+
+
+def write_results(path: Path, results: dict[str, Any]) -> None:
+    """Writes results.json, atomically."""
+    write_atomically(path, json.dumps(_finite(results), indent=2) + "\n", kept=KEPT)
+
+
+def _finite(tree: Any) -> Any:
+    """JSON has no NaN and no infinity: they become null."""
+    if isinstance(tree, dict):
+        return {name: _finite(value) for name, value in tree.items()}
+    if isinstance(tree, list):
+        return [_finite(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree

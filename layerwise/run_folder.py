@@ -1,0 +1,96 @@
+"""The folder of a run: the same configuration always has the same one, and one process at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import IO, Any
+
+from layerwise.config import Config, from_yaml, identity, run_name, to_yaml
+from layerwise.data import DatasetSpec
+from layerwise.errors import LayerwiseError, writing
+from layerwise.storage import write_atomically
+
+CONFIG, SPEC, METRICS, RESULTS = "config.yaml", "dataset.json", "metrics.jsonl", "results.json"
+CHECKPOINTS, CACHE, LOCK = "checkpoints", "cache", ".lock"
+
+
+class RunFolder:
+    """An opened, locked run folder.
+
+    Args:
+        config: the resolved configuration; its `output_dir` and name say where.
+        spec: of the data set, kept there so that a trained network can be used without it.
+
+    Raises:
+        LayerwiseError: the folder cannot be made, holds another configuration's run, or is in use.
+    """
+
+    def __init__(self, config: Config, spec: DatasetSpec) -> None:
+        self.path = Path(config.output_dir) / run_name(config)
+        with writing(self.path, kept="Nothing was started."):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.path / LOCK, "a+")  # noqa: SIM115 (held until the process ends)
+        self._acquire(self._lock)
+        if config.fresh:
+            self._clear(config)
+        if (self.path / CONFIG).exists():
+            self._refuse_other(config)
+        write_atomically(self.path / CONFIG, to_yaml(config), kept="Nothing was started.")
+        write_atomically(self.path / SPEC, spec.to_json(), kept="Nothing was started.")
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / CHECKPOINTS
+
+    def cache(self, config: Config) -> Path:
+        """Where a disk cache lies: in the run folder, or below `cache.dir`."""
+        return Path(config.cache.dir) / self.path.name if config.cache.dir else self.path / CACHE
+
+    def finished_results(self) -> dict[str, Any] | None:
+        """The results of a completed run, else None."""
+        try:
+            results = json.loads((self.path / RESULTS).read_text())
+        except (OSError, ValueError):
+            return None
+        return results if results.get("status") == "completed" else None
+
+    def close(self) -> None:
+        """Lets other processes use the folder."""
+        self._lock.close()
+
+    def _acquire(self, lock: IO[str]) -> None:
+        try:
+            # the kernel drops the lock when the process ends, however it ends: no lock outlives its run
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            raise LayerwiseError(
+                f"{self.path} is in use by process {lock.read().strip() or '?'}. "
+                "Wait for it or stop it, or give this run another name=…."
+            ) from error
+        lock.seek(0)
+        lock.truncate()
+        lock.write(str(os.getpid()))
+        lock.flush()
+
+    def _clear(self, config: Config) -> None:
+        shutil.rmtree(self.cache(config), ignore_errors=True)
+        for entry in self.path.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry.name != LOCK:
+                entry.unlink()
+
+    def _refuse_other(self, config: Config) -> None:
+        held, wanted = identity(from_yaml(self.path / CONFIG)), identity(config)
+        changed = [key for key in wanted if held.get(key) != wanted[key]]
+        different = [f"{key}: {held.get(key)} there, {wanted[key]} here" for key in changed]
+        if different:
+            raise LayerwiseError(
+                f"{self.path} holds the run of another configuration ({'; '.join(different)}). "
+                "Give this run another name=…, or start over in that folder with fresh=true (its content is deleted)."
+            )

@@ -1,0 +1,257 @@
+"""The only training loop: one stage, whatever it trains."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from layerwise.counters import key
+from layerwise.errors import NonFiniteLoss
+from layerwise.interrupt import StopRequest
+from layerwise.objectives import CrossEntropy
+from layerwise.optim import Schedule, restart_momentum, set_learning_rate
+from layerwise.precision import Precision
+from layerwise.sources import Source
+
+GLANCE_SECONDS = 2.0
+"""How often running sums are read between two steps: for the display, and to notice a NaN early."""
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What one epoch gave, over its own (augmented) training images. Lists have an entry per head."""
+
+    epoch: int
+    steps: int
+    loss: list[float]
+    top1: list[float]  # per cent
+    lr: float
+    seconds: float
+    images: int
+    complete: bool  # False: a stop was requested in mid-epoch
+
+    @property
+    def images_per_second(self) -> float:
+        return self.images / max(self.seconds, 1e-9)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a stage is optimised.
+
+    Attributes:
+        epochs: passes over the data.
+        steps_per_epoch: batches in each.
+        lr: base learning rate, multiplied by the schedule's factor at each step.
+        schedule: see `optim`.
+        restart_momentum: forget the momentum where a stepwise schedule decays.
+        clip_norm: bound on the gradient's norm, or None.
+        seed: of the layers that draw random numbers, such as dropout.
+    """
+
+    epochs: int
+    steps_per_epoch: int
+    lr: float
+    schedule: Schedule
+    restart_momentum: bool
+    clip_norm: float | None
+    seed: int
+
+
+class StageTrainer:
+    """Trains the parameters of a segment on a source, and can be saved and restored between any two steps.
+
+    Args:
+        stage: index of the stage; it keys all randomness.
+        segment: maps features to one [B, c] per head.
+        objective: from scores and targets to the loss.
+        optimizer: over the segment's parameters.
+        recipe: epochs, schedule and their like.
+        precision: of forward and backward passes.
+        compiled: run the segment through torch.compile.
+    """
+
+    def __init__(
+        self,
+        stage: int,
+        segment: nn.Module,
+        objective: CrossEntropy,
+        optimizer: torch.optim.Optimizer,
+        recipe: Recipe,
+        precision: Precision,
+        heads: int,
+        compiled: bool = False,
+    ) -> None:
+        self.stage, self.segment, self.objective = stage, segment, objective
+        self.optimizer, self.recipe, self.precision = optimizer, recipe, precision
+        self.parameters = [p for p in segment.parameters() if p.requires_grad]
+        self.forward: Callable[[Tensor], Sequence[Tensor]] = torch.compile(segment) if compiled else segment
+        self.scaler = precision.grad_scaler()
+        self.epoch = 0  # next epoch
+        self.step = 0  # next step in it
+        self.seconds = 0.0  # spent on the whole stage
+        self.sums = _Sums.zero(heads, self.parameters[0].device)
+
+    @property
+    def steps_done(self) -> int:
+        """Steps of the whole stage that are done."""
+        return self.epoch * self.recipe.steps_per_epoch + self.step
+
+    def run(
+        self, source: Source, stop: StopRequest, glance: Callable[[int, float], None] = lambda step, loss: None
+    ) -> Iterator[EpochReport]:
+        """Trains to the end of the stage and yields a report after each epoch.
+
+        The caller saves `state_dict()` at each report. When a stop is requested, the report of the
+        unfinished epoch comes last, with `complete=False`.
+
+        Args:
+            source: gives the batches.
+            stop: asked between steps.
+            glance: called now and then with the step and the epoch's mean loss so far.
+
+        Raises:
+            NonFiniteLoss: names stage, epoch and step.
+        """
+        while self.epoch < self.recipe.epochs:
+            if self.step == 0:
+                torch.manual_seed(key("layers", self.recipe.seed, self.stage, self.epoch))
+            self.segment.train()
+            started = last_glance = time.perf_counter()
+            for inputs, targets in source.train(self.stage, self.epoch, self.step):
+                self._train_step(inputs, targets)
+                self.step += 1
+                if stop.signal is not None:
+                    break
+                if time.perf_counter() - last_glance > GLANCE_SECONDS:
+                    glance(self.step, self._mean_loss())
+                    last_glance = time.perf_counter()
+            yield self._end_epoch(time.perf_counter() - started)
+
+    def _train_step(self, inputs: Tensor, targets: Tensor) -> None:
+        """Forward, backward and update; nothing here waits for the device."""
+        recipe, step = self.recipe, self.steps_done
+        total = recipe.epochs * recipe.steps_per_epoch
+        factor = recipe.schedule(step / total)
+        set_learning_rate(self.optimizer, recipe.lr * factor)
+        decayed = step > 0 and recipe.schedule.decays_in_steps and factor != recipe.schedule((step - 1) / total)
+        if decayed and recipe.restart_momentum:
+            restart_momentum(self.optimizer)
+
+        with self.precision.autocast():
+            terms = self.objective(self.forward(inputs), targets)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(terms["loss"]).backward()
+        if recipe.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.parameters, recipe.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.sums.add(terms["losses"], terms["correct"], len(targets), self.step)
+
+    def _mean_loss(self) -> float:
+        """Mean loss of the epoch so far (waits for the device)."""
+        self._check_finite()
+        return float(self.sums.loss.sum() / self.sums.images)
+
+    def _check_finite(self) -> None:
+        bad = int(self.sums.first_bad_step)
+        if bad >= 0:
+            raise NonFiniteLoss(
+                f"the loss became NaN or infinite in stage {self.stage + 1}, epoch {self.epoch + 1}, step {bad + 1}. "
+                "The last good checkpoint is kept. Try a smaller optimizer.lr, optimizer.clip_norm=1, "
+                "or precision=fp32."
+            )
+
+    def _end_epoch(self, seconds: float) -> EpochReport:
+        self._check_finite()
+        self.seconds += seconds
+        complete = self.step == self.recipe.steps_per_epoch
+        report = EpochReport(
+            epoch=self.epoch,
+            steps=self.step,
+            loss=(self.sums.loss / self.sums.images).tolist(),
+            top1=(100.0 * self.sums.correct / self.sums.images).tolist(),
+            lr=self.optimizer.param_groups[0]["lr"],
+            seconds=seconds,
+            images=self.sums.images,
+            complete=complete,
+        )
+        if complete:
+            self.epoch, self.step = self.epoch + 1, 0
+            self.sums.clear()
+        return report
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed stage needs, between any two steps."""
+        random = {"cpu": torch.get_rng_state()}
+        if self.parameters[0].is_cuda:
+            random["cuda"] = torch.cuda.get_rng_state(self.parameters[0].device)
+        return {
+            "segment": self.segment.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": self.seconds,
+            "sums": self.sums.state_dict(),
+            "random": random,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` gave."""
+        self.segment.load_state_dict(state["segment"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for parameter, slots in self.optimizer.state.items():
+            for name, value in slots.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    slots[name] = torch.empty_like(parameter).copy_(value)  # the parameter's memory format
+        self.scaler.load_state_dict(state["scaler"])
+        self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+        self.sums.load_state_dict(state["sums"])
+        torch.set_rng_state(state["random"]["cpu"])
+        if "cuda" in state["random"]:
+            torch.cuda.set_rng_state(state["random"]["cuda"], self.parameters[0].device)
+
+
+@dataclass
+class _Sums:
+    """Running sums of an epoch, kept on the device so that no step waits for them."""
+
+    loss: Tensor  # [D] float64
+    correct: Tensor  # [D] int64
+    first_bad_step: Tensor  # scalar int64, −1 while all losses are finite
+    images: int = 0
+
+    @classmethod
+    def zero(cls, heads: int, device: torch.device) -> _Sums:
+        return cls(
+            torch.zeros(heads, dtype=torch.float64, device=device),
+            torch.zeros(heads, dtype=torch.int64, device=device),
+            torch.full((), -1, device=device),
+        )
+
+    def add(self, losses: Tensor, correct: Tensor, images: int, step: int) -> None:
+        self.loss += losses.double() * images
+        self.correct += correct
+        is_first = (self.first_bad_step < 0) & ~torch.isfinite(losses).all()
+        self.first_bad_step.masked_fill_(is_first, step)
+        self.images += images
+
+    def clear(self) -> None:
+        self.loss.zero_()
+        self.correct.zero_()
+        self.images = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"loss": self.loss, "correct": self.correct, "images": self.images}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.loss.copy_(state["loss"])
+        self.correct.copy_(state["correct"])
+        self.images = state["images"]

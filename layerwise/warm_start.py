@@ -1,0 +1,59 @@
+"""Warm start of a block: Proposition 3.1 made executable.
+
+With P = Id, W = Id and the previous classifier, the new problem starts at the risk where the old one
+ended, because ρ ∘ ρ = ρ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from layerwise.models.blocknet import BlockNet
+from layerwise.types import Batch
+
+STATISTICS_BATCHES = 8
+
+
+@torch.no_grad()
+def warm_start(network: BlockNet, depth: int, features: Iterable[Batch]) -> None:
+    """Makes block `depth` the identity and copies the head of the depth before.
+
+    A batch norm becomes the identity by taking mean and variance of its input both as statistics
+    and as shift and scale; they are estimated on the first batches.
+
+    Args:
+        network: its block `depth` is a convolution, perhaps a batch norm, and a ReLU, not downsampled.
+        depth: j ≥ 2.
+        features: batches of x_{j−1}.
+    """
+    for layer in network.blocks[depth - 1].children():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.dirac_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.BatchNorm2d):
+            _make_identity(layer, *_statistics(batch.inputs for batch in islice(features, STATISTICS_BATCHES)))
+    network.head(depth).load_state_dict(network.head(depth - 1).state_dict())
+
+
+def _make_identity(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(variance)
+    norm.bias.copy_(mean)
+    norm.weight.copy_((variance + norm.eps).sqrt())
+
+
+def _statistics(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and variance [C] per channel of [B, C, H, W] batches, each batch weighted alike."""
+    means, squares = [], []
+    for x in batches:
+        means.append(x.double().mean((0, 2, 3)))
+        squares.append(x.double().square().mean((0, 2, 3)))
+    mean = torch.stack(means).mean(0)
+    return mean.float(), (torch.stack(squares).mean(0) - mean.square()).clamp_min(0).float()
