@@ -15,7 +15,7 @@ from layerwise.feature_codec import FeatureCodec
 from layerwise.types import Shape
 
 GB = 1e9
-SHARE_OF_FREE = 0.8
+SHARE_OF_FREE = 0.5
 """Without a stated budget a cache may take this share of what is free."""
 
 

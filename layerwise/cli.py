@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from layerwise.config import suggest_key
@@ -36,17 +36,13 @@ def reported() -> Iterator[None]:
 
 
 def explain(error: Exception) -> str:
-    """Hydra's message about a bad override in one line, with the nearest known key or choice."""
+    """Hydra's message about a bad argument in one line, with the nearest known key or choice."""
     text = str(error)
-    if unknown := re.search(r"Could not override '([^']+)'", text):
-        key = unknown[1]
-        if re.search(r"not in struct|not in '", text):
-            return f"unknown key '{key}'.{suggest_key(key)} `python train.py --help` explains the keys."
+    if isinstance(error, OverrideParseException):
+        return f"cannot read the argument '{error.override}': {text.splitlines()[0]}. Write KEY=VALUE, lists as [1,2]."
+    if unknown := re.search(r"Could not override '([^']+)'\.(?=\s+(To append|No match))", text):
+        return f"unknown key '{unknown[1]}'.{suggest_key(unknown[1])} `python train.py --help` explains the keys."
     if missing := re.search(r"Could not find '([^']+)/([^']+)'", text):
-        group, choice = missing[1], missing[2]
         known = re.findall(r"^\t([\w-]+)\s*$", text, re.MULTILINE)
-        return f"{group}={choice}: unknown choice.{suggest(choice, known)}"
-    if group := re.search(r"Could not override '([^']+)'\.\s*No match in the defaults list", text):
-        return f"unknown key '{group[1]}'.{suggest_key(group[1])}"
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " ".join(lines) or type(error).__name__
+        return f"{missing[1]}={missing[2]}: unknown choice.{suggest(missing[2], known)}"
+    return " ".join(line.strip() for line in text.splitlines() if line.strip()) or type(error).__name__

@@ -213,8 +213,9 @@ def parse(composed: DictConfig) -> Config:
 
 
 def suggest_key(full_key: str) -> str:
-    """A near miss among all keys, such as `model.width` for `model.widht`."""
-    return suggest(full_key, key_names(Config()))
+    """A near miss among all keys and groups, such as `model.width` for `model.widht`."""
+    config = Config()
+    return suggest(full_key, [*key_names(config), *(entry.name for entry in fields(config)), "experiment"])
 
 
 def key_names(config: Any, prefix: str = "") -> list[str]:

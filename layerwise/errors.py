@@ -35,7 +35,7 @@ class Interrupted(LayerwiseError):
 
 def suggest(word: str, known: Iterable[str]) -> str:
     """`" Did you mean 'width'?"` for a near miss of a known word, else the sorted list of known words."""
-    choices = sorted(known)
+    choices = sorted(set(known))
     near = difflib.get_close_matches(word, choices, n=1)
     return f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(choices)}."
 

@@ -10,7 +10,7 @@ QUADRANTS = 2
 """A averages to 2×2 positions per channel."""
 
 
-class CnnHead(nn.Sequential):
+def cnn_head(in_channels: int, classes: int, *, k: int, width: int, batch_norm: bool) -> nn.Sequential:
     """k−1 convolutions of constant width, the average A to 2×2, and a linear layer.
 
     C x = L A x for k = 1, and C x = L A ρ W̃_{k−2} … ρ W̃_0 x for k > 1, with a batch norm after each
@@ -23,17 +23,15 @@ class CnnHead(nn.Sequential):
         width: M̃ at this depth, unused for k = 1.
         batch_norm: the paper's networks have it for k ≥ 2.
 
-    Shapes: [B, in_channels, H, W] → [B, classes]; H and W at least 2.
+    Returns:
+        [B, in_channels, H, W] → [B, classes]; H and W at least 2.
     """
-
-    def __init__(self, in_channels: int, classes: int, *, k: int, width: int, batch_norm: bool) -> None:
-        channels = [in_channels] + [width] * (k - 1)
-        layers: list[nn.Module] = []
-        for c_in, c_out in pairwise(channels):
-            layers += [nn.Conv2d(c_in, c_out, 3, padding=1, bias=not batch_norm)]
-            layers += [nn.BatchNorm2d(c_out)] if batch_norm else []
-            layers += [nn.ReLU(inplace=True)]
-        layers += [nn.AdaptiveAvgPool2d(QUADRANTS)]  # [B, M̃, 2, 2]
-        layers += [nn.BatchNorm2d(channels[-1])] if batch_norm else []
-        layers += [nn.Flatten(), nn.Linear(channels[-1] * QUADRANTS**2, classes)]
-        super().__init__(*layers)
+    channels = [in_channels] + [width] * (k - 1)
+    layers: list[nn.Module] = []
+    for c_in, c_out in pairwise(channels):
+        layers += [nn.Conv2d(c_in, c_out, 3, padding=1, bias=not batch_norm)]
+        layers += [nn.BatchNorm2d(c_out)] if batch_norm else []
+        layers += [nn.ReLU(inplace=True)]
+    layers += [nn.AdaptiveAvgPool2d(QUADRANTS)]  # [B, M̃, 2, 2]
+    layers += [nn.BatchNorm2d(channels[-1])] if batch_norm else []
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels[-1] * QUADRANTS**2, classes))

@@ -148,8 +148,9 @@ class Cached:
             return
         data = self.images.data
         for positions in order.split(batch_size):
-            features = self.store.read(split, view or 0, positions.cpu())
-            yield Batch(features.to(data.device, non_blocking=True), data.splits[split].labels[positions])
+            stored = self.store.read(split, view or 0, positions.cpu())
+            features = stored.to(data.device, self.images.precision.dtype, non_blocking=True)  # as a block gives them
+            yield Batch(features, data.splits[split].labels[positions])
 
     def advance(self, blocks: Sequence[nn.Module]) -> None:
         """One pass of the new blocks over all views of all splits; the old store goes when the new one is whole."""

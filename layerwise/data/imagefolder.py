@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms.v2 import functional as transforms
 
 from layerwise.data.images import DatasetSpec, ResidentImages, Split
@@ -131,12 +131,13 @@ class _Decoder(Dataset[Tensor | str]):
         for path in (self.paths[i] for i in positions):
             try:
                 images.append(self._decode(path))
-            except (RuntimeError, OSError) as error:
+            except (OSError, SyntaxError) as error:
                 return f"{path} cannot be decoded ({str(error).splitlines()[0]}). Repair or remove it."
         return torch.stack(images)  # uint8 [B, S, S, 3]
 
     def _decode(self, path: Path) -> Tensor:
-        image = decode_image(str(path), mode=ImageReadMode.RGB)  # [3, H, W]
+        with Image.open(path) as file:
+            image = transforms.pil_to_tensor(file.convert("RGB"))  # [3, H, W]
         image = transforms.resize(image, [self.size], antialias=True)
         square: Tensor = transforms.center_crop(image, [self.size, self.size])
         return square.permute(1, 2, 0).contiguous()

@@ -69,12 +69,8 @@ def read(name: str, root: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Te
     Raises:
         LayerwiseError: absent and not to be downloaded, damaged (names the file), or not readable.
     """
-    return _read_split(name, root, train=True), _read_split(name, root, train=False)
-
-
-def _read_split(name: str, root: Path, train: bool) -> tuple[Tensor, Tensor]:
-    files = list(_files(name, root, train))
-    present = [path for path, _ in files if path.exists()]
+    files = list(_files(name, root))
+    present = any(path.exists() for path, _ in files)
     for path, md5 in files:
         if present and not check_integrity(path, md5):
             problem = "is damaged (its MD5 sum is not the official one)" if path.exists() else "is missing"
@@ -82,7 +78,7 @@ def _read_split(name: str, root: Path, train: bool) -> tuple[Tensor, Tensor]:
                 f"{path} {problem}. Restore it, or remove {_folder(name, root)} so that {name} is downloaded afresh."
             )
     try:
-        return _construct(name, root, train, download=not present)
+        return _construct(name, root, True, not present), _construct(name, root, False, not present)
     except Exception as error:  # torchvision passes on urllib's, tarfile's, zlib's, numpy's … errors
         if present:
             raise LayerwiseError(f"{name} under {root} cannot be read: {error}") from error
@@ -116,18 +112,18 @@ def _folder(name: str, root: Path) -> Path:
     return root / subfolders[name]
 
 
-def _files(name: str, root: Path, train: bool) -> Iterator[tuple[Path, str | None]]:
-    """The split's files and their official MD5 sums, None where torchvision knows none."""
+def _files(name: str, root: Path) -> Iterator[tuple[Path, str | None]]:
+    """The data set's files and their official MD5 sums, None where torchvision knows none."""
     folder = _folder(name, root)
     if name in ("cifar10", "cifar100"):
         cifar = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
-        for file, md5 in cifar.train_list if train else cifar.test_list:
+        for file, md5 in (*cifar.train_list, *cifar.test_list, (cifar.meta["filename"], cifar.meta["md5"])):
             yield folder / file, md5
-        yield folder / str(cifar.meta["filename"]), str(cifar.meta["md5"])
     elif name == "svhn":
-        _, file, md5 = datasets.SVHN.split_list["train" if train else "test"]
-        yield folder / file, md5
+        for split in ("train", "test"):
+            _, file, md5 = datasets.SVHN.split_list[split]
+            yield folder / file, md5
     else:
-        prefix = "train" if train else "t10k"
-        yield folder / "raw" / f"{prefix}-images-idx3-ubyte", None
-        yield folder / "raw" / f"{prefix}-labels-idx1-ubyte", None
+        for prefix in ("train", "t10k"):
+            yield folder / "raw" / f"{prefix}-images-idx3-ubyte", None
+            yield folder / "raw" / f"{prefix}-labels-idx1-ubyte", None

@@ -15,7 +15,7 @@ from layerwise.counters import key, seeded
 from layerwise.downsampling import Downsampling, downsample_and_convolve
 from layerwise.ensemble import EnsembleOn
 from layerwise.errors import LayerwiseError
-from layerwise.heads import QUADRANTS, CnnHead
+from layerwise.heads import QUADRANTS, cnn_head
 from layerwise.models.blocknet import BlockNet
 
 
@@ -69,7 +69,7 @@ def simcnn(
             blocks.append(nn.Sequential(*layers, nn.ReLU(inplace=True)))
         if depths is None or j in depths:
             with seeded(key("head", seed, j)):
-                heads[j] = CnnHead(width, classes, k=k, width=head_width, batch_norm=batch_norm)
+                heads[j] = cnn_head(width, classes, k=k, width=head_width, batch_norm=batch_norm)
         channels = width
     return BlockNet(blocks, heads, ensemble_on)
 

@@ -1,0 +1,143 @@
+"""The import direction, and experiments that compose."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from layerwise import build
+from layerwise.config import Config, key_names, parse, resolve
+
+PACKAGE = ROOT / "layerwise"
+
+LAYERS = [
+    {"errors", "types", "counters", "ensemble", "downsampling", "storage", "interrupt", "precision", "environment"},
+    {"heads", "models", "data", "objectives", "optim", "plan", "paper", "feature_codec", "evaluate", "summary"},
+    {"feature_store", "cache_plan", "warm_start", "config"},
+    {"sources"},
+    {"trainer", "checkpoint", "record", "report", "run_folder"},
+    {"build", "progress"},
+    {"stage_run", "loading"},
+    {"experiment", "cli"},
+]
+"""Modules may import from their own layer or from those before it."""
+
+
+def module_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imports_of(path: Path) -> set[str]:
+    """Top-level names that a file imports, of layerwise as `layerwise.<module>`."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "layerwise":
+            found |= {f"layerwise.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_one_way(path):
+    layer_of = {name: i for i, names in enumerate(LAYERS) for name in names}
+    own = layer_of[module_of(path)]
+    for name in imports_of(path):
+        if name.startswith("layerwise."):
+            assert layer_of[name.split(".")[1]] <= own, f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize(("library", "allowed"), [("hydra", {"cli"}), ("omegaconf", {"cli", "config", "experiment"})])
+def test_libraries_stay_where_they_belong(library, allowed):
+    users = {module_of(path) for path in FILES if any(name.split(".")[0] == library for name in imports_of(path))}
+    assert users <= allowed
+
+
+def composed(*overrides: str):
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("train", list(overrides))
+
+
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_and_builds(experiment):
+    config = resolve(parse(composed(f"experiment={experiment}")))
+    spec = build.build_spec(config)
+    stages = build.build_stages(config)
+    network = build.build_network(config, spec, stages)
+    assert len(network.blocks) == stages[-1].stop
+    text = (ROOT / "conf" / "experiment" / f"{experiment}.yaml").read_text()
+    assert f"python train.py experiment={experiment}" in text  # it opens with its command
+
+
+@pytest.mark.parametrize("group", ["model", "dataset", "plan", "cache", "optimizer", "logger"])
+def test_every_choice_of_a_group_composes(group):
+    for path in sorted((ROOT / "conf" / group).glob("*.yaml")):
+        if path.stem != "base":
+            parse(composed(f"{group}={path.stem}"))
+
+
+def test_the_yaml_files_hold_every_key_of_the_schema():
+    cfg = composed()
+    assert {name for name in key_names(Config()) if not has_key(cfg, name)} == set()
+
+
+def has_key(cfg, dotted: str) -> bool:
+    for name in dotted.split("."):
+        if name not in cfg:
+            return False
+        cfg = cfg[name]
+    return True
+
+
+def test_the_help_explains_every_top_level_key(train_py):
+    text = train_py("--help").out
+    for name in (*Config.__dataclass_fields__, "experiment"):
+        assert re.search(rf"\b{name}\b", text), name
+    assert "demo_digits" in text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["k=1"], {"J": 5, "width": 256, "downsample": [3, 4], "batch_norm": False}),
+        (["k=2"], {"J": 4, "width": 128, "head_width": 256, "downsample": [3], "batch_norm": True}),
+        (["k=3"], {"J": 4, "width": 128, "head_width": 256, "downsample": [3], "batch_norm": True}),
+        (["k=4"], {"J": 4, "width": 128, "head_width": 256, "downsample": [3], "batch_norm": True}),
+        (["k=3", "J=2", "model.width=5"], {"J": 2, "width": 5, "downsample": []}),
+    ],
+)
+def test_null_takes_the_papers_values(overrides, expected):
+    config = resolve(parse(composed(*overrides)))
+    found = {"J": config.J, **vars(config.model)}
+    assert {name: found[name] for name in expected} == expected
+    assert (config.epochs, config.batch_size, config.optimizer.lr) == (50, 128, 0.1)
+    assert (config.optimizer.momentum, config.optimizer.weight_decay) == (0.9, 5e-4)
+    assert (config.optimizer.decay, config.optimizer.decay_every) == (0.2, 0.3)
+    assert config.ensemble.on.value == "logits"
+
+
+def test_joint_training_sees_the_data_as_often_as_greedy():
+    config = resolve(parse(composed("plan=joint", "epochs=7")))
+    assert config.plan.epochs == 28
+    assert resolve(parse(composed("plan=joint", "plan.epochs=3"))).plan.epochs == 3
+
+
+def test_no_workflow_file_is_broken():
+    for path in (ROOT / ".pre-commit-config.yaml", *(ROOT / "conf").rglob("*.yaml")):
+        assert yaml.safe_load(path.read_text()) is not None

@@ -1,0 +1,291 @@
+"""Whole runs through train.py: results, resume, caches, interruption."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import numbers, only_run, results_of, start
+
+import layerwise
+from layerwise.config import from_yaml, identity
+from layerwise.storage import load_tree
+
+
+def test_a_run_leaves_the_files_of_the_contract(train_py, tmp_path):
+    outcome = train_py()
+    assert outcome.code == 0
+    folder = only_run(tmp_path)
+    assert str(folder) in outcome.out
+    results = results_of(folder)
+    assert results["schema"] == 1
+    assert results["status"] == "completed"
+    assert (results["model"], results["dataset"], results["plan"]) == ("simcnn", "digits", "greedy")
+    assert (results["k"], results["J"], results["seed"], results["name"]) == (2, 2, 0, folder.name)
+    assert [row["block"] for row in results["blocks"]] == [1, 2]
+    for row in results["blocks"]:
+        assert set(row["train"]) == {"loss", "top1"}
+        assert set(row["test"]) == {"loss", "top1", "top5"}
+        assert set(row["ensemble"]) == {"top1", "top5"}
+        assert set(row["parameters"]) == {"block", "head"}
+        assert set(row["seconds"]) == {"train", "advance", "evaluate"}
+        assert row["images_per_second"] > 0
+        assert row["peak_memory_mb"] > 0
+        assert row["test"]["top1"] == round(row["test"]["top1"])  # of 100 images
+    last = results["blocks"][-1]
+    blocks = sum(row["parameters"]["block"] for row in results["blocks"])
+    assert results["final"] == {
+        "test_top1": last["test"]["top1"],
+        "test_top5": last["test"]["top5"],
+        "ensemble_top1": last["ensemble"]["top1"],
+        "ensemble_top5": last["ensemble"]["top5"],
+        "parameters": blocks + last["parameters"]["head"],
+    }
+    assert results["cache"] == {"kind": "memory", "views": 2, "exact": True} | {
+        name: results["cache"][name] for name in ("dtype", "bytes")
+    }
+    assert set(results) >= {"hardware", "versions", "git_commit", "seconds"}
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    positions = [(line["stage"], line["epoch"], line["step"]) for line in lines]
+    assert positions == [(1, 1, 4), (1, 2, 8), (2, 1, 12), (2, 2, 16)]
+    resolved = yaml.safe_load((folder / "config.yaml").read_text())
+    assert resolved["optimizer"]["lr"] == 0.1
+    assert resolved["model"]["batch_norm"] is True
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == [
+        "block_1.safetensors",
+        "block_2.safetensors",
+    ]
+
+
+def test_the_same_command_prints_the_result_of_a_finished_run(train_py, tmp_path):
+    first = train_py()
+    written = (only_run(tmp_path) / "results.json").stat().st_mtime_ns
+    again = train_py()
+    assert (again.code, again.out) == (0, first.out)
+    assert (only_run(tmp_path) / "results.json").stat().st_mtime_ns == written
+
+
+def test_fresh_starts_over_in_the_same_folder(train_py, tmp_path):
+    train_py()
+    first = results_of(only_run(tmp_path))
+    assert train_py(fresh="true").code == 0
+    second = results_of(only_run(tmp_path))
+    assert second["seconds"] != first["seconds"]
+    assert numbers(first) == numbers(second)
+
+
+def test_seeds_and_options_that_matter_have_folders_of_their_own(train_py, tmp_path):
+    for overrides in ({}, {"seed": 1}, {"optimizer.lr": 0.05}, {"progress": "off"}, {"device": "cpu"}):
+        train_py(J=1, epochs=1, **{"model.downsample": "[]"}, **overrides)
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+def test_a_cached_run_equals_a_recomputed_one_to_the_bit(train_py, tmp_path, cache):
+    """Views = epochs, float32: every figure of results.json but the times."""
+    rows = []
+    for kind in ("none", cache):
+        assert train_py(cache=kind, precision="fp32", J=3, name=kind).code == 0
+        results = results_of(tmp_path / "out" / kind)
+        rows.append(numbers(results))
+        assert results["cache"]["exact"]
+    assert rows[0] == rows[1]
+    blocks = [load_tree(tmp_path / "out" / kind / "checkpoints" / "block_3.safetensors") for kind in ("none", cache)]
+    assert all(torch.equal(blocks[0]["segment"][n], blocks[1]["segment"][n]) for n in blocks[0]["segment"])
+    assert not (tmp_path / "out" / cache / "cache").exists()
+
+
+def test_a_disk_cache_may_lie_elsewhere_and_stay(train_py, tmp_path):
+    train_py(cache="disk", **{"cache.dir": tmp_path / "scratch", "cache.keep": "true"})
+    (store,) = (tmp_path / "scratch").glob("*/x*")
+    assert store.name == "x1"
+    assert train_py(cache="disk", fresh="true", **{"cache.dir": tmp_path / "scratch"}).code == 0
+    assert not list((tmp_path / "scratch").glob("*/x*"))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16"])
+def test_an_approximate_cache_says_so(train_py, tmp_path, dtype):
+    assert train_py(cache="memory", precision="fp32", **{"cache.dtype": dtype, "cache.views": 1}).code == 0
+    cache = results_of(only_run(tmp_path))["cache"]
+    assert (cache["dtype"], cache["views"], cache["exact"]) == (dtype, 1, False)
+
+
+def test_joint_training_is_one_stage_over_all_blocks(train_py, tmp_path):
+    assert train_py(plan="joint").code == 0
+    results = results_of(only_run(tmp_path))
+    (row,) = results["blocks"]
+    assert row["block"] == 2
+    assert row["ensemble"]["top1"] == row["test"]["top1"]
+    lines = (only_run(tmp_path) / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 4  # J × epochs
+    greedy = json.loads(train_py(summary="json").out)
+    assert results["final"]["parameters"] == greedy["parameters"] == sum(row["parameters"].values())
+
+
+def test_validation_is_held_out_and_reported(train_py, tmp_path):
+    assert train_py(**{"dataset.validation": 0.1, "evaluation.every": 1}).code == 0
+    folder = only_run(tmp_path)
+    assert {"top1", "top5", "loss"} == set(results_of(folder)["blocks"][0]["validation"])
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert all({"validation", "test"} <= set(line) for line in lines)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "onecycle", "constant"])
+def test_other_schedules_train(train_py, tmp_path, schedule):
+    overrides = {"optimizer.schedule": schedule, "optimizer.restart_momentum": "false", "optimizer.nesterov": "true"}
+    overrides |= {"optimizer.clip_norm": "1", "objective.label_smoothing": "0.1"}
+    assert train_py(epochs=4, **overrides).code == 0
+    assert results_of(only_run(tmp_path))["final"]["test_top1"] > 30
+
+
+def test_warm_start_begins_at_the_risk_where_the_block_before_ended(train_py, tmp_path):
+    """Proposition 3.1: with a vanishing learning rate, block 2 keeps the scores of block 1."""
+    options = {"model.downsample": "[]", "plan.warm_start": "true", "precision": "fp32", "dataset.augment": "false"}
+    for batch_norm in ("false", "true"):
+        name = f"bn-{batch_norm}"
+        overrides = {"name": name, "model.batch_norm": batch_norm, "optimizer.lr": 1e-12, "epochs": 1}
+        assert train_py(**options, **overrides).code == 0
+        first, second = results_of(tmp_path / "out" / name)["blocks"]
+        tolerance = 1e-5 if batch_norm == "false" else 0.05  # the running statistics move by one epoch
+        assert second["test"]["loss"] == pytest.approx(first["test"]["loss"], rel=tolerance)
+
+
+@pytest.fixture
+def uninterrupted(train_py, tmp_path) -> list:
+    """The rows of the run that the interrupted ones below must equal."""
+    assert train_py(name="whole", epochs=6, cache="disk").code == 0
+    return numbers(results_of(tmp_path / "out" / "whole"))
+
+
+@pytest.mark.parametrize("lines", [1, 4, 6, 9])
+def test_after_kill_9_the_same_command_ends_with_identical_results(train_py, tmp_path, uninterrupted, lines):
+    process = start(tmp_path, name="killed", epochs=6, cache="disk")
+    metrics = tmp_path / "out" / "killed" / "metrics.jsonl"
+    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") >= lines, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (
+        not (tmp_path / "out" / "killed" / "results.json").exists() or results_of(metrics.parent)["status"] == "running"
+    )
+    assert train_py(name="killed", epochs=6, cache="disk").code == 0
+    assert numbers(results_of(metrics.parent)) == uninterrupted
+    seen = [json.loads(line) for line in metrics.read_text().splitlines()]
+    assert [(line["stage"], line["epoch"]) for line in seen] == [(s, e) for s in (1, 2) for e in range(1, 7)]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_writes_a_checkpoint_and_says_how_to_go_on(train_py, tmp_path, uninterrupted, number, code):
+    process = start(tmp_path, name="stopped", epochs=6, cache="disk")
+    metrics = tmp_path / "out" / "stopped" / "metrics.jsonl"
+    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") >= 2, process)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in err
+    assert "Run the same command again to go on" in err
+    results = results_of(metrics.parent)
+    assert results["status"] == "interrupted"
+    assert train_py(name="stopped", epochs=6, cache="disk").code == 0
+    assert numbers(results_of(metrics.parent)) == uninterrupted
+
+
+def wait_for(condition, process, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "altered"])
+def test_a_damaged_step_checkpoint_falls_back_to_the_one_before(train_py, tmp_path, uninterrupted, damage):
+    process = start(tmp_path, name="damaged", epochs=6, cache="disk")
+    folder = tmp_path / "out" / "damaged"
+    metrics = folder / "metrics.jsonl"
+    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") >= 3, process)
+    process.send_signal(signal.SIGTERM)
+    process.wait()
+    newest = max((folder / "checkpoints").glob("*_step_*.safetensors"))
+    corrupt(newest, damage)
+    outcome = train_py(name="damaged", epochs=6, cache="disk")
+    assert outcome.code == 0
+    assert "falling back" in outcome.err
+    assert newest.name in outcome.err
+    assert newest.with_suffix(".damaged").exists()
+    assert numbers(results_of(folder)) == uninterrupted
+
+
+@pytest.mark.parametrize("damage", ["truncated", "altered"])
+def test_a_damaged_finished_block_is_trained_again_and_later_ones_are_set_aside(train_py, tmp_path, damage):
+    train_py(name="whole", J=3)
+    folder = tmp_path / "out" / "whole"
+    rows = numbers(results_of(folder))
+    (folder / "results.json").unlink()
+    corrupt(folder / "checkpoints" / "block_2.safetensors", damage)
+    outcome = train_py(name="whole", J=3)
+    assert outcome.code == 0
+    assert "block_2.safetensors" in outcome.err
+    assert (folder / "checkpoints" / "block_2.damaged").exists()
+    assert (folder / "checkpoints" / "block_3.stale").exists()
+    assert numbers(results_of(folder)) == rows
+
+
+def corrupt(path: Path, damage: str) -> None:
+    content = bytearray(path.read_bytes())
+    if damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        content[-1] ^= 1
+        path.write_bytes(content)
+
+
+def test_a_finished_run_loads_as_a_network_that_scores_as_reported(train_py, tmp_path):
+    assert train_py(precision="fp32", J=3, epochs=4).code == 0
+    folder = only_run(tmp_path)
+    net = layerwise.load(folder)
+    results = results_of(folder)
+
+    from layerwise.data import describe, load
+
+    spec = describe("digits", Path())
+    assert net.spec == spec
+    test = load(spec, Path(), torch.device("cpu"), limit_test=100, seed=0).splits["test"]
+    x = net.normalise(test.images.permute(0, 3, 1, 2))
+    with torch.no_grad():
+        for row in results["blocks"]:
+            depth = row["block"]
+            assert accuracy(net(x, depth=depth), test.labels) == pytest.approx(row["test"]["top1"])
+            assert accuracy(net.ensemble(x, depth=depth), test.labels) == pytest.approx(row["ensemble"]["top1"])
+        assert torch.equal(net(x), net(x, depth=3))
+        assert net.features(x, 2).shape == (100, 16, 4, 4)
+    assert not net.training
+
+
+def accuracy(z: torch.Tensor, labels: torch.Tensor) -> float:
+    return 100 * float((z.argmax(1) == labels).float().mean())
+
+
+def test_an_unfinished_run_loads_up_to_its_last_finished_depth(train_py, tmp_path):
+    train_py(J=3)
+    folder = only_run(tmp_path)
+    (folder / "checkpoints" / "block_3.safetensors").unlink()
+    assert layerwise.load(folder).depths == (1, 2)
+    shutil.rmtree(folder / "checkpoints")
+    with pytest.raises(layerwise.errors.LayerwiseError, match="no block is finished"):
+        layerwise.load(folder)
+    with pytest.raises(layerwise.errors.LayerwiseError, match="run folder"):
+        layerwise.load(tmp_path)
+
+
+def test_config_yaml_reads_back_as_the_same_configuration(train_py, tmp_path):
+    train_py(J=1, **{"model.downsample": "[]"})
+    path = only_run(tmp_path) / "config.yaml"
+    config = from_yaml(path)
+    assert identity(config)["model.width"] == 8
+    assert config.progress.value == "auto"

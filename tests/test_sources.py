@@ -1,0 +1,175 @@
+"""Feature sources: a cache gives what recomputing gives, and does no work twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CPU, tiny_net
+
+from layerwise.data.images import ImageData
+from layerwise.feature_codec import FeatureCodec, FeatureDtype
+from layerwise.feature_store import MANIFEST, FeatureStores
+from layerwise.interrupt import StopRequest
+from layerwise.precision import Precision
+from layerwise.sources import BatchPlan, Cached, Recompute
+
+EPOCHS = 3
+PLAN = BatchPlan(batch_size=16, evaluation_batch_size=32, seed=0)
+FP32 = Precision(torch.float32, "cpu")
+BF16 = Precision(torch.bfloat16, "cpu")
+
+
+def stores(folder: Path | None, dtype: str = "float32", keep: bool = False) -> FeatureStores:
+    return FeatureStores(FeatureCodec(FeatureDtype(dtype)), folder, keep)
+
+
+def epochs_of(source: Recompute | Cached, stage: int) -> list[torch.Tensor]:
+    """All features and targets that a stage and its evaluation see."""
+    batches = [batch for epoch in range(EPOCHS) for batch in source.train(stage, epoch)]
+    batches += list(source.evaluate("test"))
+    return [tensor.clone() for batch in batches for tensor in batch]
+
+
+def assert_same(a: list[torch.Tensor], b: list[torch.Tensor]) -> None:
+    assert len(a) == len(b)
+    for x, y in zip(a, b, strict=True):
+        assert torch.equal(x, y.to(x.dtype))
+
+
+@pytest.mark.parametrize("where", ["memory", "disk"])
+@pytest.mark.parametrize("precision", [FP32, BF16], ids=["float32", "bfloat16"])
+def test_a_view_per_epoch_equals_recomputing_to_the_bit_at_each_depth(tiny_data, tmp_path, where, precision):
+    net = tiny_net()
+    recompute = Recompute(tiny_data, PLAN, precision)
+    dtype = str(precision.dtype).removeprefix("torch.")
+    folder = tmp_path / "cache" if where == "disk" else None
+    cached = Cached(Recompute(tiny_data, PLAN, precision), stores(folder, dtype), EPOCHS, StopRequest())
+    for stage in range(3):
+        assert recompute.depth == cached.depth == stage
+        assert_same(epochs_of(recompute, stage), epochs_of(cached, stage))
+        recompute.advance([net.blocks[stage]])
+        cached.advance([net.blocks[stage]])
+    cached.close()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_advancing_is_one_pass_of_the_new_block_and_training_is_none(tiny_data):
+    net = tiny_net()
+    calls = [0, 0, 0]
+
+    def count(depth):
+        def hook(module, arguments, output):
+            calls[depth] += len(output)
+
+        return hook
+
+    for depth, block in enumerate(net.blocks):
+        block.register_forward_hook(count(depth))
+    cached = Cached(Recompute(tiny_data, PLAN, FP32), stores(None), EPOCHS, StopRequest())
+    one_pass = EPOCHS * 70 + 30  # views of the training images, and the test images
+    cached.advance([net.blocks[0]])
+    cached.advance([net.blocks[1]])
+    epochs_of(cached, stage=2)
+    assert calls == [one_pass, one_pass, 0]
+
+
+def test_fewer_views_are_an_approximation_that_repeats_them(tiny_data):
+    net = tiny_net()
+    cached = Cached(Recompute(tiny_data, PLAN, FP32), stores(None), 2, StopRequest(), list(net.blocks[:1]))
+    order = torch.arange(70)
+    recompute = Recompute(tiny_data, PLAN, FP32, list(net.blocks[:1]))
+    seen = [cached.store.read("train", view, order) for view in range(2)]
+    for view in range(2):
+        expected = torch.cat([batch.inputs for batch in recompute.read("train", order, 70, view)])
+        assert torch.equal(seen[view], expected)
+    by_epoch = {epoch: next(iter(cached.train(0, epoch))).inputs for epoch in range(3)}
+    position = PLAN.order(0, 2, 70, CPU)[:16]
+    assert torch.equal(by_epoch[2], seen[0][position])  # epoch 2 reads view 2 mod 2
+
+
+def test_an_epoch_can_begin_at_any_step(tiny_data):
+    source = Recompute(tiny_data, PLAN, FP32)
+    whole, rest = list(source.train(0, 1)), list(source.train(0, 1, first_step=3))
+    assert_same([t for b in whole[3:] for t in b], [t for b in rest for t in b])
+
+
+def test_every_sample_comes_once_an_epoch_in_an_order_of_its_own(tiny_data):
+    tiny_data.splits["train"].labels = torch.arange(70)
+    source = Recompute(tiny_data, PLAN, FP32)
+    orders = [torch.cat([batch.targets for batch in source.train(0, epoch)]) for epoch in range(2)]
+    assert not torch.equal(*orders)
+    assert all(order.sort().values.tolist() == list(range(70)) for order in orders)
+
+
+@pytest.mark.parametrize("dtype", FeatureDtype)
+@pytest.mark.parametrize("shape", [(6, 5, 4, 3), (6, 11)])
+def test_formats_round_as_little_as_they_say(dtype, shape):
+    x = torch.randn(shape) * 3
+    codec = FeatureCodec(dtype)
+    arrays = codec.encode(x)
+    y = codec.decode(arrays)
+    spread = (x.amax(tuple(range(2, x.dim())), True) - x.amin(tuple(range(2, x.dim())), True)) if x.dim() == 4 else 18
+    tolerance = {"float32": 0.0, "bfloat16": 2**-8 * x.abs(), "float16": 2**-11 * x.abs(), "uint8": spread / 500}
+    assert ((y.float() - x).abs() <= tolerance[dtype.value] + 1e-7).all()
+    stored = sum(array.numel() * array.itemsize for array in arrays.values())
+    assert stored == 6 * codec.bytes_per_sample(shape[1:])
+
+
+def test_uint8_keeps_constant_channels():
+    x = torch.zeros(2, 3, 4, 4)
+    x[1] = 7.0
+    assert torch.equal(FeatureCodec(FeatureDtype.uint8).decode(FeatureCodec(FeatureDtype.uint8).encode(x)), x)
+
+
+def test_a_restart_takes_the_disk_cache_that_is_there(tiny_data, tmp_path):
+    net = tiny_net()
+    first = Cached(Recompute(tiny_data, PLAN, FP32), stores(tmp_path), 2, StopRequest())
+    first.advance([net.blocks[0]])
+    seen = epochs_of(first, 1)
+    net.blocks[0].register_forward_hook(lambda *_: pytest.fail("the prefix was recomputed"))
+    again = Cached(Recompute(tiny_data, PLAN, FP32), stores(tmp_path), 2, StopRequest(), list(net.blocks[:1]))
+    assert_same(seen, epochs_of(again, 1))
+    # a crash while x2 was written: only x1 is whole, and it is advanced by the one block that it lacks
+    (tmp_path / "x2.partial").mkdir()
+    deeper = Cached(Recompute(tiny_data, PLAN, FP32), stores(tmp_path), 2, StopRequest(), list(net.blocks[:2]))
+    assert deeper.depth == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["x2"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "altered", "other weights", "no manifest"])
+def test_a_damaged_or_foreign_disk_cache_is_made_anew(tiny_data, tmp_path, damage):
+    net = tiny_net()
+    good = Cached(Recompute(tiny_data, PLAN, FP32), stores(tmp_path), 1, StopRequest(), list(net.blocks[:1]))
+    expected = epochs_of(good, 1)
+    file = next((tmp_path / "x1").glob("train*"))
+    content = file.read_bytes()
+    if damage == "truncated":
+        file.write_bytes(content[:-8])
+    elif damage == "altered":
+        file.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    elif damage == "no manifest":
+        (tmp_path / "x1" / MANIFEST).unlink()
+    else:
+        manifest = json.loads((tmp_path / "x1" / MANIFEST).read_text())
+        (tmp_path / "x1" / MANIFEST).write_text(json.dumps(manifest | {"blocks": "another"}))
+    again = Cached(Recompute(tiny_data, PLAN, FP32), stores(tmp_path), 1, StopRequest(), list(net.blocks[:1]))
+    assert_same(expected, epochs_of(again, 1))
+
+
+def test_a_kept_disk_cache_stays(tiny_data, tmp_path):
+    cached = Cached(
+        Recompute(tiny_data, PLAN, FP32), stores(tmp_path, keep=True), 1, StopRequest(), list(tiny_net().blocks[:1])
+    )
+    cached.close()
+    assert (tmp_path / "x1" / MANIFEST).exists()
+
+
+def test_a_split_that_is_held_out_is_cached_without_augmentation(tiny_data: ImageData):
+    net = tiny_net()
+    cached = Cached(Recompute(tiny_data, PLAN, FP32), stores(None), 1, StopRequest(), list(net.blocks[:1]))
+    with torch.no_grad():
+        expected = net.blocks[0](tiny_data.normalise(tiny_data.splits["test"].images))
+    torch.testing.assert_close(torch.cat([b.inputs for b in cached.evaluate("test")]), expected)

@@ -1,0 +1,193 @@
+"""The training loop, on tiny networks."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import tiny_net
+
+from layerwise.errors import NonFiniteLoss
+from layerwise.interrupt import StopRequest
+from layerwise.models.blocknet import BlockNet, Segment, freeze
+from layerwise.objectives import CrossEntropy
+from layerwise.optim import Constant, Cosine, OneCycle, Schedule, StepDecay, sgd
+from layerwise.precision import Precision
+from layerwise.sources import BatchPlan, Recompute
+from layerwise.trainer import Recipe, StageTrainer
+
+PLAN = BatchPlan(batch_size=16, evaluation_batch_size=32, seed=0)
+STEPS = 5  # ⌈70 / 16⌉
+
+
+def trainer_of(net: BlockNet, start: int = 0, stop: int = 1, epochs: int = 2, **changes) -> StageTrainer:
+    segment = Segment(net, start, stop, (stop,))
+    options = {"lr": 0.1, "schedule": StepDecay(0.3, 0.2), "restart_momentum": True, "clip_norm": None}
+    precision = changes.pop("precision", Precision(torch.float32, "cpu"))
+    objective = CrossEntropy(changes.pop("label_smoothing", 0.0))
+    compiled = changes.pop("compiled", False)
+    optimizer = sgd(segment.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=False)
+    recipe = Recipe(epochs=epochs, steps_per_epoch=STEPS, seed=0, **options | changes)
+    return StageTrainer(start, segment, objective, optimizer, recipe, precision, heads=1, compiled=compiled)
+
+
+def train(trainer: StageTrainer, data, prefix=()) -> list:
+    return list(trainer.run(Recompute(data, PLAN, trainer.precision, prefix), StopRequest()))
+
+
+def test_the_loop_equals_a_plain_pytorch_loop(tiny_data):
+    """The same batches through textbook code: SGD that is made anew at each decay, as the paper's code does."""
+    net, plain = tiny_net(), tiny_net()
+    train(trainer_of(net, epochs=4), tiny_data)
+    module = Segment(plain, 0, 1, (1,)).train()
+    source, step, last = Recompute(tiny_data, PLAN, Precision(torch.float32, "cpu")), 0, None
+    for epoch in range(4):
+        for x, y in source.train(0, epoch):
+            decays = math.floor(step / (4 * STEPS) / 0.3 + 1e-9)
+            if decays != last:
+                lr = 0.1 * 0.2**decays
+                optimizer = torch.optim.SGD(module.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4)
+                last = decays
+            optimizer.zero_grad()
+            F.cross_entropy(module(x)[0], y).backward()
+            optimizer.step()
+            step += 1
+    for a, b in zip(net.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_without_restart_the_momentum_survives_a_decay(tiny_data):
+    nets = [tiny_net(), tiny_net()]
+    for net, restart in zip(nets, (True, False), strict=True):
+        train(trainer_of(net, epochs=4, restart_momentum=restart), tiny_data)
+    assert not torch.equal(nets[0].blocks[0][0].weight, nets[1].blocks[0][0].weight)
+
+
+def test_each_trained_parameter_changes_and_no_frozen_bit_does(tiny_data):
+    net = tiny_net()
+    freeze(net.blocks[:1])
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    train(trainer_of(net, start=1, stop=2), tiny_data, prefix=list(net.blocks[:1]))
+    trained = ("blocks.1.", "heads.2.")
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name]) != name.startswith(trained), name
+
+
+def test_each_trained_parameter_receives_a_gradient(tiny_data):
+    net = tiny_net(k=3)
+    trainer = trainer_of(net)
+    train(trainer, tiny_data)
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in trainer.segment.parameters())
+
+
+def test_reports_are_exact_counts(tiny_data):
+    net = tiny_net()
+    trainer = trainer_of(net, lr=1e-30, epochs=1)
+    (report,) = train(trainer, tiny_data)
+    losses, correct = [], 0
+    trainer.segment.train()
+    for x, y in Recompute(tiny_data, PLAN, trainer.precision).train(0, 0):
+        z = trainer.segment(x)[0]
+        losses.append(F.cross_entropy(z, y, reduction="sum").detach())
+        correct += int((z.argmax(1) == y).sum())
+    assert report.images == 70
+    assert report.loss[0] == pytest.approx(float(sum(losses)) / 70, rel=1e-5)
+    assert report.top1[0] == pytest.approx(100 * correct / 70)
+
+
+def test_label_smoothing_is_in_the_loss(tiny_data):
+    plain, smooth = (train(trainer_of(tiny_net(), label_smoothing=s, epochs=1), tiny_data) for s in (0.0, 0.5))
+    assert plain[0].loss[0] != smooth[0].loss[0]
+    z, y = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    expected = F.cross_entropy(z, y, label_smoothing=0.5)
+    torch.testing.assert_close(CrossEntropy(0.5)([z], y)["loss"], expected)
+
+
+def test_clipping_bounds_the_gradient(tiny_data):
+    trainer = trainer_of(tiny_net(), clip_norm=1e-3, epochs=1)
+    train(trainer, tiny_data)
+    norm = torch.stack([p.grad.norm() for p in trainer.segment.parameters()]).norm()
+    assert norm <= 1.01e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precisions_learn_about_the_same(tiny_data, dtype):
+    full = train(trainer_of(tiny_net(), epochs=3), tiny_data)
+    half = train(trainer_of(tiny_net(), epochs=3, precision=Precision(dtype, "cpu")), tiny_data)
+    assert half[-1].loss[0] == pytest.approx(full[-1].loss[0], rel=0.05)
+    assert half[-1].loss != full[-1].loss  # it did use the format
+
+
+def test_a_compiled_segment_trains_like_the_plain_one(tiny_data):
+    plain = train(trainer_of(tiny_net()), tiny_data)
+    compiled = train(trainer_of(tiny_net(), compiled=True), tiny_data)
+    assert compiled[-1].loss[0] == pytest.approx(plain[-1].loss[0], rel=1e-3)
+
+
+def test_a_saved_stage_goes_on_to_the_bit_from_any_step(tiny_data):
+    whole = tiny_net()
+    reports = train(trainer_of(whole), tiny_data)
+    for stop_after in (1, 5, 7):
+        part = tiny_net()
+        trainer, stop = trainer_of(part), StopRequest()
+        source = Recompute(tiny_data, PLAN, trainer.precision)
+        original, done = trainer._train_step, []
+
+        def counted(*arguments, original=original, done=done, stop=stop, stop_after=stop_after):
+            original(*arguments)
+            done.append(1)
+            if len(done) == stop_after:
+                stop.signal = 15
+
+        trainer._train_step = counted
+        for _ in trainer.run(source, stop):
+            if stop.signal:
+                break
+        assert trainer.steps_done == stop_after
+        state = trainer.state_dict()
+        resumed = tiny_net(seed=5)
+        again = trainer_of(resumed)
+        again.load_state_dict(state)
+        rest = train(again, tiny_data)
+        assert rest[-1].loss == reports[-1].loss
+        assert rest[-1].top1 == reports[-1].top1
+        for a, b in zip(whole.parameters(), resumed.parameters(), strict=False):
+            if a.grad is not None:
+                assert torch.equal(a, b)
+
+
+def test_a_nan_names_stage_epoch_and_step(tiny_data):
+    trainer = trainer_of(tiny_net())
+    original = trainer._train_step
+
+    def poisoned(x, y):
+        original(x * float("nan") if trainer.steps_done == 7 else x, y)
+
+    trainer._train_step = poisoned
+    with pytest.raises(NonFiniteLoss, match="stage 1, epoch 2, step 3"):
+        train(trainer, tiny_data)
+
+
+SCHEDULES: list[tuple[Schedule, dict[float, float]]] = [
+    (StepDecay(15 / 50, 0.2), {0: 1, 14.9 / 50: 1, 15 / 50: 0.2, 30 / 50: 0.04, 45 / 50: 0.008, 49.9 / 50: 0.008}),
+    (StepDecay(20 / 45, 0.1), {0: 1, 20 / 45: 0.1, 40 / 45: 0.01}),
+    (Cosine(), {0: 1, 0.5: 0.5, 1: 0}),
+    (OneCycle(), {0: 0.04, 0.25: 1, 0.625: 0.5, 1: 0}),
+    (Constant(), {0: 1, 0.9: 1}),
+]
+
+
+@pytest.mark.parametrize(("schedule", "factors"), SCHEDULES, ids=lambda value: type(value).__name__)
+def test_schedules(schedule, factors):
+    for progress, factor in factors.items():
+        assert schedule(progress) == pytest.approx(factor)
+
+
+@pytest.mark.parametrize("epochs", [50, 10, 20])
+def test_a_step_schedule_decays_at_whole_epochs(epochs):
+    schedule = StepDecay(15 / 50, 0.2)
+    steps = 391 * epochs
+    drops = [s for s in range(1, steps) if schedule(s / steps) != schedule((s - 1) / steps)]
+    assert drops == [391 * epochs * 3 * i // 10 for i in (1, 2, 3)]
