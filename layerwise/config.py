@@ -14,8 +14,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from layerwise.downsampling import Downsampling
 from layerwise.ensemble import EnsembleOn
@@ -90,7 +90,7 @@ class ModelConfig:
 class DatasetConfig:
     """`dataset=…`; `size` and `workers` are for image folders."""
 
-    name: str = "cifar10"
+    name: str = MISSING
     root: str = field(default="data", metadata=WHERE)
     validation: float = 0.0
     limit: int | None = None
@@ -113,7 +113,7 @@ class PlanConfig:
 class CacheConfig:
     """`cache=none|memory|disk|auto`."""
 
-    kind: CacheKind = CacheKind.auto
+    kind: CacheKind = MISSING
     views: Any = "epochs"  # a number or "epochs"
     dtype: FeatureDtype | None = None
     dir: str | None = field(default=None, metadata=WHERE)
@@ -205,6 +205,8 @@ def parse(composed: DictConfig) -> Config:
     except ConfigKeyError as error:
         full_key = str(error.full_key)
         raise LayerwiseError(f"unknown key '{full_key}'.{suggest_key(full_key)}") from error
+    except MissingMandatoryValue as error:
+        raise LayerwiseError(f"{error.full_key}: this choice of its group leaves it open; choose another.") from error
     except OmegaConfBaseException as error:
         raise LayerwiseError(f"{error.full_key}: {str(error).splitlines()[0]}.") from error
     assert isinstance(config, Config)

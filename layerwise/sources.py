@@ -147,8 +147,9 @@ class Cached:
             yield from self.images.read(split, order, batch_size, view)
             return
         data = self.images.data
-        for positions in order.split(batch_size):
-            stored = self.store.read(split, view or 0, positions.cpu())
+        rows = order.cpu()  # once, so that no step waits for the device
+        for positions, on_host in zip(order.split(batch_size), rows.split(batch_size), strict=True):
+            stored = self.store.read(split, view or 0, on_host)
             features = stored.to(data.device, self.images.precision.dtype, non_blocking=True)  # as a block gives them
             yield Batch(features, data.splits[split].labels[positions])
 

@@ -66,6 +66,11 @@ def tiny_data() -> ImageData:
 
 
 def tiny_net(**changes: Any) -> BlockNet:
+    """k = 2, J = 3, in channels_last as in a run."""
+    return plain_net(**changes).to(memory_format=torch.channels_last)
+
+
+def plain_net(**changes: Any) -> BlockNet:
     options: dict[str, Any] = {
         "k": 2,
         "J": 3,
@@ -75,7 +80,7 @@ def tiny_net(**changes: Any) -> BlockNet:
         "downsampling": Downsampling.invertible,
         "batch_norm": True,
     }
-    return simcnn((3, 8, 8), 3, **options | changes).to(memory_format=torch.channels_last)
+    return simcnn((3, 8, 8), 3, **options | changes)
 
 
 @dataclass

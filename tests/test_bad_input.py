@@ -28,6 +28,8 @@ def assert_refused(outcome, *words: str) -> None:
         ("+nonsense=3", ["nonsense"]),
         ("model=simcn", ["model=simcn", "simcnn"]),
         ("dataset=cifar11", ["dataset=cifar11", "cifar10"]),
+        ("dataset=base", ["dataset.name"]),
+        ("cache=base", ["cache.kind"]),
         ("dataset.name=cifar11", ["dataset.name=cifar11", "cifar10"]),
         ("experiment=demo_digit", ["experiment=demo_digit", "demo_digits"]),
         ("k=0", ["k=0", "1 or more"]),
