@@ -1,0 +1,253 @@
+"""Measures speed and memory on this machine and prints each as a ratio within this one run.
+
+    python scripts/benchmark.py                     everything, a few minutes on two cores
+    python scripts/benchmark.py block memory        some parts: block, data, depth, memory
+    python scripts/benchmark.py --json FILE         the figures also as JSON
+
+block   images/s of block 1 of the k = 3 network: this framework (data, augmentation, training step)
+        against a plain float32 NCHW loop over the same layers on ready inputs, which has no data to prepare
+data    share of data and augmentation in a training step at full width
+depth   cost of a step of block j = 1 … 8, with an exact cache and without, against the block alone
+memory  peak resident memory of a whole full-width run
+
+Inputs are random images of CIFAR-10's shape; `memory` needs the real CIFAR-10 under $LAYERWISE_DATA.
+The compared loops take turns, and medians are compared, because the speed of a machine drifts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from layerwise.data import ImageData
+from layerwise.data.augment import CropFlip
+from layerwise.data.images import ResidentImages
+from layerwise.data.torchvision_sets import CIFAR10
+from layerwise.downsampling import Downsampling
+from layerwise.environment import hardware, versions
+from layerwise.feature_codec import FeatureCodec, FeatureDtype
+from layerwise.feature_store import FeatureStores
+from layerwise.interrupt import StopRequest
+from layerwise.models.blocknet import BlockNet, Segment
+from layerwise.models.simcnn import simcnn
+from layerwise.objectives import CrossEntropy
+from layerwise.optim import Constant, sgd
+from layerwise.precision import Precision, PrecisionName, choose_device, choose_precision
+from layerwise.sources import BatchPlan, Cached, Recompute, Source
+from layerwise.trainer import Recipe, StageTrainer
+from layerwise.types import Batch
+
+BATCH = 128
+ROOT = Path(__file__).resolve().parents[1]
+Figures = dict[str, Any]
+
+
+def main() -> None:
+    parts: dict[str, Callable[[torch.device], Figures]] = {
+        "block": measure_block,
+        "data": measure_data,
+        "depth": measure_depth,
+        "memory": measure_memory,
+    }
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[*parts, []], help="default: all")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    device = choose_device(options.device)
+    figures: Figures = {"hardware": hardware(device), "versions": versions()}
+    print(", ".join(f"{name} {value}" for name, value in figures["hardware"].items()))
+    for name in options.parts or parts:
+        figures[name] = parts[name](device)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def measure_block(device: torch.device) -> Figures:
+    """Block 1 at full and at a quarter width, this framework against a plain loop."""
+    table = Table("M, M̃", "ours, img/s", "plain float32, img/s", "ratio", title="block 1, k = 3, batch 128")
+    figures: Figures = {}
+    for width, head_width, rounds, steps in ((128, 256, 5, 2), (32, 64, 7, 5), (32, 32, 7, 10)):
+        net = network(width, head_width, J=1).to(device, memory_format=torch.channels_last)
+        ours = stepper(trainer_of(net, depth=1, device=device), source_of(device))
+        plain = plain_loop(network(width, head_width, J=1).to(device), device)
+        a, b = take_turns([ours, plain], rounds, steps, device)
+        row = {"ours": BATCH / a, "plain": BATCH / b, "ratio": b / a}
+        table.add_row(f"{width}, {head_width}", f"{row['ours']:.0f}", f"{row['plain']:.0f}", f"{row['ratio']:.2f}×")
+        figures[f"{width},{head_width}"] = row
+    Console().print(table)
+    return figures
+
+
+def measure_data(device: torch.device) -> Figures:
+    """Seconds for a batch's data and augmentation, against a whole step."""
+    net = network(128, 256, J=1).to(device, memory_format=torch.channels_last)
+    source = source_of(device)
+    batches = endless(source)
+    whole = stepper(trainer_of(net, depth=1, device=device), source)
+    step, data = take_turns([whole, lambda: next(batches)], rounds=7, steps=2, device=device)
+    print(f"data and augmentation: {1e3 * data:.2f} ms of a step of {1e3 * step:.1f} ms: {100 * data / step:.2f} %")
+    return {"data_seconds": data, "step_seconds": step, "share": data / step}
+
+
+def measure_depth(device: torch.device) -> Figures:
+    """A step of block j for j = 1 … 8: exact cache, no cache, and the block alone on ready inputs."""
+    J, width = 8, 32
+    net = network(width, width, J).to(device, memory_format=torch.channels_last)
+    precision = choose_precision(PrecisionName.auto, device)
+    codec = FeatureCodec(FeatureDtype(str(precision.dtype).removeprefix("torch.")))
+    data = images_on(device, n=10 * BATCH, augment=False)  # without augmentation one view is exact
+    plan = BatchPlan(BATCH, 2 * BATCH, seed=0)
+    cached = Cached(Recompute(data, plan, precision), FeatureStores(codec, folder=None), 1, StopRequest())
+    recompute = Recompute(data, plan, precision)
+    table = Table("block", "alone, ms", "cached ÷ alone", "recomputed ÷ alone", title="a step of block j of J = 8")
+    figures: Figures = {}
+    for depth in range(1, J + 1):
+        if depth > 1:
+            cached.advance([net.blocks[depth - 2]])
+            recompute.advance([net.blocks[depth - 2]])
+        ready = list(cached.train(0, 0))
+        loops = [stepper(trainer_of(net, depth, device), source) for source in (ReadyInputs(ready), cached, recompute)]
+        alone, with_cache, without = take_turns(loops, rounds=7, steps=5, device=device)
+        figures[str(depth)] = {
+            "alone_seconds": alone,
+            "cached_ratio": with_cache / alone,
+            "recomputed_ratio": without / alone,
+        }
+        table.add_row(str(depth), f"{1e3 * alone:.1f}", f"{with_cache / alone:.3f}", f"{without / alone:.3f}")
+    Console().print(table)
+    return figures
+
+
+def measure_memory(device: torch.device) -> Figures:
+    """Peak resident memory of train.py: CIFAR-10, k = 3, full width, batch 128, without a cache."""
+    if not (Path(os.environ.get("LAYERWISE_DATA", "data")) / "cifar-10-batches-py").exists():
+        print("memory: not measured, the real CIFAR-10 is not under $LAYERWISE_DATA")
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(ROOT / "train.py"), "k=3", "cache=none", "epochs=1", "dataset.limit=512"]
+        command += ["dataset.limit_test=512", f"output_dir={folder}", "progress=off", f"device={device}"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    print(f"peak resident memory, CIFAR-10, k = 3, full width, batch 128, cache=none: {peak:.2f} GiB")
+    return {"peak_gib": peak}
+
+
+class ReadyInputs:
+    """A source whose batches are there already."""
+
+    depth = 0
+
+    def __init__(self, batches: list[Batch]) -> None:
+        self.batches = batches
+
+    def train(self, stage: int, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        return iter(self.batches)
+
+
+def network(width: int, head_width: int, J: int) -> BlockNet:
+    return simcnn(
+        CIFAR10.shape,
+        len(CIFAR10.classes),
+        k=3,
+        J=J,
+        width=width,
+        head_width=head_width,
+        downsample=[3] if J >= 3 else [],
+        downsampling=Downsampling.invertible,
+        batch_norm=True,
+    )
+
+
+def images_on(device: torch.device, n: int, augment: bool) -> ImageData:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (n, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    split = ResidentImages(images, torch.randint(0, 10, (n,), generator=generator), device)
+    crop_flip = CropFlip(CIFAR10.padding, CIFAR10.flip) if augment else None
+    return ImageData(CIFAR10, {"train": split, "test": split}, crop_flip, seed=0, device=device)
+
+
+def source_of(device: torch.device) -> Recompute:
+    """50,000 augmented images, as in a real epoch."""
+    precision = choose_precision(PrecisionName.auto, device)
+    return Recompute(images_on(device, 50_000, augment=True), BatchPlan(BATCH, 2 * BATCH, seed=0), precision)
+
+
+def trainer_of(net: BlockNet, depth: int, device: torch.device) -> StageTrainer:
+    segment = Segment(net, depth - 1, depth, [depth]).requires_grad_(True)
+    precision: Precision = choose_precision(PrecisionName.auto, device)
+    optimizer = sgd(segment.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=False)
+    recipe = Recipe(
+        epochs=10**6, steps_per_epoch=391, lr=0.01, schedule=Constant(), restart_momentum=False, clip_norm=None, seed=0
+    )
+    trainer = StageTrainer(0, segment, CrossEntropy(), optimizer, recipe, precision, heads=1)
+    segment.train()
+    return trainer
+
+
+def endless(source: Source | ReadyInputs) -> Iterator[Batch]:
+    """Full batches, epoch after epoch."""
+    for epoch in cycle(range(50)):
+        yield from (batch for batch in source.train(0, epoch) if len(batch.targets) == BATCH)
+
+
+def stepper(trainer: StageTrainer, source: Source | ReadyInputs) -> Callable[[], object]:
+    """One training step with its data."""
+    batches = endless(source)
+    return lambda: trainer._train_step(*next(batches))
+
+
+def plain_loop(net: nn.Module, device: torch.device) -> Callable[[], object]:
+    """Textbook PyTorch: float32, NCHW, ready inputs."""
+    module = Segment(net, 0, 1, [1]).train()
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    x: Tensor = torch.randn(BATCH, *CIFAR10.shape, device=device)
+    y: Tensor = torch.randint(0, 10, (BATCH,), device=device)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(module(x)[0], y).backward()
+        optimizer.step()
+
+    return step
+
+
+def take_turns(loops: Iterable[Callable[[], object]], rounds: int, steps: int, device: torch.device) -> list[float]:
+    """Median seconds per step of each loop; they alternate, after one round that does not count."""
+    loops = list(loops)
+    seconds: list[list[float]] = [[] for _ in loops]
+    for _ in range(rounds + 1):
+        for loop, times in zip(loops, seconds, strict=True):
+            synchronise(device)
+            started = time.perf_counter()
+            for _ in range(steps):
+                loop()
+            synchronise(device)
+            times.append((time.perf_counter() - started) / steps)
+    return [statistics.median(times[1:]) for times in seconds]
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+if __name__ == "__main__":
+    main()
