@@ -12,6 +12,7 @@ import torch
 from omegaconf import DictConfig
 
 from layerwise import build
+from layerwise.allocator import keep_freed_memory
 from layerwise.cache_plan import store_bytes
 from layerwise.checkpoint import Checkpoints
 from layerwise.config import Config, ProgressName, Summary, as_plain, filled, parse, resolve
@@ -108,6 +109,7 @@ def train(
     display.note(f"{device}, {str(precision.dtype).removeprefix('torch.')}; {decision.message or 'no cache'}")
 
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    keep_freed_memory()
     torch.backends.cudnn.benchmark = True  # shapes are fixed
     run = Run(
         config=config,

@@ -18,7 +18,18 @@ from layerwise.config import Config, key_names, parse, resolve
 PACKAGE = ROOT / "layerwise"
 
 LAYERS = [
-    {"errors", "types", "counters", "ensemble", "downsampling", "storage", "interrupt", "precision", "environment"},
+    {
+        "allocator",
+        "errors",
+        "types",
+        "counters",
+        "ensemble",
+        "downsampling",
+        "storage",
+        "interrupt",
+        "precision",
+        "environment",
+    },
     {"heads", "models", "data", "objectives", "optim", "plan", "paper", "feature_codec", "evaluate", "summary"},
     {"feature_store", "cache_plan", "warm_start", "config"},
     {"sources"},
