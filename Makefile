@@ -9,7 +9,7 @@ demo: $(VENV)/installed
 	$(RUN) train.py experiment=demo_digits
 
 test: $(VENV)/installed-dev
-	$(RUN) -m pytest -m "not real_data" $(PYTEST_ARGS)
+	$(RUN) -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/installed-dev
 	$(RUN) -m ruff check .

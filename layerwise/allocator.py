@@ -23,3 +23,9 @@ def keep_freed_memory() -> bool:
         return False
     kept = mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK_KEPT), mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
     return kept == (1, 1)
+
+
+def return_freed_memory() -> None:
+    """Gives freed memory back once: between phases whose tensors have other sizes, which would leave holes."""
+    if sys.platform.startswith("linux") and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)

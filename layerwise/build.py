@@ -154,9 +154,7 @@ def build_source(
     stop: StopRequest,
 ) -> Source:
     """Where the features of the next stage come from, behind some frozen blocks."""
-    # no gradients are kept in evaluation, so twice the batch needs less memory than a training step
-    batch_size = filled(config.batch_size)
-    plan = BatchPlan(batch_size, 2 * batch_size, config.seed)
+    plan = BatchPlan(filled(config.batch_size), config.seed)
     if decision.kind == "none":
         return Recompute(data, plan, precision, prefix)
     stores = FeatureStores(decision.codec, folder if decision.kind == "disk" else None, config.cache.keep)

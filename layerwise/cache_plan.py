@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import torch
 
+from layerwise.environment import available_memory
 from layerwise.errors import LayerwiseError
 from layerwise.feature_codec import FeatureCodec
 from layerwise.types import Shape
 
-GB = 1e9
 SHARE_OF_FREE = 0.5
 """Without a stated budget a cache may take this share of what is free."""
 
@@ -93,18 +92,18 @@ def decide_cache(
     none = CacheDecision("none", views=0, codec=codec, exact=True, bytes=0)
     if kind == "none" or not shapes:
         return none
-    free = _free_on_disk(folder) if kind == "disk" else psutil.virtual_memory().available
-    budget = budget_bytes if budget_bytes is not None else int(SHARE_OF_FREE * free)
-    fits = size <= min(budget, free)
-    cache = f"a cache of {views} view(s) in {codec.dtype.value} takes {size / GB:.2f} GB"
+    free = _free_on_disk(folder) if kind == "disk" else available_memory(torch.device("cpu"))
+    budget = min(free, budget_bytes if budget_bytes is not None else int(SHARE_OF_FREE * free))
+    fits = size <= budget
+    cache = f"a cache of {views} view(s) in {codec.dtype.value} takes {in_words(size)}"
     if kind == "auto":
         if exact and fits:
             return CacheDecision("memory", views, codec, exact, size, f"{cache}: it is kept in memory")
-        reason = f"{cache}, the budget is {budget / GB:.2f} GB" if exact else f"{cache} and would not be exact"
+        reason = f"{cache}, the budget is {in_words(budget)}" if exact else f"{cache} and would not be exact"
         return CacheDecision(none.kind, 0, codec, True, 0, f"no cache, the prefix is recomputed: {reason}")
     if not fits:
         raise LayerwiseError(
-            f"cache={kind}: {cache}, but the budget is {budget / GB:.2f} GB and {free / GB:.2f} GB are free. "
+            f"cache={kind}: {cache}, but the budget is {in_words(budget)} and {in_words(free)} are free. "
             "Take fewer views (cache.views), a smaller format (cache.dtype=uint8), a larger cache.budget_gb, "
             "or cache=none."
         )
@@ -112,6 +111,16 @@ def decide_cache(
     return CacheDecision(kind, views, codec, exact, size, cache + approximation)
 
 
+def in_words(size: int) -> str:
+    """`1.50 GB`, `20 kB`."""
+    for unit, divisor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= divisor:
+            return f"{size / divisor:.3g} {unit}"
+    return f"{size} B"
+
+
 def _free_on_disk(folder: Path) -> int:
+    """Free bytes, and those that an earlier process of the same run holds there: they are used again."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(existing).free
+    own = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return shutil.disk_usage(existing).free + own

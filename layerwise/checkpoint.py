@@ -58,9 +58,9 @@ class Checkpoints:
         trees, damage = self.read_finished(stages)
         if damage is not None:
             stage, *later = stages[len(trees) :]
-            _set_aside(self.finished_path(stage), "damaged")
             for path in [path for other in later for path in self._files(other)]:
-                _set_aside(path, "stale")
+                _set_aside(path, "stale")  # first: a crash in between must not leave them in use
+            _set_aside(self.finished_path(stage), "damaged")
             self.warn(f"{damage}: set aside; going back to the start of {stage.title}, which is trained again")
         return trees
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
@@ -21,12 +22,18 @@ def reported() -> Iterator[None]:
 
     `debug=true` among the arguments shows the traceback of these errors, too.
     """
-    debug = any(argument.lower() == "debug=true" for argument in sys.argv[1:])
+    debug = any(re.fullmatch(r"\+*debug=(true|1)", argument.lower()) for argument in sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then passes errors on instead of printing and exiting
     try:
         yield
     except KeyboardInterrupt:
+        print("stopped. What was saved before is intact; run the same command again to go on.", file=sys.stderr)
         sys.exit(130)
+    except RuntimeError as error:
+        if debug or (remedy := remedy_for(error)) is None:
+            raise
+        print(f"error: {remedy} What was saved before is intact.", file=sys.stderr)
+        sys.exit(2)
     except (LayerwiseError, HydraException, OmegaConfBaseException) as error:
         if debug:
             raise
@@ -35,13 +42,23 @@ def reported() -> Iterator[None]:
         sys.exit(error.exit_code if isinstance(error, LayerwiseError) else 2)
 
 
+def remedy_for(error: RuntimeError) -> str | None:
+    """What to do about a failure of PyTorch itself, or None: it is a bug."""
+    reason = str(error).strip().splitlines()[0]
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):  # on a CPU only words say so
+        return f"out of memory ({reason}). Use a smaller batch_size or model.width, or cache=none."
+    if type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
+        return f"compile=true: torch.compile failed ({reason}). It needs a C++ compiler; or use compile=false."
+    return None
+
+
 def explain(error: Exception) -> str:
     """Hydra's message about a bad argument in one line, with the nearest known key or choice."""
     text = str(error)
     if isinstance(error, OverrideParseException):
         return f"cannot read the argument '{error.override}': {text.splitlines()[0]}. Write KEY=VALUE, lists as [1,2]."
     if unknown := re.search(r"Could not override '([^']+)'\.(?=\s+(To append|No match))", text):
-        return f"unknown key '{unknown[1]}'.{suggest_key(unknown[1])} `python train.py --help` explains the keys."
+        return f"unknown key '{unknown[1]}'.{suggest_key(unknown[1])}"
     if missing := re.search(r"Could not find '([^']+)/([^']+)'", text):
         known = re.findall(r"^\t([\w-]+)\s*$", text, re.MULTILINE)
         return f"{missing[1]}={missing[2]}: unknown choice.{suggest(missing[2], known)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from enum import Enum
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
 from layerwise.downsampling import Downsampling
 from layerwise.ensemble import EnsembleOn
@@ -176,7 +178,7 @@ class Config:
     seed: int = 0
     precision: PrecisionName = PrecisionName.auto
     device: str = field(default="auto", metadata=WHERE)
-    compile: bool = field(default=False, metadata=WHERE)
+    compile: bool = False
     name: str | None = field(default=None, metadata=WHERE)
     output_dir: str = field(default="outputs", metadata=WHERE)
     fresh: bool = field(default=False, metadata=WHERE)
@@ -208,7 +210,12 @@ def parse(composed: DictConfig) -> Config:
     except MissingMandatoryValue as error:
         raise LayerwiseError(f"{error.full_key}: this choice of its group leaves it open; choose another.") from error
     except OmegaConfBaseException as error:
-        raise LayerwiseError(f"{error.full_key}: {str(error).splitlines()[0]}.") from error
+        problem = str(error).splitlines()[0].rstrip(".")
+        if "is not a ListConfig" in problem:
+            problem = "must be a list, such as [3]"
+        raise LayerwiseError(f"{error.full_key}: {problem}.") from error
+    except ValueError as error:
+        raise LayerwiseError(f"a group of keys is not what it should be: {str(error).splitlines()[0]}") from error
     assert isinstance(config, Config)
     validate(config)
     return config
@@ -217,7 +224,9 @@ def parse(composed: DictConfig) -> Config:
 def suggest_key(full_key: str) -> str:
     """A near miss among all keys and groups, such as `model.width` for `model.widht`."""
     config = Config()
-    return suggest(full_key, [*key_names(config), *(entry.name for entry in fields(config)), "experiment"])
+    known = [*key_names(config), *(entry.name for entry in fields(config)), "experiment"]
+    hint = suggest(full_key, known)
+    return hint if "Did you mean" in hint else " `python train.py --help` explains the keys."
 
 
 def key_names(config: Any, prefix: str = "") -> list[str]:
@@ -240,6 +249,8 @@ def validate(config: Config) -> None:
         for name in names:
             if values[name] is not None and not holds(values[name]):
                 raise LayerwiseError(f"{name}={values[name]}: {rule}.")
+    if config.optimizer.nesterov and config.optimizer.momentum == 0:
+        raise LayerwiseError("optimizer.nesterov=true: needs optimizer.momentum above 0.")
     if config.plan.warm_start and config.plan.name is not Plan.greedy:
         raise LayerwiseError("plan.warm_start=true: only plan=greedy starts a block behind a trained one.")
 
@@ -260,8 +271,8 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     ),
     (
         ("optimizer.lr", "optimizer.decay", "optimizer.decay_every", "optimizer.clip_norm", "cache.budget_gb"),
-        "must be more than 0",
-        lambda value: value > 0,
+        "must be more than 0 and finite",
+        lambda value: 0 < value < math.inf,
     ),
     (
         ("dataset.validation", "objective.label_smoothing", "optimizer.momentum"),
@@ -271,7 +282,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     (
         ("cache.views",),
         "must be 'epochs' or a number of views, 1 or more",
-        lambda value: value == "epochs" or (isinstance(value, int) and value >= 1),
+        lambda value: value == "epochs" or (type(value) is int and value >= 1),
     ),
     (
         ("name",),
@@ -345,10 +356,10 @@ def from_yaml(path: Path) -> Config:
     """
     try:
         loaded = OmegaConf.load(path)
-    except (OSError, ValueError) as error:
+        assert isinstance(loaded, DictConfig)
+        return parse(loaded)
+    except (OSError, ValueError, YAMLError, AssertionError, LayerwiseError) as error:
         raise LayerwiseError(f"{path}: cannot be read ({error}). Is {path.parent} a run folder?") from error
-    assert isinstance(loaded, DictConfig)
-    return parse(loaded)
 
 
 def identity(config: Any) -> dict[str, Any]:

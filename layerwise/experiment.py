@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from omegaconf import DictConfig
 
 from layerwise import build
 from layerwise.allocator import keep_freed_memory
-from layerwise.cache_plan import store_bytes
+from layerwise.cache_plan import CacheDecision, store_bytes
 from layerwise.checkpoint import Checkpoints
 from layerwise.config import Config, ProgressName, Summary, as_plain, filled, parse, resolve
 from layerwise.data import DatasetSpec
@@ -26,7 +27,6 @@ from layerwise.progress import Display
 from layerwise.record import Metrics, write_results
 from layerwise.report.tables import costs_table, results_table, show
 from layerwise.run_folder import METRICS, RESULTS, RunFolder
-from layerwise.sources import Source
 from layerwise.stage_run import FinishedStage, Run, run_stage
 from layerwise.summary import block_costs, total_parameters
 
@@ -49,12 +49,11 @@ def run(composed: DictConfig) -> None:
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     spec = build.build_spec(config)  # refuses what cannot be built, before a folder is made
-    folder = RunFolder(config, spec)
+    folder = RunFolder(config)
     try:
-        results = folder.finished_results()
-        if results is None:
-            with StopRequest() as stop:
-                results = train(config, spec, folder, device, precision, stop)
+        results = None if config.fresh else folder.finished_results()
+        if results is None or not all_blocks_readable(config, folder):
+            results = train(config, spec, folder, device, precision)
         show(results_table(results))
         print(f"run folder: {folder.path}")
     finally:
@@ -96,31 +95,33 @@ def train(
     folder: RunFolder,
     device: torch.device,
     precision: Precision,
-    stop: StopRequest,
 ) -> dict[str, Any]:
     """Trains all stages that are not finished yet and returns the results."""
     stages = build.build_stages(config)
     network = build.build_network(config, spec, stages)
     costs = block_costs(network, spec.shape, precision.dtype)
     display = Display(config.progress is ProgressName.auto)
-    cache_folder = folder.cache(config)
-    decision = build.build_cache_decision(config, spec, stages, costs, precision, cache_folder)
+    decision = build.build_cache_decision(config, spec, stages, costs, precision, folder.cache)
     display.note(f"run folder: {folder.path}")
     display.note(f"{device}, {str(precision.dtype).removeprefix('torch.')}; {decision.message or 'no cache'}")
 
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    data = build.build_data(config, spec, device)
+    folder.begin(spec)
+
     keep_freed_memory()
     torch.backends.cudnn.benchmark = True  # shapes are fixed
+    torch.backends.cudnn.allow_tf32 = False  # fp32 means float32
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = Run(
         config=config,
         stages=stages,
         network=network,
-        data=build.build_data(config, spec, device),
+        data=data,
         precision=precision,
         checkpoints=Checkpoints(folder.checkpoints, display.warn),
         metrics=Metrics(folder.path / METRICS),
         display=display,
-        stop=stop,
+        stop=StopRequest(),
     )
     finished = restore_finished(run)
     facts = {
@@ -131,6 +132,7 @@ def train(
             "exact": decision.exact,
             "bytes": decision.bytes,
         },
+        "precision": str(precision.dtype).removeprefix("torch."),
         "hardware": hardware(device),
         "versions": versions(),
         "git_commit": git_commit(),
@@ -141,25 +143,39 @@ def train(
         write_results(folder.path / RESULTS, results)
         return results
 
-    source: Source | None = None
     try:
-        for stage in stages[len(finished) :]:
-            started = time.perf_counter()
-            if source is None:
-                prefix = list(network.blocks[: stage.start])
-                source = build.build_source(config, run.data, precision, decision, cache_folder, prefix, stop)
-            else:
-                source.advance(list(network.blocks[source.depth : stage.start]))
-            advance_seconds = time.perf_counter() - started
-            finished.append(run_stage(run, stage, source, finished, advance_seconds))
-            save_results("running")
+        with run.stop:
+            train_stages(run, finished, decision, folder.cache, lambda: save_results("running"))
     except LayerwiseError as error:
         with contextlib.suppress(LayerwiseError):  # the disk may be what failed
             save_results("interrupted" if isinstance(error, Interrupted) else "failed", error=str(error))
         raise
-    if source is not None:
-        source.close()
     return save_results("completed")
+
+
+def train_stages(
+    run: Run, finished: list[FinishedStage], decision: CacheDecision, cache: Path, after_stage: Callable[[], object]
+) -> None:
+    """Trains what is not finished, stage after stage, and appends it to `finished`."""
+    done = len(finished)
+    start = run.stages[done].start if done < len(run.stages) else 0
+    started = time.perf_counter()
+    prefix = list(run.network.blocks[:start])
+    source = build.build_source(run.config, run.data, run.precision, decision, cache, prefix, run.stop)
+    for stage in run.stages[done:]:
+        if stage.start > source.depth:
+            source.advance(list(run.network.blocks[source.depth : stage.start]))
+        finished.append(run_stage(run, stage, source, finished, advance_seconds=time.perf_counter() - started))
+        after_stage()
+        started = time.perf_counter()
+    source.close()
+
+
+def all_blocks_readable(config: Config, folder: RunFolder) -> bool:
+    """Whether the checkpoints of a finished run are still whole; if not, it is repaired by running on."""
+    stages = build.build_stages(config)
+    trees, _ = Checkpoints(folder.checkpoints, warn=print).read_finished(stages)
+    return len(trees) == len(stages)
 
 
 def restore_finished(run: Run) -> list[FinishedStage]:
@@ -196,5 +212,5 @@ def assemble_results(
         "J": config.J,
         "blocks": rows,
         "final": final,
-        "seconds": sum(sum(row["seconds"].values()) for row in rows),
+        "seconds": sum(sum(outcome.rows[0]["seconds"].values()) for outcome in finished),  # rows of a stage share them
     }

@@ -78,6 +78,10 @@ class FeatureStore:
     def commit(self) -> None:
         """Says that all splits and views are written."""
 
+    def discard(self) -> None:
+        """Frees a store that will not be finished."""
+        self.arrays.clear()
+
     def delete(self) -> None:
         """Frees the store."""
         self.arrays.clear()
@@ -141,6 +145,10 @@ class DiskFeatureStore(FeatureStore):
             array = _map(path, entry["shape"], getattr(torch, entry["dtype"]))
             self.arrays.setdefault((entry["split"], entry["view"]), {})[entry["array"]] = array
         return True
+
+    def discard(self) -> None:
+        super().discard()
+        shutil.rmtree(self.partial, ignore_errors=True)
 
     def delete(self) -> None:
         super().delete()
@@ -218,12 +226,10 @@ class FeatureStores:
                 shutil.rmtree(entry, ignore_errors=True)
         return found
 
-    def close(self, store: FeatureStore) -> None:
-        """Ends the use of the last store."""
-        if not self.keep:
-            store.delete()
-            if self.folder is not None and self.folder.exists() and not any(self.folder.iterdir()):
-                self.folder.rmdir()
+    def close(self) -> None:
+        """Removes what a run leaves on the disk, unless it is to be kept."""
+        if self.folder is not None and not self.keep:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _on_disk(self, prefix: Sequence[nn.Module]) -> DiskFeatureStore:
         assert self.folder is not None

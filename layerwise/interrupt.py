@@ -15,6 +15,8 @@ T = TypeVar("T")
 class StopRequest:
     """Remembers the first signal; a second Ctrl-C ends the process at once.
 
+    A second SIGTERM changes nothing: launchers pass it on more than once.
+
     Use as a context manager around the work; outside of it signals act as usual.
     """
 
@@ -32,9 +34,9 @@ class StopRequest:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
+        if self.signal == number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.signal = number
+        self.signal = self.signal or number
 
     def check(self) -> None:
         """Raises: Interrupted: a signal has come."""

@@ -51,9 +51,10 @@ def load(run_folder: str | Path, device: str | torch.device = "cpu") -> TrainedN
     config = resolve(from_yaml(folder / CONFIG))
     stages = build_stages(config)
     finished, damage = Checkpoints(folder / CHECKPOINTS, warn=print).read_finished(stages)
+    if damage is not None:
+        raise LayerwiseError(f"{damage}. Run the command of {folder} again: it trains that block anew.")
     if not finished:
-        reason = str(damage) if damage else "no block is finished yet; run its command to the end"
-        raise LayerwiseError(f"{folder}: {reason}.")
+        raise LayerwiseError(f"{folder}: no block is finished yet; run its command to the end.")
     spec = DatasetSpec.from_json((folder / SPEC).read_text())
     network = build_network(config, spec, stages)
     for stage, tree in zip(stages, finished, strict=False):

@@ -57,7 +57,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         device = None
-    if device is None or device.type not in ("cpu", "cuda"):
+    if device is None or device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
         raise LayerwiseError(f"device={name}: unknown device. Known: auto, cpu, cuda, cuda:N.")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise LayerwiseError(f"device={name}: no CUDA GPU is usable here. Use device=cpu or device=auto.")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
 from pathlib import Path
 from typing import IO, Any
 
-from layerwise.config import Config, from_yaml, identity, run_name, to_yaml
+from layerwise.config import CacheKind, Config, from_yaml, identity, run_name, to_yaml
 from layerwise.data import DatasetSpec
 from layerwise.errors import LayerwiseError, writing
 from layerwise.storage import write_atomically
@@ -23,32 +24,50 @@ class RunFolder:
 
     Args:
         config: the resolved configuration; its `output_dir` and name say where.
-        spec: of the data set, kept there so that a trained network can be used without it.
 
     Raises:
-        LayerwiseError: the folder cannot be made, holds another configuration's run, or is in use.
+        LayerwiseError: the folder cannot be made, is no run folder, holds another configuration's run, or is in use.
     """
 
-    def __init__(self, config: Config, spec: DatasetSpec) -> None:
+    def __init__(self, config: Config) -> None:
         self.path = Path(config.output_dir) / run_name(config)
+        self.config = config
         with writing(self.path, kept="Nothing was started."):
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path / LOCK, "a+")  # noqa: SIM115 (held until the process ends)
         self._acquire(self._lock)
-        if config.fresh:
-            self._clear(config)
         if (self.path / CONFIG).exists():
-            self._refuse_other(config)
-        write_atomically(self.path / CONFIG, to_yaml(config), kept="Nothing was started.")
+            self._refuse_other()
+        elif foreign := [entry.name for entry in self.path.iterdir() if entry.name != LOCK]:
+            raise LayerwiseError(
+                f"{self.path} is no run folder: it holds {foreign[0]} and no {CONFIG}. Give this run another name=…."
+            )
+
+    def begin(self, spec: DatasetSpec) -> None:
+        """Records what will run. With `fresh`, deletes the earlier run first: everything else has been checked.
+
+        Args:
+            spec: of the data set, kept so that the trained network can be used without it.
+        """
+        if self.config.fresh:
+            self._clear()
+        with writing(self.cache, kept="Nothing was started."):
+            if self.config.cache.kind is CacheKind.disk:
+                self.cache.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / CONFIG, to_yaml(self.config), kept="Nothing was started.")
         write_atomically(self.path / SPEC, spec.to_json(), kept="Nothing was started.")
 
     @property
     def checkpoints(self) -> Path:
         return self.path / CHECKPOINTS
 
-    def cache(self, config: Config) -> Path:
-        """Where a disk cache lies: in the run folder, or below `cache.dir`."""
-        return Path(config.cache.dir) / self.path.name if config.cache.dir else self.path / CACHE
+    @property
+    def cache(self) -> Path:
+        """Where a disk cache lies: in the run folder, or below `cache.dir` under a name of its own."""
+        if self.config.cache.dir is None:
+            return self.path / CACHE
+        digest = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:8]
+        return Path(self.config.cache.dir) / f"{self.path.name}-{digest}"
 
     def finished_results(self) -> dict[str, Any] | None:
         """The results of a completed run, else None."""
@@ -77,16 +96,18 @@ class RunFolder:
         lock.write(str(os.getpid()))
         lock.flush()
 
-    def _clear(self, config: Config) -> None:
-        shutil.rmtree(self.cache(config), ignore_errors=True)
+    def _clear(self) -> None:
+        shutil.rmtree(self.cache, ignore_errors=True)
         for entry in self.path.iterdir():
             if entry.is_dir():
                 shutil.rmtree(entry)
             elif entry.name != LOCK:
                 entry.unlink()
 
-    def _refuse_other(self, config: Config) -> None:
-        held, wanted = identity(from_yaml(self.path / CONFIG)), identity(config)
+    def _refuse_other(self) -> None:
+        if self.config.fresh:
+            return
+        held, wanted = identity(from_yaml(self.path / CONFIG)), identity(self.config)
         changed = [key for key in wanted if held.get(key) != wanted[key]]
         different = [f"{key}: {held.get(key)} there, {wanted[key]} here" for key in changed]
         if different:

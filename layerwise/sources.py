@@ -51,13 +51,12 @@ class BatchPlan:
     """How an epoch is cut into batches.
 
     Attributes:
-        batch_size: images per training step; an epoch's last batch may be smaller.
-        evaluation_batch_size: images per evaluation batch.
+        batch_size: images per training step, evaluation batch and batch that advances a cache; the last of
+            an epoch may be smaller.
         seed: of the shuffles.
     """
 
     batch_size: int
-    evaluation_batch_size: int
     seed: int
 
     def order(self, stage: int, epoch: int, n: int, device: torch.device) -> Tensor:
@@ -86,7 +85,7 @@ class Recompute:
 
     def evaluate(self, split: SplitName) -> Iterator[Batch]:
         order = torch.arange(len(self.data.splits[split]), device=self.data.device)
-        return self.read(split, order, self.plan.evaluation_batch_size, view=None)
+        return self.read(split, order, self.plan.batch_size, view=None)
 
     def read(self, split: SplitName, order: Tensor, batch_size: int, view: int | None) -> Iterator[Batch]:
         """Features of the images at some positions, augmented with a view's draws."""
@@ -134,12 +133,13 @@ class Cached:
     def train(self, stage: int, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         plan, labels = self.images.plan, self.images.data.splits["train"].labels
         order = plan.order(stage, epoch, len(labels), labels.device)[first_step * plan.batch_size :]
-        return self.read("train", order, plan.batch_size, view=epoch % self.views)
+        view = epoch % self.views if self.store else epoch  # images need no store: all their views are there
+        return self.read("train", order, plan.batch_size, view)
 
     def evaluate(self, split: SplitName) -> Iterator[Batch]:
         labels = self.images.data.splits[split].labels
         order = torch.arange(len(labels), device=labels.device)
-        return self.read(split, order, self.images.plan.evaluation_batch_size, view=None)
+        return self.read(split, order, self.images.plan.batch_size, view=None)
 
     def read(self, split: SplitName, order: Tensor, batch_size: int, view: int | None) -> Iterator[Batch]:
         """Features of the samples at some positions, as the store holds them."""
@@ -158,21 +158,25 @@ class Cached:
         freeze(blocks)
         splits, plan = self.images.data.splits, self.images.plan
         new = self.stores.create([*self.prefix, *blocks])
-        for split in splits:
-            order = torch.arange(len(splits[split]), device=self.images.data.device)
-            for view in range(self.views) if split == "train" else [None]:
-                with new.writer(split, view or 0, len(order)) as writer:
-                    for batch in self.stop.watch(self.read(split, order, plan.batch_size, view)):
-                        writer.append(run_frozen(blocks, batch.inputs, self.images.precision))
-        new.commit()
+        try:
+            for split in splits:
+                order = torch.arange(len(splits[split]), device=self.images.data.device)
+                for view in range(self.views) if split == "train" else [None]:
+                    with new.writer(split, view or 0, len(order)) as writer:
+                        for batch in self.stop.watch(self.read(split, order, plan.batch_size, view)):
+                            writer.append(run_frozen(blocks, batch.inputs, self.images.precision))
+            new.commit()
+        except BaseException:
+            new.discard()  # a full disk is not left full
+            raise
         if self.store is not None:
             self.store.delete()
         self.store = new
         self.prefix += blocks
 
     def close(self) -> None:
-        if self.store is not None:
-            self.stores.close(self.store)
+        self.stores.close()
+        self.store = None
 
 
 @torch.no_grad()

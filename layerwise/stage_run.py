@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from layerwise import build
+from layerwise.allocator import return_freed_memory
 from layerwise.checkpoint import Checkpoints
 from layerwise.config import Config, filled
 from layerwise.data import ImageData, SplitName
@@ -87,6 +88,8 @@ def run_stage(
     report: EpochReport | None = None
     if saved is not None:
         trainer.load_state_dict(saved["trainer"])
+        if saved["precision"] != str(run.precision.dtype):
+            run.display.warn(f"this stage began in {saved['precision']} and goes on in {run.precision.dtype}")
         report = EpochReport(**saved["report"]) if saved["report"] else None
         advance_seconds += saved["advance_seconds"]
     elif stage.warm_start:
@@ -108,6 +111,7 @@ def run_stage(
                 "trainer": trainer.state_dict(),
                 "report": asdict(report) if report else None,
                 "advance_seconds": advance_seconds,
+                "precision": str(run.precision.dtype),
             }
             run.checkpoints.save_training(stage, trainer.steps_done, tree)
             run.stop.check()
@@ -117,6 +121,7 @@ def run_stage(
     assert report is not None  # a stage has at least one epoch
     started = time.perf_counter()
     scores = held_out_scores(run, segment, source)
+    run.stop.check()
     seconds = {
         "train": trainer.seconds,
         "advance": advance_seconds,
@@ -139,6 +144,8 @@ def run_stage(
 
 def build_trainer(run: Run, stage: Stage, segment: Segment) -> StageTrainer:
     """The trainer of a stage at its beginning."""
+    if run.config.compile:  # all stages share one forward, which is compiled anew for each
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * len(run.stages))
     return StageTrainer(
         stage.index,
         segment,
@@ -153,11 +160,12 @@ def build_trainer(run: Run, stage: Stage, segment: Segment) -> StageTrainer:
 
 def held_out_scores(run: Run, segment: Segment, source: Source) -> dict[str, dict[int, Tensor]]:
     """Class scores of all held-out samples, by split and depth."""
-    return {
-        split: predict(segment, run.stop.watch(source.evaluate(split)), run.precision)
-        for split in HELD_OUT
-        if split in run.data.splits
+    return_freed_memory()
+    scores: dict[str, dict[int, Tensor]] = {
+        split: predict(segment, source.evaluate(split), run.precision) for split in HELD_OUT if split in run.data.splits
     }
+    return_freed_memory()
+    return scores
 
 
 def evaluate_now(run: Run, segment: Segment, source: Source, report: EpochReport) -> dict[str, Scores]:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from layerwise.errors import writing
+from layerwise.errors import LayerwiseError, writing
 
 Tree = Any
 """Nested dicts and lists of tensors and JSON values."""
@@ -49,15 +49,20 @@ def load_tree(path: Path) -> Tree:
     Raises:
         DamagedFile: the file does not hold what was written.
         FileNotFoundError: there is none.
+        LayerwiseError: the file cannot be opened.
     """
     if not path.exists():
         raise FileNotFoundError(path)
     try:
+        if path.stat().st_size == 0:
+            raise DamagedFile(f"{path} is empty")
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError) as error:
+    except SafetensorError as error:
         raise DamagedFile(f"{path} is truncated or altered ({error})") from error
+    except OSError as error:  # says nothing about the content
+        raise LayerwiseError(f"{path}: cannot be read: {error.strerror or error}.") from error
     if header.get("sha256") != fingerprint(tensors, header.get("tree", "")):
         raise DamagedFile(f"{path} is altered (its checksum does not match)")
     return _attach(json.loads(header["tree"]), tensors)

@@ -95,6 +95,7 @@ class StageTrainer:
         self.epoch = 0  # next epoch
         self.step = 0  # next step in it
         self.seconds = 0.0  # spent on the whole stage
+        self.epoch_seconds = 0.0  # spent on the present epoch
         self.sums = _Sums.zero(heads, self.parameters[0].device)
 
     @property
@@ -122,7 +123,7 @@ class StageTrainer:
             if self.step == 0:
                 torch.manual_seed(key("layers", self.recipe.seed, self.stage, self.epoch))
             self.segment.train()
-            started = last_glance = time.perf_counter()
+            started, last_glance = time.perf_counter() - self.epoch_seconds, time.perf_counter()
             for inputs, targets in source.train(self.stage, self.epoch, self.step):
                 self._train_step(inputs, targets)
                 self.step += 1
@@ -131,7 +132,9 @@ class StageTrainer:
                 if time.perf_counter() - last_glance > GLANCE_SECONDS:
                     glance(self.step, self._mean_loss())
                     last_glance = time.perf_counter()
-            yield self._end_epoch(time.perf_counter() - started)
+            self._check_finite()  # waits for the device, so that its time counts
+            self.epoch_seconds = time.perf_counter() - started
+            yield self._end_epoch()
 
     def _train_step(self, inputs: Tensor, targets: Tensor) -> None:
         """Forward, backward and update; nothing here waits for the device."""
@@ -161,16 +164,17 @@ class StageTrainer:
 
     def _check_finite(self) -> None:
         bad = int(self.sums.first_bad_step)
+        what = "the loss"
+        if bad < 0 and not torch.stack(torch._foreach_norm([*self.parameters])).isfinite().all():
+            bad, what = self.step - 1, "a weight"  # the last update is seen by no loss yet
         if bad >= 0:
             raise NonFiniteLoss(
-                f"the loss became NaN or infinite in stage {self.stage + 1}, epoch {self.epoch + 1}, step {bad + 1}. "
-                "The last good checkpoint is kept. Try a smaller optimizer.lr, optimizer.clip_norm=1, "
-                "or precision=fp32."
+                f"{what} became NaN or infinite in stage {self.stage + 1}, epoch {self.epoch + 1}, step {bad + 1}. "
+                "Checkpoints of earlier epochs and blocks are kept. Try a smaller optimizer.lr, "
+                "optimizer.clip_norm=1, or precision=fp32."
             )
 
-    def _end_epoch(self, seconds: float) -> EpochReport:
-        self._check_finite()
-        self.seconds += seconds
+    def _end_epoch(self) -> EpochReport:
         complete = self.step == self.recipe.steps_per_epoch
         report = EpochReport(
             epoch=self.epoch,
@@ -178,12 +182,13 @@ class StageTrainer:
             loss=(self.sums.loss / self.sums.images).tolist(),
             top1=(100.0 * self.sums.correct / self.sums.images).tolist(),
             lr=self.optimizer.param_groups[0]["lr"],
-            seconds=seconds,
+            seconds=self.epoch_seconds,
             images=self.sums.images,
             complete=complete,
         )
         if complete:
             self.epoch, self.step = self.epoch + 1, 0
+            self.seconds, self.epoch_seconds = self.seconds + self.epoch_seconds, 0.0
             self.sums.clear()
         return report
 
@@ -199,6 +204,7 @@ class StageTrainer:
             "epoch": self.epoch,
             "step": self.step,
             "seconds": self.seconds,
+            "epoch_seconds": self.epoch_seconds,
             "sums": self.sums.state_dict(),
             "random": random,
         }
@@ -212,7 +218,8 @@ class StageTrainer:
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
                     slots[name] = torch.empty_like(parameter).copy_(value)  # the parameter's memory format
         self.scaler.load_state_dict(state["scaler"])
-        self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.seconds, self.epoch_seconds = state["seconds"], state["epoch_seconds"]
         self.sums.load_state_dict(state["sums"])
         torch.set_rng_state(state["random"]["cpu"])
         if "cuda" in state["random"]:

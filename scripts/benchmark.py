@@ -119,7 +119,7 @@ def measure_depth(device: torch.device) -> Figures:
     precision = choose_precision(PrecisionName.auto, device)
     codec = FeatureCodec(FeatureDtype(str(precision.dtype).removeprefix("torch.")))
     data = images_on(device, n=10 * BATCH, augment=False)  # without augmentation one view is exact
-    plan = BatchPlan(BATCH, 2 * BATCH, seed=0)
+    plan = BatchPlan(BATCH, seed=0)
     cached = Cached(Recompute(data, plan, precision), FeatureStores(codec, folder=None), 1, StopRequest())
     recompute = Recompute(data, plan, precision)
     table = Table("block", "alone, ms", "cached ÷ alone", "recomputed ÷ alone", title="a step of block j of J = 8")
@@ -192,7 +192,7 @@ def images_on(device: torch.device, n: int, augment: bool) -> ImageData:
 def source_of(device: torch.device) -> Recompute:
     """50,000 augmented images, as in a real epoch."""
     precision = choose_precision(PrecisionName.auto, device)
-    return Recompute(images_on(device, 50_000, augment=True), BatchPlan(BATCH, 2 * BATCH, seed=0), precision)
+    return Recompute(images_on(device, 50_000, augment=True), BatchPlan(BATCH, seed=0), precision)
 
 
 def trainer_of(net: BlockNet, depth: int, device: torch.device) -> StageTrainer:

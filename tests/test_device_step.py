@@ -24,7 +24,7 @@ def data_on(device: torch.device) -> ImageData:
 
 
 def prepare(net: BlockNet, device: torch.device, precision: Precision) -> tuple[Recompute, StageTrainer]:
-    source = Recompute(data_on(device), BatchPlan(16, 32, 0), precision, list(net.blocks[:1]))
+    source = Recompute(data_on(device), BatchPlan(16, 0), precision, list(net.blocks[:1]))
     return source, trainer_of(net, start=1, stop=2, precision=precision, clip_norm=1.0)
 
 

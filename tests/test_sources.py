@@ -17,7 +17,7 @@ from layerwise.precision import Precision
 from layerwise.sources import BatchPlan, Cached, Recompute
 
 EPOCHS = 3
-PLAN = BatchPlan(batch_size=16, evaluation_batch_size=32, seed=0)
+PLAN = BatchPlan(batch_size=16, seed=0)
 FP32 = Precision(torch.float32, "cpu")
 BF16 = Precision(torch.bfloat16, "cpu")
 

@@ -18,7 +18,7 @@ from layerwise.precision import Precision
 from layerwise.sources import BatchPlan, Recompute
 from layerwise.trainer import Recipe, StageTrainer
 
-PLAN = BatchPlan(batch_size=16, evaluation_batch_size=32, seed=0)
+PLAN = BatchPlan(batch_size=16, seed=0)
 STEPS = 5  # ⌈70 / 16⌉
 
 

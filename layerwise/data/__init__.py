@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psutil
 import torch
 
 from layerwise.data import digits, imagefolder, torchvision_sets
 from layerwise.data.augment import CropFlip
 from layerwise.data.images import DatasetSpec, ImageData, ResidentImages, Split, SplitName
 from layerwise.data.split import hold_out, limit
+from layerwise.environment import available_memory
 from layerwise.errors import LayerwiseError
 
 __all__ = ["NAMES", "DatasetSpec", "ImageData", "Split", "SplitName", "describe", "load"]
@@ -77,7 +77,6 @@ def load(
 
 def _read(spec: DatasetSpec, root: Path, device: torch.device, workers: int) -> tuple[Split, Split]:
     if spec.name == "imagefolder":
-        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-        return imagefolder.read(root, spec.shape[1], device, workers, budget_bytes=free // 4)
+        return imagefolder.read(root, spec.shape[1], device, workers, budget_bytes=available_memory(device) // 4)
     train, test = digits.read(root) if spec.name == "digits" else torchvision_sets.read(spec.name, root)
     return ResidentImages(*train, device), ResidentImages(*test, device)

@@ -75,13 +75,16 @@ def read(name: str, root: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Te
         if present and not check_integrity(path, md5):
             problem = "is damaged (its MD5 sum is not the official one)" if path.exists() else "is missing"
             raise LayerwiseError(
-                f"{path} {problem}. Restore it, or remove {_folder(name, root)} so that {name} is downloaded afresh."
+                f"{path} {problem}. Restore it, or remove {_remains(name, root)} so that {name} is downloaded afresh."
             )
     try:
         return _construct(name, root, True, not present), _construct(name, root, False, not present)
     except Exception as error:  # torchvision passes on urllib's, tarfile's, zlib's, numpy's … errors
         if present:
-            raise LayerwiseError(f"{name} under {root} cannot be read: {error}") from error
+            raise LayerwiseError(
+                f"{name} under {root} cannot be read ({type(error).__name__}: {error}). "
+                f"Remove {_remains(name, root)} so that it is downloaded afresh."
+            ) from error
         raise LayerwiseError(
             f"dataset={name}: not found under {root.resolve()}, and it could not be downloaded there ({error}). "
             f"Put the files in {_folder(name, root)}, or say where they are: dataset.root=FOLDER "
@@ -100,6 +103,13 @@ def _construct(name: str, root: Path, train: bool, download: bool) -> tuple[Tens
         return images, torch.from_numpy(svhn.labels).long()
     fashion = datasets.FashionMNIST(str(root), train=train, download=download)
     return fashion.data[..., None], fashion.targets.long()  # [N, 28, 28, 1]
+
+
+def _remains(name: str, root: Path) -> str:
+    """What to remove for a new download: the set's own folder, or its files where it has none."""
+    if _folder(name, root) != root:
+        return str(_folder(name, root))
+    return " and ".join(str(path) for path, _ in _files(name, root))
 
 
 def _folder(name: str, root: Path) -> Path:

@@ -34,25 +34,31 @@ class BlockNet(nn.Module):
         return tuple(int(name) for name in self.heads)
 
     def head(self, depth: int) -> nn.Module:
-        """The head at a depth; KeyError where there is none."""
+        """The head at a depth; ValueError where there is none."""
+        if depth not in self.depths:
+            raise ValueError(f"there is no classifier at depth {depth}; there are some at {self.depths}")
         return self.heads[str(depth)]
 
     def features(self, x: Tensor, j: int) -> Tensor:
-        """x_j of normalised images x_0: [B, C, H, W] → [B, C_j, H_j, W_j]."""
+        """x_j of normalised images x_0: [B, C, H, W] → [B, C_j, H_j, W_j]; ValueError if there is no depth j."""
+        if not 0 <= j <= len(self.blocks):
+            raise ValueError(f"depth {j} does not exist; depths are 0 (the images) … {len(self.blocks)}")
         for block in self.blocks[:j]:
             x = block(x)
         return x
 
     def forward(self, x: Tensor, depth: int | None = None) -> Tensor:
         """Class scores [B, c] of normalised images [B, C, H, W], at the last depth or an earlier one."""
-        depth = depth or self.depths[-1]
+        depth = self.depths[-1] if depth is None else depth
         scores: Tensor = self.head(depth)(self.features(x, depth))
         return scores
 
     def ensemble(self, x: Tensor, depth: int | None = None) -> Tensor:
         """The 2^j ensemble [B, c] of all heads up to a depth, by default the last."""
-        depth = depth or self.depths[-1]
+        depth = self.depths[-1] if depth is None else depth
         heads = [d for d in self.depths if d <= depth]
+        if not heads:
+            raise ValueError(f"there is no classifier up to depth {depth}; there are some at {self.depths}")
         scores = Segment(self, 0, depth, heads)(x)
         return ensemble(dict(zip(heads, scores, strict=True)), self.ensemble_on)
 

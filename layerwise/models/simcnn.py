@@ -81,6 +81,10 @@ def check_resolution(image_shape: tuple[int, int, int], J: int, downsample: Sequ
         LayerwiseError: names `model.downsample`, the block and its resolution.
     """
     _, height, width = image_shape
+    if min(height, width) < QUADRANTS:
+        raise LayerwiseError(f"images of {height}×{width} pixels are too small: a head needs 2×2 (dataset.size).")
+    if len(set(downsample)) < len(downsample):
+        raise LayerwiseError(f"model.downsample={list(downsample)}: names a block twice.")
     for j in sorted(downsample):
         if not 1 <= j <= J:
             raise LayerwiseError(
