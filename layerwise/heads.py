@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 QUADRANTS = 2
 """A averages to 2×2 positions per channel."""
+
+
+class FullPrecisionLinear(nn.Linear):
+    """A linear layer in float32 also under autocast.
+
+    In bfloat16 neighbouring class scores often tie, and accuracies would depend on how ties are
+    broken. The layer is too small for its format to cost time.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.amp.is_autocast_available(x.device.type):  # the meta device, where only shapes are computed
+            return super().forward(x.float())
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
 
 
 def cnn_head(in_channels: int, classes: int, *, k: int, width: int, batch_norm: bool) -> nn.Sequential:
@@ -34,4 +49,4 @@ def cnn_head(in_channels: int, classes: int, *, k: int, width: int, batch_norm: 
         layers += [nn.ReLU(inplace=True)]
     layers += [nn.AdaptiveAvgPool2d(QUADRANTS)]  # [B, M̃, 2, 2]
     layers += [nn.BatchNorm2d(channels[-1])] if batch_norm else []
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels[-1] * QUADRANTS**2, classes))
+    return nn.Sequential(*layers, nn.Flatten(), FullPrecisionLinear(channels[-1] * QUADRANTS**2, classes))

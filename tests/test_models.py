@@ -149,6 +149,15 @@ def test_forward_features_and_depth_agree():
     assert torch.equal(Segment(net, 1, 3, (3,))(net.features(x, 1))[0], net(x))
 
 
+def test_class_scores_are_float32_under_autocast():
+    net = tiny_net()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert net.features(torch.randn(2, 3, 8, 8), 1).dtype == torch.bfloat16
+        scores = net(torch.randn(2, 3, 8, 8))
+    assert scores.dtype == torch.float32
+    assert not torch.equal(scores, scores.bfloat16().float())
+
+
 def test_the_ensemble_equals_the_formula():
     z = {j: torch.randn(6, 4) for j in (1, 2, 3)}
     formula = (2 * z[1] + 4 * z[2] + 8 * z[3]) / 14

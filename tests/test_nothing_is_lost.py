@@ -1,0 +1,143 @@
+"""What an earlier run or the user has is not deleted, whatever goes wrong."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+
+import pytest
+import torch
+from conftest import numbers, only_run, results_of, start
+from test_bad_input import assert_refused
+from test_runs import corrupt, wait_for
+
+from layerwise.allocator import keep_freed_memory, return_freed_memory
+from layerwise.cache_plan import decide_cache, in_words
+from layerwise.feature_codec import FeatureCodec, FeatureDtype
+from layerwise.interrupt import StopRequest
+
+
+def test_fresh_deletes_only_when_all_else_has_been_checked(train_py, tmp_path):
+    train_py(name="mine")
+    before = numbers(results_of(tmp_path / "out" / "mine"))
+    for bad in ({"dataset.limit": 10**6}, {"cache": "memory", "cache.budget_gb": 1e-6}):
+        assert train_py(name="mine", fresh="true", **bad).code != 0
+        assert numbers(results_of(tmp_path / "out" / "mine")) == before
+
+
+def test_a_folder_that_is_no_run_is_left_alone(train_py, tmp_path):
+    thesis = tmp_path / "out" / "docs" / "thesis.tex"
+    thesis.parent.mkdir(parents=True)
+    thesis.write_text("years of work")
+    assert_refused(train_py(name="docs", fresh="true"), str(thesis.parent), "no run folder", "thesis.tex")
+    assert thesis.read_text() == "years of work"
+
+
+def test_fresh_replaces_the_run_of_another_configuration(train_py, tmp_path):
+    train_py(name="mine")
+    assert train_py(name="mine", seed=1, fresh="true").code == 0
+    assert results_of(tmp_path / "out" / "mine")["seed"] == 1
+
+
+def test_a_finished_run_whose_block_is_damaged_is_repaired(train_py, tmp_path):
+    train_py(name="mine")
+    folder = tmp_path / "out" / "mine"
+    before = numbers(results_of(folder))
+    corrupt(folder / "checkpoints" / "block_2.safetensors", "truncated")
+    outcome = train_py(name="mine")
+    assert outcome.code == 0
+    assert "block_2.safetensors" in outcome.err
+    assert numbers(results_of(folder)) == before
+
+
+def test_a_second_sigterm_does_not_prevent_the_checkpoint(tmp_path):
+    process = start(tmp_path, name="twice", epochs=500)
+    metrics = tmp_path / "out" / "twice" / "metrics.jsonl"
+    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") >= 2, process)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "Run the same command again" in err
+    assert not list(metrics.parent.glob("checkpoints/*.part"))
+
+
+def test_a_second_ctrl_c_ends_at_once():
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.signal == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_weight_that_the_last_update_made_infinite_is_noticed(train_py):
+    outcome = train_py(
+        batch_size=200, epochs=1, precision="fp32", **{"optimizer.lr": 1e38, "optimizer.schedule": "constant"}
+    )
+    assert_refused(outcome, "NaN or infinite", "stage 1", "epoch 1", "step 1")
+
+
+def test_a_scratch_folder_that_cannot_be_written_is_said_before_training(train_py, tmp_path):
+    (tmp_path / "file").write_text("")
+    outcome = train_py(cache="disk", **{"cache.dir": tmp_path / "file" / "below"})
+    assert_refused(outcome, str(tmp_path / "file"))
+    assert not list(only_run(tmp_path).glob("checkpoints/*"))
+
+
+def test_a_full_disk_under_the_cache_is_cleared_and_loses_no_block(train_py, tmp_path):
+    """A bound on the size of files stands for the disk: writes beyond it fail."""
+    small = {"cache": "disk", "model.width": 32, "name": "full"}
+    previous = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, previous[1]))  # block 1 takes 0.1 MB, its outputs 1.6 MB
+    try:
+        outcome = train_py(**small)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, previous)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert_refused(outcome, "train_0_values.bin", "no space left", "intact")
+    folder = tmp_path / "out" / "full"
+    assert not list(folder.glob("cache/*"))
+    assert (folder / "checkpoints" / "block_1.safetensors").exists()
+    assert train_py(**small).code == 0
+    train_py(**{**small, "name": "whole"})
+    assert numbers(results_of(folder)) == numbers(results_of(tmp_path / "out" / "whole"))
+
+
+def test_a_disk_cache_that_an_earlier_process_left_counts_as_free_space(tmp_path, monkeypatch):
+    from layerwise import cache_plan
+
+    def decide():
+        return decide_cache(
+            "disk",
+            shapes=[(4, 4, 4)],
+            images=100,
+            held_out=0,
+            views=1,
+            epochs=1,
+            augmented=False,
+            codec=FeatureCodec(FeatureDtype.float32),
+            computed=torch.float32,
+            budget_bytes=None,
+            folder=tmp_path / "cache",
+        )
+
+    class Usage:
+        free = 60_000
+
+    monkeypatch.setattr(cache_plan.shutil, "disk_usage", lambda path: Usage)
+    assert decide().bytes == 100 * 64 * 4
+    Usage.free = 60_000 - 25_600
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "x1.bin").write_bytes(b"0" * 25_600)
+    assert decide().kind == "disk"
+
+
+def test_sizes_in_words():
+    assert [in_words(n) for n in (12, 20_000, 3_500_000, 12_300_000_000)] == ["12 B", "20 kB", "3.5 MB", "12.3 GB"]
+
+
+def test_the_allocator_can_be_told():
+    assert keep_freed_memory()
+    return_freed_memory()
