@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from layerwise.cache_plan import CacheDecision, decide_cache
-from layerwise.config import Config, Plan, ScheduleName, filled
+from layerwise.config import filled
 from layerwise.data import NAMES, DatasetSpec, ImageData, describe, load
 from layerwise.errors import LayerwiseError, suggest
 from layerwise.feature_codec import FeatureCodec, FeatureDtype
@@ -20,6 +20,7 @@ from layerwise.models.simcnn import check_resolution, simcnn
 from layerwise.optim import Constant, Cosine, OneCycle, Schedule, StepDecay, sgd
 from layerwise.plan import Stage, check_warm_start, greedy, joint
 from layerwise.precision import Precision
+from layerwise.schema import Config, Plan, ScheduleName
 from layerwise.sources import BatchPlan, Cached, Recompute, Source
 from layerwise.summary import BlockCost
 from layerwise.trainer import Recipe
@@ -110,8 +111,7 @@ def image_counts(config: Config, spec: DatasetSpec) -> tuple[int, int]:
 
 def codec(config: Config, precision: Precision) -> FeatureCodec:
     """`cache.dtype`, by default the format that the features are computed in: no loss, and no bytes wasted."""
-    name = str(precision.dtype).removeprefix("torch.")
-    return FeatureCodec(config.cache.dtype or FeatureDtype(name))
+    return FeatureCodec(config.cache.dtype or FeatureDtype(precision.name))
 
 
 def build_cache_decision(

@@ -1,4 +1,4 @@
-"""The configuration as typed dataclasses: schema, validation, the paper's values, and identity.
+"""From a composed configuration to a `Config`: validation, the paper's values, and identity.
 
 Hydra composes the YAML files of `conf/`; `parse` turns the result into a `Config` and refuses what
 the schema does not know; `resolve` fills what is null.
@@ -10,190 +10,18 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from layerwise.downsampling import Downsampling
-from layerwise.ensemble import EnsembleOn
 from layerwise.errors import LayerwiseError, suggest
-from layerwise.feature_codec import FeatureDtype
 from layerwise.paper import paper_values
-from layerwise.precision import PrecisionName
-
-WHERE = {"identity": False}
-"""Marks fields that say where or how fast a run computes, not what: they do not name its folder."""
-
-
-class Plan(Enum):
-    """Values of `plan`."""
-
-    greedy = "greedy"
-    joint = "joint"
-
-
-class CacheKind(Enum):
-    """Values of `cache`."""
-
-    none = "none"
-    memory = "memory"
-    disk = "disk"
-    auto = "auto"
-
-
-class ScheduleName(Enum):
-    """Values of `optimizer.schedule`."""
-
-    step = "step"
-    cosine = "cosine"
-    onecycle = "onecycle"
-    constant = "constant"
-
-
-class Summary(Enum):
-    """Values of `summary`."""
-
-    none = "none"
-    table = "table"
-    json = "json"
-
-
-class LoggerName(Enum):
-    """Values of `logger`: what else shows the files of the run folder."""
-
-    none = "none"
-
-
-class ProgressName(Enum):
-    """Values of `progress`."""
-
-    auto = "auto"
-    off = "off"
-
-
-@dataclass
-class ModelConfig:
-    """`model=simcnn`."""
-
-    name: str = "simcnn"
-    width: int | None = None
-    head_width: int | None = None
-    downsample: list[int] | None = None
-    downsampling: Downsampling = Downsampling.invertible
-    batch_norm: bool | None = None
-
-
-@dataclass
-class DatasetConfig:
-    """`dataset=…`; `size` and `workers` are for image folders."""
-
-    name: str = MISSING
-    root: str = field(default="data", metadata=WHERE)
-    validation: float = 0.0
-    limit: int | None = None
-    limit_test: int | None = None
-    augment: bool = True
-    size: int | None = None
-    workers: int = field(default=2, metadata=WHERE)
-
-
-@dataclass
-class PlanConfig:
-    """`plan=greedy|joint`."""
-
-    name: Plan = Plan.greedy
-    epochs: int | None = None
-    warm_start: bool = False
-
-
-@dataclass
-class CacheConfig:
-    """`cache=none|memory|disk|auto`."""
-
-    kind: CacheKind = MISSING
-    views: Any = "epochs"  # a number or "epochs"
-    dtype: FeatureDtype | None = None
-    dir: str | None = field(default=None, metadata=WHERE)
-    budget_gb: float | None = field(default=None, metadata=WHERE)
-    keep: bool = field(default=False, metadata=WHERE)
-
-
-@dataclass
-class OptimizerConfig:
-    """`optimizer=sgd`."""
-
-    name: str = "sgd"
-    lr: float | None = None
-    momentum: float | None = None
-    weight_decay: float | None = None
-    nesterov: bool = False
-    schedule: ScheduleName = ScheduleName.step
-    decay: float | None = None
-    decay_every: float | None = None
-    restart_momentum: bool = True
-    clip_norm: float | None = None
-
-
-@dataclass
-class ObjectiveConfig:
-    """What a stage minimises."""
-
-    label_smoothing: float = 0.0
-
-
-@dataclass
-class EnsembleConfig:
-    """The 2^j ensemble."""
-
-    on: EnsembleOn | None = None
-
-
-@dataclass
-class EvaluationConfig:
-    """When the held-out sets are scored, beside the end of each stage."""
-
-    every: int = field(default=0, metadata=WHERE)
-
-
-@dataclass
-class LoggerConfig:
-    """`logger=none`."""
-
-    name: LoggerName = LoggerName.none
-
-
-@dataclass
-class Config:
-    """All keys of `python train.py`; conf/train.yaml explains them."""
-
-    k: int = 3
-    J: int | None = None
-    epochs: int | None = None
-    batch_size: int | None = None
-    seed: int = 0
-    precision: PrecisionName = PrecisionName.auto
-    device: str = field(default="auto", metadata=WHERE)
-    compile: bool = False
-    name: str | None = field(default=None, metadata=WHERE)
-    output_dir: str = field(default="outputs", metadata=WHERE)
-    fresh: bool = field(default=False, metadata=WHERE)
-    summary: Summary = field(default=Summary.none, metadata=WHERE)
-    progress: ProgressName = field(default=ProgressName.auto, metadata=WHERE)
-    debug: bool = field(default=False, metadata=WHERE)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    dataset: DatasetConfig = field(default_factory=DatasetConfig)
-    plan: PlanConfig = field(default_factory=PlanConfig)
-    cache: CacheConfig = field(default_factory=CacheConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    logger: LoggerConfig = field(default_factory=LoggerConfig, metadata=WHERE)
+from layerwise.schema import Config, EnsembleConfig, Plan
 
 
 def parse(composed: DictConfig) -> Config:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +13,23 @@ from omegaconf import DictConfig
 
 from layerwise import build
 from layerwise.allocator import keep_freed_memory
-from layerwise.cache_plan import CacheDecision, store_bytes
+from layerwise.cache_plan import CacheDecision
 from layerwise.checkpoint import Checkpoints
-from layerwise.config import Config, ProgressName, Summary, as_plain, filled, parse, resolve
+from layerwise.config import parse, resolve
 from layerwise.data import DatasetSpec
-from layerwise.environment import git_commit, hardware, versions
 from layerwise.errors import Interrupted, LayerwiseError
 from layerwise.interrupt import StopRequest
 from layerwise.models.blocknet import Segment
 from layerwise.precision import Precision, choose_device, choose_precision
 from layerwise.progress import Display
 from layerwise.record import Metrics, write_results
-from layerwise.report.tables import costs_table, results_table, show
+from layerwise.report.tables import results_table, show
+from layerwise.results import assemble_results, run_facts
 from layerwise.run_folder import METRICS, RESULTS, RunFolder
+from layerwise.schema import Config, ProgressName, Summary
 from layerwise.stage_run import FinishedStage, Run, run_stage
+from layerwise.summarise import summarise
 from layerwise.summary import block_costs, total_parameters
-
-SCHEMA = 1
-"""Version of results.json."""
 
 
 def run(composed: DictConfig) -> None:
@@ -60,35 +58,6 @@ def run(composed: DictConfig) -> None:
         folder.close()
 
 
-def summarise(config: Config) -> None:
-    """Prints what the network costs, as a table or as JSON on stdout."""
-    spec = build.build_spec(config)
-    stages = build.build_stages(config)
-    precision = choose_precision(config.precision, choose_device(config.device))
-    costs = block_costs(build.build_network(config, spec, stages), spec.shape, precision.dtype)
-    images, held_out = build.image_counts(config, spec)
-    views = filled(config.plan.epochs) if config.cache.views == "epochs" and config.dataset.augment else 1
-    views = views if config.cache.views == "epochs" else config.cache.views
-    codec = build.codec(config, precision)
-    sizes = [store_bytes(cost.output_shape, images, views, held_out, codec) for cost in costs]
-    title = f"{config.model.name} k={config.k} J={config.J} on {spec.name} {'×'.join(map(str, spec.shape))}"
-    if config.summary is Summary.table:
-        show(costs_table(costs, sizes, f"{title}; cache: {views} view(s) in {codec.dtype.value}"))
-        return
-    blocks = [
-        {
-            "block": cost.block,
-            "output_shape": list(cost.output_shape),
-            "parameters": {"block": cost.block_parameters, "head": cost.head_parameters},
-            "macs": {"block": cost.block_macs, "head": cost.head_macs},
-            "activation_bytes": cost.activation_bytes,
-            "cache_bytes": size,
-        }
-        for cost, size in zip(costs, sizes, strict=True)
-    ]
-    print(json.dumps({"parameters": total_parameters(costs), "blocks": blocks, "config": as_plain(config)}, indent=2))
-
-
 def train(
     config: Config,
     spec: DatasetSpec,
@@ -103,7 +72,7 @@ def train(
     display = Display(config.progress is ProgressName.auto)
     decision = build.build_cache_decision(config, spec, stages, costs, precision, folder.cache)
     display.note(f"run folder: {folder.path}")
-    display.note(f"{device}, {str(precision.dtype).removeprefix('torch.')}; {decision.message or 'no cache'}")
+    display.note(f"{device}, {precision.name}; {decision.message or 'no cache'}")
 
     data = build.build_data(config, spec, device)
     folder.begin(spec)
@@ -124,19 +93,7 @@ def train(
         stop=StopRequest(),
     )
     finished = restore_finished(run)
-    facts = {
-        "cache": {
-            "kind": decision.kind,
-            "views": decision.views,
-            "dtype": decision.codec.dtype.value,
-            "exact": decision.exact,
-            "bytes": decision.bytes,
-        },
-        "precision": str(precision.dtype).removeprefix("torch."),
-        "hardware": hardware(device),
-        "versions": versions(),
-        "git_commit": git_commit(),
-    }
+    facts = run_facts(decision, precision, device)
 
     def save_results(status: str, **more: str) -> dict[str, Any]:
         results = assemble_results(config, folder.path.name, finished, total_parameters(costs), status) | facts | more
@@ -184,33 +141,3 @@ def restore_finished(run: Run) -> list[FinishedStage]:
     for stage, outcome in zip(run.stages, finished, strict=False):
         Segment(run.network, stage.start, stage.stop, stage.depths).load_state_dict(outcome.segment)
     return finished
-
-
-def assemble_results(
-    config: Config, name: str, finished: Sequence[FinishedStage], parameters: int, status: str
-) -> dict[str, Any]:
-    """results.json but for the facts about the machine."""
-    rows = [row for outcome in finished for row in outcome.rows]
-    final = None
-    if rows:
-        final = {
-            "test_top1": rows[-1]["test"]["top1"],
-            "test_top5": rows[-1]["test"]["top5"],
-            "ensemble_top1": rows[-1]["ensemble"]["top1"],
-            "ensemble_top5": rows[-1]["ensemble"]["top5"],
-            "parameters": parameters,
-        }
-    return {
-        "schema": SCHEMA,
-        "status": status,
-        "name": name,
-        "seed": config.seed,
-        "model": config.model.name,
-        "dataset": config.dataset.name,
-        "plan": config.plan.name.value,
-        "k": config.k,
-        "J": config.J,
-        "blocks": rows,
-        "final": final,
-        "seconds": sum(sum(outcome.rows[0]["seconds"].values()) for outcome in finished),  # rows of a stage share them
-    }

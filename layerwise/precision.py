@@ -36,6 +36,11 @@ class Precision:
     dtype: torch.dtype
     device_type: str
 
+    @property
+    def name(self) -> str:
+        """`bfloat16`"""
+        return str(self.dtype).removeprefix("torch.")
+
     def autocast(self) -> torch.autocast:
         """Context in which forward passes run; it does nothing for float32."""
         return torch.autocast(self.device_type, self.dtype, enabled=self.dtype != torch.float32)

@@ -10,9 +10,10 @@ import shutil
 from pathlib import Path
 from typing import IO, Any
 
-from layerwise.config import CacheKind, Config, from_yaml, identity, run_name, to_yaml
+from layerwise.config import from_yaml, identity, run_name, to_yaml
 from layerwise.data import DatasetSpec
 from layerwise.errors import LayerwiseError, writing
+from layerwise.schema import CacheKind, Config
 from layerwise.storage import write_atomically
 
 CONFIG, SPEC, METRICS, RESULTS = "config.yaml", "dataset.json", "metrics.jsonl", "results.json"

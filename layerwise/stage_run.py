@@ -13,7 +13,7 @@ from torch import Tensor
 from layerwise import build
 from layerwise.allocator import return_freed_memory
 from layerwise.checkpoint import Checkpoints
-from layerwise.config import Config, filled
+from layerwise.config import filled
 from layerwise.data import ImageData, SplitName
 from layerwise.ensemble import EnsembleOn, ensemble
 from layerwise.environment import peak_memory_mb
@@ -25,6 +25,7 @@ from layerwise.plan import Stage
 from layerwise.precision import Precision
 from layerwise.progress import Display
 from layerwise.record import Metrics
+from layerwise.schema import Config
 from layerwise.sources import Source
 from layerwise.trainer import EpochReport, StageTrainer
 from layerwise.types import Scores
@@ -88,8 +89,8 @@ def run_stage(
     report: EpochReport | None = None
     if saved is not None:
         trainer.load_state_dict(saved["trainer"])
-        if saved["precision"] != str(run.precision.dtype):
-            run.display.warn(f"this stage began in {saved['precision']} and goes on in {run.precision.dtype}")
+        if saved["precision"] != run.precision.name:
+            run.display.warn(f"this stage began in {saved['precision']} and goes on in {run.precision.name}")
         report = EpochReport(**saved["report"]) if saved["report"] else None
         advance_seconds += saved["advance_seconds"]
     elif stage.warm_start:
@@ -111,7 +112,7 @@ def run_stage(
                 "trainer": trainer.state_dict(),
                 "report": asdict(report) if report else None,
                 "advance_seconds": advance_seconds,
-                "precision": str(run.precision.dtype),
+                "precision": run.precision.name,
             }
             run.checkpoints.save_training(stage, trainer.steps_done, tree)
             run.stop.check()

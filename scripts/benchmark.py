@@ -117,7 +117,7 @@ def measure_depth(device: torch.device) -> Figures:
     J, width = 8, 32
     net = network(width, width, J).to(device, memory_format=torch.channels_last)
     precision = choose_precision(PrecisionName.auto, device)
-    codec = FeatureCodec(FeatureDtype(str(precision.dtype).removeprefix("torch.")))
+    codec = FeatureCodec(FeatureDtype(precision.name))
     data = images_on(device, n=10 * BATCH, augment=False)  # without augmentation one view is exact
     plan = BatchPlan(BATCH, seed=0)
     cached = Cached(Recompute(data, plan, precision), FeatureStores(codec, folder=None), 1, StopRequest())

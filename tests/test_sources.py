@@ -44,9 +44,8 @@ def assert_same(a: list[torch.Tensor], b: list[torch.Tensor]) -> None:
 def test_a_view_per_epoch_equals_recomputing_to_the_bit_at_each_depth(tiny_data, tmp_path, where, precision):
     net = tiny_net()
     recompute = Recompute(tiny_data, PLAN, precision)
-    dtype = str(precision.dtype).removeprefix("torch.")
     folder = tmp_path / "cache" if where == "disk" else None
-    cached = Cached(Recompute(tiny_data, PLAN, precision), stores(folder, dtype), EPOCHS, StopRequest())
+    cached = Cached(Recompute(tiny_data, PLAN, precision), stores(folder, precision.name), EPOCHS, StopRequest())
     for stage in range(3):
         assert recompute.depth == cached.depth == stage
         assert_same(epochs_of(recompute, stage), epochs_of(cached, stage))

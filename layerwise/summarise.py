@@ -1,0 +1,42 @@
+"""`summary=table|json`: what a run would cost, before anything is trained."""
+
+from __future__ import annotations
+
+import json
+
+from layerwise import build
+from layerwise.cache_plan import store_bytes
+from layerwise.config import as_plain, filled
+from layerwise.precision import choose_device, choose_precision
+from layerwise.report.tables import costs_table, show
+from layerwise.schema import Config, Summary
+from layerwise.summary import block_costs, total_parameters
+
+
+def summarise(config: Config) -> None:
+    """Prints what the network costs, as a table or as JSON on stdout."""
+    spec = build.build_spec(config)
+    stages = build.build_stages(config)
+    precision = choose_precision(config.precision, choose_device(config.device))
+    costs = block_costs(build.build_network(config, spec, stages), spec.shape, precision.dtype)
+    images, held_out = build.image_counts(config, spec)
+    views = filled(config.plan.epochs) if config.cache.views == "epochs" and config.dataset.augment else 1
+    views = views if config.cache.views == "epochs" else config.cache.views
+    codec = build.codec(config, precision)
+    sizes = [store_bytes(cost.output_shape, images, views, held_out, codec) for cost in costs]
+    title = f"{config.model.name} k={config.k} J={config.J} on {spec.name} {'×'.join(map(str, spec.shape))}"
+    if config.summary is Summary.table:
+        show(costs_table(costs, sizes, f"{title}; cache: {views} view(s) in {codec.dtype.value}"))
+        return
+    blocks = [
+        {
+            "block": cost.block,
+            "output_shape": list(cost.output_shape),
+            "parameters": {"block": cost.block_parameters, "head": cost.head_parameters},
+            "macs": {"block": cost.block_macs, "head": cost.head_macs},
+            "activation_bytes": cost.activation_bytes,
+            "cache_bytes": size,
+        }
+        for cost, size in zip(costs, sizes, strict=True)
+    ]
+    print(json.dumps({"parameters": total_parameters(costs), "blocks": blocks, "config": as_plain(config)}, indent=2))
