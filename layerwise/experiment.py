@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -50,7 +51,9 @@ def run(composed: DictConfig) -> None:
     folder = RunFolder(config)
     try:
         results = None if config.fresh else folder.finished_results()
-        if results is None or not all_blocks_readable(config, folder):
+        if results is not None and all_blocks_readable(config, folder):
+            print("this run is finished; fresh=true would start it over", file=sys.stderr)
+        else:
             results = train(config, spec, folder, device, precision)
         show(results_table(results))
         print(f"run folder: {folder.path}")
