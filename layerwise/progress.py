@@ -39,7 +39,9 @@ class Display:
         """A line that is always shown."""
         self.console.print(f"warning: {text}", markup=False, style="yellow")
 
-    def begin_stage(self, title: str, epochs: int, steps: int, first_epoch: int, epochs_left: int) -> None:
+    def begin_stage(
+        self, title: str, epochs: int, steps: int, first_epoch: int, epochs_left: int, first_step: int = 0
+    ) -> None:
         """Opens the bar of a stage.
 
         Args:
@@ -48,9 +50,11 @@ class Display:
             steps: of an epoch.
             first_epoch: where it goes on, from 0.
             epochs_left: of the whole run.
+            first_step: steps of the first epoch that an earlier process has done.
         """
         live = self.enabled and self.console.is_terminal
-        self._stage = _StageView(title, epochs, steps, first_epoch, epochs_left, self.console if live else None)
+        terminal = self.console if live else None
+        self._stage = _StageView(title, epochs, steps, first_epoch, epochs_left, first_step, terminal)
 
     def glance(self, step: int, loss: float) -> None:
         """Moves the bar within an epoch."""
@@ -85,10 +89,17 @@ class _StageView:
     """Position in a stage, and the bar that shows it where there is a terminal."""
 
     def __init__(
-        self, title: str, epochs: int, steps: int, first_epoch: int, epochs_left: int, terminal: Console | None
+        self,
+        title: str,
+        epochs: int,
+        steps: int,
+        first_epoch: int,
+        epochs_left: int,
+        first_step: int,
+        terminal: Console | None,
     ) -> None:
         self.title, self.epochs, self.steps = title, epochs, steps
-        self.epoch, self.epochs_left = first_epoch, epochs_left
+        self.epoch, self.epochs_left, self.first_step = first_epoch, epochs_left, first_step
         self.epoch_started = time.perf_counter()
         self.bar: Progress | None = None
         if terminal is not None:
@@ -109,14 +120,15 @@ class _StageView:
     def glance(self, step: int, loss: float) -> None:
         if self.bar is not None:
             elapsed = time.perf_counter() - self.epoch_started
-            left = elapsed / step * (self.epochs_left * self.steps - step)
-            figures = f"loss {loss:.3f}  {step / elapsed:.1f} steps/s  left {_duration(left)}"
+            rate = (step - self.first_step) / elapsed
+            left = (self.epochs_left * self.steps - step) / rate
+            figures = f"loss {loss:.3f}  {rate:.1f} steps/s  left {_duration(left)}"
             self.bar.update(self.task, completed=step, figures=figures)
 
     def end_epoch(self, seconds_per_epoch: float) -> str:
         """Goes to the next epoch and gives the time left for the run."""
         self.epoch, self.epochs_left = self.epoch + 1, self.epochs_left - 1
-        self.epoch_started = time.perf_counter()
+        self.epoch_started, self.first_step = time.perf_counter(), 0
         left = _duration(self.epochs_left * seconds_per_epoch)
         if self.bar is not None:
             self.bar.reset(self.task, description=self.label, figures=f"left {left}")

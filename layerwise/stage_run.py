@@ -100,7 +100,7 @@ def run_stage(
     steps_per_epoch = trainer.recipe.steps_per_epoch
     title = f"{stage.title}/{len(run.network.blocks)}"
     epochs_left = sum(later.epochs for later in run.stages[stage.index :]) - trainer.epoch
-    run.display.begin_stage(title, stage.epochs, steps_per_epoch, trainer.epoch, epochs_left)
+    run.display.begin_stage(title, stage.epochs, steps_per_epoch, trainer.epoch, epochs_left, trainer.step)
     try:
         for latest in trainer.run(source, run.stop, run.display.glance):
             if latest.complete:
