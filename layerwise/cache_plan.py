@@ -113,7 +113,7 @@ def decide_cache(
 
 def in_words(size: int) -> str:
     """`1.50 GB`, `20 kB`."""
-    for unit, divisor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+    for unit, divisor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= divisor:
             return f"{size / divisor:.3g} {unit}"
     return f"{size} B"

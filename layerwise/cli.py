@@ -29,6 +29,11 @@ def reported() -> Iterator[None]:
     except KeyboardInterrupt:
         print("stopped. What was saved before is intact; run the same command again to go on.", file=sys.stderr)
         sys.exit(130)
+    except ValueError as error:  # Hydra's for `model=null`, which names no group
+        if debug or "Config group override" not in str(error):
+            raise
+        print("error: a group is set to null: choose one of its files, such as model=simcnn.", file=sys.stderr)
+        sys.exit(2)
     except RuntimeError as error:
         if debug or (remedy := remedy_for(error)) is None:
             raise

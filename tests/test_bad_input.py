@@ -26,6 +26,7 @@ def assert_refused(outcome, *words: str) -> None:
         ("model.widht=3", ["model.widht", "model.width"]),
         ("+model.widht=3", ["model.widht", "model.width"]),
         ("+nonsense=3", ["nonsense"]),
+        ("model=null", ["group", "model=simcnn"]),
         ("model=simcn", ["model=simcn", "simcnn"]),
         ("dataset=cifar11", ["dataset=cifar11", "cifar10"]),
         ("dataset=base", ["dataset.name"]),
