@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
@@ -15,6 +15,8 @@ from layerwise.data.augment import CropFlip
 from layerwise.types import Batch
 
 SplitName = Literal["train", "validation", "test"]
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class DatasetSpec:
         padding: of the random crop in training; 0 for none.
         flip: whether training images are mirrored at random.
         train_images, test_images: how many there are.
+        resized_crop: training images are random resized crops, made while they are decoded.
     """
 
     name: str
@@ -39,6 +42,12 @@ class DatasetSpec:
     flip: bool
     train_images: int
     test_images: int
+    resized_crop: bool = False
+
+    @property
+    def augmented(self) -> bool:
+        """Whether views of a training image differ."""
+        return self.padding > 0 or self.flip or self.resized_crop
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -62,8 +71,13 @@ class Split(Protocol):
     def take(self, positions: Tensor) -> Split:
         """The split that holds the images at some positions, in that order."""
 
-    def pixels(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """For each tensor of positions [B], the images uint8 [B, H, W, C] on the device."""
+    def pixels(self, batches: Sequence[Tensor], view: int | None = None) -> Iterator[Tensor]:
+        """For each tensor of positions [B], the images uint8 [B, H, W, C] on the device.
+
+        Args:
+            batches: positions.
+            view: of the augmentation, where a split augments while it decodes; None for none.
+        """
 
 
 class ResidentImages:
@@ -89,7 +103,7 @@ class ResidentImages:
         positions = positions.to(self.device)
         return ResidentImages(self.images[positions], self.labels[positions], self.device, self.samples[positions])
 
-    def pixels(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    def pixels(self, batches: Sequence[Tensor], view: int | None = None) -> Iterator[Tensor]:
         for positions in batches:
             yield self.images.index_select(0, positions)
 
@@ -100,8 +114,9 @@ class ImageData:
     Args:
         spec: names, shape and statistics.
         splits: "train", "test" and perhaps "validation".
-        augment: random crop and flip of training images, or None.
-        seed: of the augmentation.
+        augment: random crop and flip of training images on the device; None where there is none, or where
+            the splits augment while they decode.
+        seed: of the augmentation on the device.
     """
 
     def __init__(
@@ -131,7 +146,7 @@ class ImageData:
         """
         images = self.splits[split]
         parts: Sequence[Tensor] = order.split(batch_size)
-        for positions, pixels in zip(parts, images.pixels(parts), strict=True):
+        for positions, pixels in zip(parts, images.pixels(parts, view), strict=True):
             if self.augment is not None and view is not None:
                 pixels = self.augment(pixels, self._draws(view, images.samples[positions]))
             yield Batch(self.normalise(pixels), images.labels[positions])
