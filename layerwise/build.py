@@ -8,70 +8,78 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from layerwise import networks
 from layerwise.cache_plan import CacheDecision, decide_cache
-from layerwise.config import filled
+from layerwise.compression import pruned_copy
 from layerwise.data import NAMES, DatasetSpec, ImageData, describe, load
+from layerwise.environment import usable_cores
 from layerwise.errors import LayerwiseError, suggest
 from layerwise.feature_codec import FeatureCodec, FeatureDtype
 from layerwise.feature_store import FeatureStores
+from layerwise.heads import HeadKind
 from layerwise.interrupt import StopRequest
 from layerwise.models.blocknet import BlockNet
-from layerwise.models.simcnn import check_resolution, simcnn
-from layerwise.optim import Constant, Cosine, OneCycle, Schedule, StepDecay, sgd
-from layerwise.plan import Stage, check_warm_start, greedy, joint
+from layerwise.models.simcnn import check_resolution
+from layerwise.objectives import LocalLoss
+from layerwise.optim import Constant, Cosine, OneCycle, Schedule, StepDecay, adam, sgd
+from layerwise.plan import Stage, check_warm_start, compressed, greedy, joint, simultaneous
 from layerwise.precision import Precision
-from layerwise.schema import Config, Plan, ScheduleName
+from layerwise.schema import Config, ModelKind, Plan, ScheduleName, Unreadable, filled
 from layerwise.sources import BatchPlan, Cached, Recompute, Source
-from layerwise.summary import BlockCost
+from layerwise.summary import BlockCost, block_costs
 from layerwise.trainer import Recipe
 
-MODELS = ("simcnn",)
-OPTIMIZERS = ("sgd",)
+OPTIMIZERS = ("sgd", "adam")
 
 
 def build_spec(config: Config) -> DatasetSpec:
     """What is known of the data set without reading it; refuses what does not fit it.
 
     Raises:
-        LayerwiseError: an unknown data set or model, or a network that does not fit the images.
+        LayerwiseError: an unknown data set or optimiser, or a network that does not fit the images.
     """
     for key, name, known in (
         ("dataset.name", config.dataset.name, NAMES),
-        ("model.name", config.model.name, MODELS),
         ("optimizer.name", config.optimizer.name, OPTIMIZERS),
     ):
         if name not in known:
             raise LayerwiseError(f"{key}={name}: unknown.{suggest(name, known)}")
     spec = describe(config.dataset.name, Path(config.dataset.root), config.dataset.size)
-    check_resolution(spec.shape, filled(config.J), filled(config.model.downsample))
-    if config.plan.warm_start:
-        check_warm_start(filled(config.J), filled(config.model.downsample))
+    if config.model.kind is ModelKind.simcnn:
+        J, downsample = filled(config.J), filled(config.model.downsample)
+        check_resolution(spec.shape, J, downsample, filled(config.model.input_downsample))
+        if config.plan.warm_start:
+            check_warm_start(J, downsample)
     return spec
 
 
 def build_stages(config: Config) -> list[Stage]:
     """The plan's stages."""
-    J, epochs = filled(config.J), filled(config.plan.epochs)
-    return joint(J, epochs) if config.plan.name is Plan.joint else greedy(J, epochs, config.plan.warm_start)
+    J, epochs, plan = filled(config.J), filled(config.plan.epochs), config.plan
+    if plan.name is Plan.joint:
+        return joint(J, epochs)
+    if plan.name is Plan.simultaneous:
+        return simultaneous(J, epochs, blocks_per_stage=plan.blocks_per_stage)
+    if plan.prune_to is not None:
+        return compressed(J, epochs, prune_to=pruned_widths(config), prune_epochs=plan.prune_epochs)
+    return greedy(J, epochs, blocks_per_stage=plan.blocks_per_stage, warm_start=plan.warm_start)
+
+
+def pruned_widths(config: Config) -> list[int]:
+    """Filters that block j keeps, at position j−1: `plan.prune_to`, doubled at each downsampled block like M."""
+    downsample = filled(config.model.downsample)
+    return [filled(config.plan.prune_to) * 2 ** sum(d <= j for d in downsample) for j in range(1, filled(config.J) + 1)]
 
 
 def build_network(config: Config, spec: DatasetSpec, stages: Sequence[Stage]) -> BlockNet:
     """The network at its initialisation, on the CPU, with a head at each depth that a stage reads."""
-    model = config.model
-    return simcnn(
-        spec.shape,
-        len(spec.classes),
-        k=config.k,
-        J=filled(config.J),
-        width=filled(model.width),
-        head_width=filled(model.head_width),
-        downsample=filled(model.downsample),
-        downsampling=model.downsampling,
-        batch_norm=filled(model.batch_norm),
-        ensemble_on=filled(config.ensemble.on),
-        depths=[depth for stage in stages for depth in stage.depths],
-        seed=config.seed,
-    )
+    return networks.build_network(config, spec, {depth for stage in stages for depth in stage.depths})
+
+
+def build_costs(config: Config, network: BlockNet, spec: DatasetSpec, dtype: torch.dtype) -> list[BlockCost]:
+    """What the network costs in the end (pruned, if it will be)."""
+    final = network if config.plan.prune_to is None else pruned_copy(network, pruned_widths(config))
+    return block_costs(final, spec.shape, dtype)
 
 
 def build_data(config: Config, spec: DatasetSpec, device: torch.device) -> ImageData:
@@ -90,13 +98,19 @@ def build_data(config: Config, spec: DatasetSpec, device: torch.device) -> Image
         limit_test=dataset.limit_test,
         augment=dataset.augment,
         seed=config.seed,
-        workers=dataset.workers,
+        workers=usable_cores() if dataset.workers is None else dataset.workers,
+        skip_unreadable=dataset.unreadable is Unreadable.skip,
     )
     images = len(data.splits["train"])
     if filled(config.batch_size) > images:
         raise LayerwiseError(
             f"batch_size={config.batch_size}: there are only {images} training images. "
             f"Use batch_size={images} or less, or more data (dataset.limit)."
+        )
+    if config.model.head is HeadKind.mlp_sr and images % filled(config.batch_size) == 1:
+        raise LayerwiseError(
+            f"batch_size={config.batch_size}: leaves a last batch of one of the {images} images, which the batch norms "
+            f"of model.head=mlp_sr cannot take. Use another batch_size, or dataset.limit={images - 1}."
         )
     return data
 
@@ -136,7 +150,7 @@ def build_cache_decision(
         held_out=held_out,
         views=None if config.cache.views == "epochs" else config.cache.views,
         epochs=max(stage.epochs for stage in stages),
-        augmented=config.dataset.augment and (spec.padding > 0 or spec.flip),
+        augmented=config.dataset.augment and spec.augmented,
         codec=codec(config, precision),
         computed=precision.dtype,
         budget_bytes=None if budget is None else int(budget * 1e9),
@@ -176,13 +190,21 @@ def build_schedule(config: Config) -> Schedule:
 def build_optimizer(config: Config, module: nn.Module) -> torch.optim.Optimizer:
     """The optimiser over a stage's parameters."""
     optimizer = config.optimizer
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if optimizer.name == "adam":
+        return adam(trained, lr=filled(optimizer.lr), weight_decay=filled(optimizer.weight_decay))
     return sgd(
-        module.parameters(),
+        trained,
         lr=filled(optimizer.lr),
         momentum=filled(optimizer.momentum),
         weight_decay=filled(optimizer.weight_decay),
         nesterov=optimizer.nesterov,
     )
+
+
+def build_objective(config: Config) -> LocalLoss:
+    """What each head minimises."""
+    return LocalLoss(config.objective.label_smoothing, config.objective.similarity)
 
 
 def build_recipe(config: Config, stage: Stage, images: int) -> Recipe:

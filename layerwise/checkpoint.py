@@ -1,6 +1,6 @@
 """Which files of a run can be resumed from.
 
-`block_<j>.safetensors` holds a finished stage that ends at depth j and is kept for good.
+`stage_<s>.safetensors` holds a finished stage and is kept for good.
 `stage_<s>_step_<n>.safetensors` holds a stage in training after n steps; the newest two are kept, so
 that a damaged one costs an epoch and not the stage.
 """
@@ -77,7 +77,7 @@ class Checkpoints:
         return trees, None
 
     def finished_path(self, stage: Stage) -> Path:
-        return self.folder / f"block_{stage.stop}.safetensors"
+        return self.folder / f"stage_{stage.index + 1}.safetensors"
 
     def _files(self, stage: Stage) -> list[Path]:
         return [self.finished_path(stage), *(path for _, path in self._steps(stage))]

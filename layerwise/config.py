@@ -19,9 +19,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
+from layerwise.ensemble import EnsembleOn
 from layerwise.errors import LayerwiseError, suggest
-from layerwise.paper import paper_values
-from layerwise.schema import Config, EnsembleConfig, Plan
+from layerwise.heads import HeadKind
+from layerwise.models.vgg import FIRST_WIDTH
+from layerwise.networks import fixed_depth, label
+from layerwise.paper import simcnn_values, training_values
+from layerwise.schema import Config, EnsembleConfig, ModelConfig, ModelKind, Plan, filled
 
 
 def parse(composed: DictConfig) -> Config:
@@ -81,12 +85,17 @@ def validate(config: Config) -> None:
         raise LayerwiseError("optimizer.nesterov=true: needs optimizer.momentum above 0.")
     if config.plan.warm_start and config.plan.name is not Plan.greedy:
         raise LayerwiseError("plan.warm_start=true: only plan=greedy starts a block behind a trained one.")
+    if config.plan.warm_start and (config.plan.blocks_per_stage > 1 or config.model.kind is not ModelKind.simcnn):
+        raise LayerwiseError("plan.warm_start=true: needs model=simcnn and plan.blocks_per_stage=1.")
+    if config.model.kind is ModelKind.timm and not config.model.name:
+        raise LayerwiseError("model=timm: say which network: model.name=resnet18.")
 
 
 RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     (
         (
-            *("k", "J", "epochs", "batch_size", "model.width", "model.head_width", "plan.epochs"),
+            *("k", "J", "epochs", "batch_size", "plan.epochs", "plan.blocks_per_stage", "plan.prune_to"),
+            *("plan.prune_epochs", "model.width", "model.head_width", "model.final_head_width", "model.pool"),
             *("dataset.limit", "dataset.limit_test", "dataset.size"),
         ),
         "must be 1 or more",
@@ -106,6 +115,11 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         ("dataset.validation", "objective.label_smoothing", "optimizer.momentum"),
         "must be at least 0 and less than 1",
         lambda value: 0 <= value < 1,
+    ),
+    (
+        ("objective.similarity",),
+        "must be at least 0 and at most 1",
+        lambda value: 0 <= value <= 1,
     ),
     (
         ("cache.views",),
@@ -128,34 +142,87 @@ def _lookup(config: Any, dotted: str) -> Any:
 
 
 def resolve(config: Config) -> Config:
-    """The configuration with the paper's values in place of null. The argument is not changed."""
-    paper = paper_values(config.k)
-    J = config.J if config.J is not None else paper.J
-    epochs = config.epochs if config.epochs is not None else paper.epochs
+    """The configuration with the paper's values in place of null. The argument is not changed.
+
+    Raises:
+        LayerwiseError: a depth that the network does not have, or options that exclude each other.
+    """
+    training = training_values(config.dataset.name)
+    J, model = _resolve_network(config)
+    epochs = _given(config.epochs, training.epochs)
     total = epochs if config.plan.name is Plan.greedy else J * epochs
-    return replace(
+    on_probabilities = model.kind is not ModelKind.simcnn  # as the paper's code for VGG
+    resolved = replace(
         config,
         J=J,
         epochs=epochs,
-        batch_size=_given(config.batch_size, paper.batch_size),
-        model=replace(
-            config.model,
-            width=_given(config.model.width, paper.width),
-            head_width=_given(config.model.head_width, paper.head_width),
-            downsample=_given(config.model.downsample, [j for j in paper.downsample if j <= J]),
-            batch_norm=_given(config.model.batch_norm, paper.batch_norm),
-        ),
+        batch_size=_given(config.batch_size, training.batch_size),
+        model=model,
         plan=replace(config.plan, epochs=_given(config.plan.epochs, total)),
         optimizer=replace(
             config.optimizer,
-            lr=_given(config.optimizer.lr, paper.lr),
-            momentum=_given(config.optimizer.momentum, paper.momentum),
-            weight_decay=_given(config.optimizer.weight_decay, paper.weight_decay),
-            decay=_given(config.optimizer.decay, paper.decay),
-            decay_every=_given(config.optimizer.decay_every, paper.decay_every),
+            lr=_given(config.optimizer.lr, training.lr),
+            momentum=_given(config.optimizer.momentum, training.momentum),
+            weight_decay=_given(config.optimizer.weight_decay, training.weight_decay),
+            decay=_given(config.optimizer.decay, training.decay),
+            decay_every=_given(config.optimizer.decay_every, training.decay_every),
         ),
-        ensemble=EnsembleConfig(on=_given(config.ensemble.on, paper.ensemble_on)),
+        ensemble=EnsembleConfig(
+            on=_given(config.ensemble.on, EnsembleOn.probabilities if on_probabilities else training.ensemble_on)
+        ),
     )
+    check_pruning(resolved)
+    return resolved
+
+
+def _resolve_network(config: Config) -> tuple[int, ModelConfig]:
+    """J and the keys of the network."""
+    model = config.model
+    fixed = fixed_depth(model, config.plan.name)
+    if fixed is not None:
+        if config.J not in (None, fixed):
+            plan = config.plan.name.value
+            raise LayerwiseError(
+                f"J={config.J}: {label(model)} has {fixed} block(s) with plan={plan}. Leave J at null."
+            )
+        return fixed, replace(model, name=label(model), width=_given(model.width, FIRST_WIDTH))
+    paper = simcnn_values(config.dataset.name, config.k)
+    J = _given(config.J, paper.J)
+    return J, replace(
+        model,
+        name=label(model),
+        width=_given(model.width, paper.width),
+        head_width=_given(model.head_width, paper.head_width),
+        downsample=_given(model.downsample, [j for j in paper.downsample if j <= J]),
+        downsampling=_given(model.downsampling, paper.downsampling),
+        input_downsample=_given(model.input_downsample, paper.input_downsample),
+        batch_norm=_given(model.batch_norm, paper.batch_norm),
+        pool=_given(model.pool, paper.pool),
+    )
+
+
+def check_pruning(config: Config) -> None:
+    """Refuses a compression that cannot be done.
+
+    Raises:
+        LayerwiseError: names `plan.prune_to` and what it does not go with.
+    """
+    prune_to, model = config.plan.prune_to, config.model
+    if prune_to is None:
+        return
+    if model.kind is not ModelKind.simcnn or model.head is not HeadKind.cnn:
+        raise LayerwiseError("plan.prune_to: only model=simcnn with model.head=cnn can be pruned.")
+    if config.k == 1:
+        raise LayerwiseError(
+            f"plan.prune_to={prune_to}: with k=1 the head is linear and has nothing to fine-tune behind fewer "
+            "filters but itself; the paper prunes k=3. Use k=2 or more, or plan.prune_to=null."
+        )
+    if prune_to >= filled(model.width):
+        raise LayerwiseError(
+            f"plan.prune_to={prune_to}: must be less than model.width={model.width}, the filters that there are."
+        )
+    if config.plan.blocks_per_stage > 1 or config.plan.warm_start:
+        raise LayerwiseError("plan.prune_to: goes neither with plan.blocks_per_stage nor with plan.warm_start.")
 
 
 T = TypeVar("T")
@@ -163,12 +230,6 @@ T = TypeVar("T")
 
 def _given(value: T | None, otherwise: T) -> T:
     return otherwise if value is None else value
-
-
-def filled(value: T | None) -> T:
-    """A value that `resolve` has put in place of null."""
-    assert value is not None, "the configuration is not resolved"
-    return value
 
 
 def to_yaml(config: Config) -> str:
@@ -201,8 +262,8 @@ def identity(config: Any) -> dict[str, Any]:
             kept |= {f"{entry.name}.{name}": inner for name, inner in identity(value).items()}
         else:
             kept[entry.name] = value.value if isinstance(value, Enum) else value
-    if kept.get("name") == "imagefolder":
-        kept["root"] = str(Path(config.root).resolve())  # the folder is the data set
+    if kept.get("name") in ("imagefolder", "imagenette"):
+        kept["root"] = str(Path(config.root).resolve())  # the folder is the data set, or says which version of it
     return kept
 
 
@@ -211,9 +272,9 @@ def run_name(config: Config) -> str:
     if config.name is not None:
         return config.name
     digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:8]
-    parts: Sequence[object] = (config.model.name, config.dataset.name, config.plan.name.value)
-    label = "-".join(map(str, parts))
-    return f"{label}-k{config.k}-J{config.J}-seed{config.seed}-{digest}"
+    parts: Sequence[object] = (label(config.model), config.dataset.name, config.plan.name.value)
+    stem = "-".join(map(str, parts))
+    return f"{stem}-k{config.k}-J{config.J}-seed{config.seed}-{digest}"
 
 
 def as_plain(config: Config) -> dict[str, Any]:

@@ -32,6 +32,14 @@ def hardware(device: torch.device) -> dict[str, Any]:
     return described
 
 
+def usable_cores() -> int:
+    """Cores that this process may run on: all, or those that its affinity (a SLURM job's, say) leaves."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS, Windows
+        return os.cpu_count() or 1
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that numbers depend on."""
     found = {"python": platform.python_version()}

@@ -28,8 +28,8 @@ def predict(segment: Segment, batches: Iterable[Batch], precision: Precision) ->
     collected: list[list[Tensor]] = [[] for _ in segment.depths]
     for batch in batches:
         with precision.autocast():
-            for rows, z in zip(collected, segment(batch.inputs), strict=True):
-                rows.append(z.float())
+            for rows, readout in zip(collected, segment(batch.inputs), strict=True):
+                rows.append(readout.scores.float())
     return {depth: torch.cat(rows) for depth, rows in zip(segment.depths, collected, strict=True)}
 
 

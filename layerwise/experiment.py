@@ -19,18 +19,19 @@ from layerwise.checkpoint import Checkpoints
 from layerwise.config import parse, resolve
 from layerwise.data import DatasetSpec
 from layerwise.errors import Interrupted, LayerwiseError
+from layerwise.finished import FinishedStage, restore
 from layerwise.interrupt import StopRequest
-from layerwise.models.blocknet import Segment
 from layerwise.precision import Precision, choose_device, choose_precision
 from layerwise.progress import Display
 from layerwise.record import Metrics, write_results
 from layerwise.report.tables import results_table, show
 from layerwise.results import assemble_results, run_facts
+from layerwise.reuse import reuse_stages
 from layerwise.run_folder import METRICS, RESULTS, RunFolder
 from layerwise.schema import Config, ProgressName, Summary
-from layerwise.stage_run import FinishedStage, Run, run_stage
+from layerwise.stage_run import Run, run_stage
 from layerwise.summarise import summarise
-from layerwise.summary import block_costs, total_parameters
+from layerwise.summary import total_parameters
 
 
 def run(composed: DictConfig) -> None:
@@ -71,7 +72,7 @@ def train(
     """Trains all stages that are not finished yet and returns the results."""
     stages = build.build_stages(config)
     network = build.build_network(config, spec, stages)
-    costs = block_costs(network, spec.shape, precision.dtype)
+    costs = build.build_costs(config, network, spec, precision.dtype)
     display = Display(config.progress is ProgressName.auto)
     decision = build.build_cache_decision(config, spec, stages, costs, precision, folder.cache)
     display.note(f"run folder: {folder.path}")
@@ -79,6 +80,9 @@ def train(
 
     data = build.build_data(config, spec, device)
     folder.begin(spec)
+    if config.plan.reuse is not None:
+        reused = reuse_stages(Path(config.plan.reuse), config, folder)
+        display.note(f"{reused} of {len(stages)} stages are taken from {config.plan.reuse}")
 
     keep_freed_memory()
     torch.backends.cudnn.benchmark = True  # shapes are fixed
@@ -141,6 +145,5 @@ def all_blocks_readable(config: Config, folder: RunFolder) -> bool:
 def restore_finished(run: Run) -> list[FinishedStage]:
     """Loads the finished stages of an earlier process into the network."""
     finished = [FinishedStage(**tree) for tree in run.checkpoints.load_finished(run.stages)]
-    for stage, outcome in zip(run.stages, finished, strict=False):
-        Segment(run.network, stage.start, stage.stop, stage.depths).load_state_dict(outcome.segment)
+    restore(run.network, run.stages, finished)
     return finished

@@ -12,7 +12,8 @@ from layerwise.checkpoint import Checkpoints
 from layerwise.config import from_yaml, resolve
 from layerwise.data import DatasetSpec
 from layerwise.errors import LayerwiseError
-from layerwise.models.blocknet import BlockNet, Segment
+from layerwise.finished import FinishedStage, restore
+from layerwise.models.blocknet import BlockNet
 from layerwise.run_folder import CHECKPOINTS, CONFIG, SPEC
 
 
@@ -57,8 +58,7 @@ def load(run_folder: str | Path, device: str | torch.device = "cpu") -> TrainedN
         raise LayerwiseError(f"{folder}: no block is finished yet; run its command to the end.")
     spec = DatasetSpec.from_json((folder / SPEC).read_text())
     network = build_network(config, spec, stages)
-    for stage, tree in zip(stages, finished, strict=False):
-        Segment(network, stage.start, stage.stop, stage.depths).load_state_dict(tree["segment"])
+    restore(network, stages, [FinishedStage(**tree) for tree in finished])
     trained = stages[len(finished) - 1].stop
     heads = {depth: network.head(depth) for depth in network.depths if depth <= trained}
     network = BlockNet(list(network.blocks[:trained]), heads, network.ensemble_on)

@@ -81,6 +81,11 @@ def sgd(
     )
 
 
+def adam(parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float) -> torch.optim.Adam:
+    """Adam as one fused kernel over all parameters."""
+    return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Sets the learning rate of all groups."""
     for group in optimizer.param_groups:

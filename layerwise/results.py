@@ -9,9 +9,9 @@ import torch
 
 from layerwise.cache_plan import CacheDecision
 from layerwise.environment import git_commit, hardware, versions
+from layerwise.finished import FinishedStage
 from layerwise.precision import Precision
 from layerwise.schema import Config
-from layerwise.stage_run import FinishedStage
 
 SCHEMA = 1
 """Version of results.json."""
@@ -29,7 +29,7 @@ def assemble_results(
         parameters: of the final network, all blocks and the last head.
         status: "running", "completed", "interrupted" or "failed".
     """
-    rows = [row for outcome in finished for row in outcome.rows]
+    rows = merge_rows(finished)
     final = None
     if rows:
         final = {
@@ -53,6 +53,18 @@ def assemble_results(
         "final": final,
         "seconds": sum(sum(outcome.rows[0]["seconds"].values()) for outcome in finished),  # rows of a stage share them
     }
+
+
+def merge_rows(finished: Sequence[FinishedStage]) -> list[dict[str, Any]]:
+    """A row per depth: that of the last stage that read it, with what the stage before gave as `before`."""
+    rows: dict[int, dict[str, Any]] = {}
+    for row in (row for outcome in finished for row in outcome.rows):
+        if earlier := rows.get(row["block"]):
+            kept = ("train", "validation", "test", "ensemble", "parameters")
+            seconds = {name: value + earlier["seconds"][name] for name, value in row["seconds"].items()}
+            row = row | {"seconds": seconds, "before": {name: earlier[name] for name in kept if name in earlier}}
+        rows[row["block"]] = row
+    return list(rows.values())
 
 
 def run_facts(decision: CacheDecision, precision: Precision, device: torch.device) -> dict[str, Any]:

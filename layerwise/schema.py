@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import MISSING
 
 from layerwise.downsampling import Downsampling
 from layerwise.ensemble import EnsembleOn
 from layerwise.feature_codec import FeatureDtype
+from layerwise.heads import HeadKind
 from layerwise.precision import PrecisionName
 
 WHERE = {"identity": False}
@@ -25,6 +26,23 @@ class Plan(Enum):
 
     greedy = "greedy"
     joint = "joint"
+    simultaneous = "simultaneous"
+
+
+class ModelKind(Enum):
+    """Values of `model`."""
+
+    simcnn = "simcnn"
+    vgg = "vgg"
+    alexnet = "alexnet"
+    timm = "timm"
+
+
+class Unreadable(Enum):
+    """Values of `dataset.unreadable`."""
+
+    fatal = "fatal"
+    skip = "skip"
 
 
 class CacheKind(Enum):
@@ -68,19 +86,25 @@ class ProgressName(Enum):
 
 @dataclass
 class ModelConfig:
-    """`model=simcnn`."""
+    """`model=simcnn|vgg|alexnet|timm`; each file of conf/model holds the keys that its network has."""
 
-    name: str = "simcnn"
+    kind: ModelKind = ModelKind.simcnn
+    name: str | None = None
+    depth: int = 11
     width: int | None = None
+    head: HeadKind = HeadKind.cnn
     head_width: int | None = None
+    final_head_width: int | None = None
     downsample: list[int] | None = None
-    downsampling: Downsampling = Downsampling.invertible
+    downsampling: Downsampling | None = None
+    input_downsample: bool | None = None
     batch_norm: bool | None = None
+    pool: int | None = None
 
 
 @dataclass
 class DatasetConfig:
-    """`dataset=…`; `size` and `workers` are for image folders."""
+    """`dataset=…`; `size`, `workers` and `unreadable` are for data sets of image files."""
 
     name: str = MISSING
     root: str = field(default="data", metadata=WHERE)
@@ -89,16 +113,21 @@ class DatasetConfig:
     limit_test: int | None = None
     augment: bool = True
     size: int | None = None
-    workers: int = field(default=2, metadata=WHERE)
+    workers: int | None = field(default=None, metadata=WHERE)
+    unreadable: Unreadable = Unreadable.fatal
 
 
 @dataclass
 class PlanConfig:
-    """`plan=greedy|joint`."""
+    """`plan=greedy|joint|simultaneous`."""
 
     name: Plan = Plan.greedy
     epochs: int | None = None
+    blocks_per_stage: int = 1
     warm_start: bool = False
+    prune_to: int | None = None
+    prune_epochs: int = 20
+    reuse: str | None = field(default=None, metadata=WHERE)
 
 
 @dataclass
@@ -134,6 +163,7 @@ class ObjectiveConfig:
     """What a stage minimises."""
 
     label_smoothing: float = 0.0
+    similarity: float = 0.99
 
 
 @dataclass
@@ -184,3 +214,12 @@ class Config:
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig, metadata=WHERE)
+
+
+T = TypeVar("T")
+
+
+def filled(value: T | None) -> T:
+    """A value that `config.resolve` has put in place of null."""
+    assert value is not None, "the configuration is not resolved"
+    return value

@@ -13,19 +13,19 @@ from torch import Tensor
 from layerwise import build
 from layerwise.allocator import return_freed_memory
 from layerwise.checkpoint import Checkpoints
-from layerwise.config import filled
+from layerwise.compression import most_important, prune_block, taylor_importance
 from layerwise.data import ImageData, SplitName
 from layerwise.ensemble import EnsembleOn, ensemble
 from layerwise.environment import peak_memory_mb
 from layerwise.evaluate import predict, score
+from layerwise.finished import FinishedStage, segment_of
 from layerwise.interrupt import StopRequest
 from layerwise.models.blocknet import BlockNet, Segment, count_parameters
-from layerwise.objectives import CrossEntropy
 from layerwise.plan import Stage
 from layerwise.precision import Precision
 from layerwise.progress import Display
 from layerwise.record import Metrics
-from layerwise.schema import Config
+from layerwise.schema import Config, filled
 from layerwise.sources import Source
 from layerwise.trainer import EpochReport, StageTrainer
 from layerwise.types import Scores
@@ -49,21 +49,6 @@ class Run:
     stop: StopRequest
 
 
-@dataclass(frozen=True)
-class FinishedStage:
-    """What a stage leaves behind, and what its checkpoint holds.
-
-    Attributes:
-        rows: one entry of results.json's `blocks` per depth that was read.
-        segment: weights of the stage's blocks and heads.
-        scores: class scores [N, c] by held-out split and depth, for the ensembles of later depths.
-    """
-
-    rows: list[dict[str, Any]]
-    segment: dict[str, Tensor]
-    scores: dict[str, dict[int, Tensor]]
-
-
 def run_stage(
     run: Run, stage: Stage, source: Source, earlier: Sequence[FinishedStage], advance_seconds: float
 ) -> FinishedStage:
@@ -81,7 +66,7 @@ def run_stage(
         NonFiniteLoss: the training diverged.
         LayerwiseError: a checkpoint or record cannot be written.
     """
-    segment = Segment(run.network, stage.start, stage.stop, stage.depths)
+    segment = segment_of(run.network, stage)
     if run.data.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(run.data.device)
     trainer = build_trainer(run, stage, segment)
@@ -120,6 +105,7 @@ def run_stage(
         run.display.end_stage()
 
     assert report is not None  # a stage has at least one epoch
+    trainer.optimizer.zero_grad(set_to_none=True)  # else the gradients of all stages stay until the run ends
     started = time.perf_counter()
     scores = held_out_scores(run, segment, source)
     run.stop.check()
@@ -138,9 +124,20 @@ def run_stage(
         {"block": depth, "train": {"loss": report.loss[i], "top1": report.top1[i]}, **quality, **costs}
         for i, (depth, quality) in enumerate(describe_depths(run, stage, scores, earlier).items())
     ]
-    outcome = FinishedStage(rows, segment.state_dict(), scores)
+    outcome = FinishedStage(rows, segment.state_dict(), scores, filters_to_keep(run, stage, source))
     run.checkpoints.save_finished(stage, vars(outcome))
+    if outcome.kept_filters is not None:
+        prune_block(run.network, stage.stop, outcome.kept_filters)
     return outcome
+
+
+def filters_to_keep(run: Run, stage: Stage, source: Source) -> list[int] | None:
+    """The filters of the stage's block that matter most, where the plan prunes it."""
+    if stage.prune_to is None:
+        return None
+    block, head = run.network.blocks[stage.stop - 1], run.network.head(stage.stop)
+    batches = run.stop.watch(source.train(stage.index, epoch=0))
+    return most_important(taylor_importance(block, head, batches, run.precision), stage.prune_to)
 
 
 def build_trainer(run: Run, stage: Stage, segment: Segment) -> StageTrainer:
@@ -150,7 +147,7 @@ def build_trainer(run: Run, stage: Stage, segment: Segment) -> StageTrainer:
     return StageTrainer(
         stage.index,
         segment,
-        CrossEntropy(run.config.objective.label_smoothing),
+        build.build_objective(run.config),
         build.build_optimizer(run.config, segment),
         build.build_recipe(run.config, stage, len(run.data.splits["train"])),
         run.precision,
@@ -187,7 +184,7 @@ def describe_depths(
     """Held-out scores, ensemble and parameters of each depth that the stage reads."""
     described = {}
     on = filled(run.config.ensemble.on)
-    below = stage.start
+    below = stage.start if stage.start < stage.stop else stage.stop - 1  # of a head alone: the block that it reads
     for depth in stage.depths:
         quality: dict[str, Any] = {
             split: score(by_depth[depth], run.data.splits[split].labels)  # type: ignore[index]
@@ -209,9 +206,16 @@ def describe_depths(
 
 
 def metrics_line(run: Run, stage: Stage, report: EpochReport, steps_per_epoch: int) -> dict[str, Any]:
-    """A line of metrics.jsonl, for the last head of the stage; `step` counts over the whole run."""
+    """A line of metrics.jsonl for the last head of the stage, and with several heads for each of them.
+
+    `step` counts over the whole run.
+    """
     epochs_before = sum(other.epochs for other in run.stages[: stage.index])
-    return {
+    heads = [
+        {"block": depth, "loss": loss, "top1": top1}
+        for depth, loss, top1 in zip(stage.depths, report.loss, report.top1, strict=True)
+    ]
+    line = {
         "stage": stage.index + 1,
         "block": stage.stop,
         "epoch": report.epoch + 1,
@@ -222,3 +226,4 @@ def metrics_line(run: Run, stage: Stage, report: EpochReport, steps_per_epoch: i
         "seconds": report.seconds,
         "images_per_second": report.images_per_second,
     }
+    return line | ({"heads": heads} if len(heads) > 1 else {})

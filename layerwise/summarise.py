@@ -6,11 +6,11 @@ import json
 
 from layerwise import build
 from layerwise.cache_plan import store_bytes
-from layerwise.config import as_plain, filled
+from layerwise.config import as_plain
 from layerwise.precision import choose_device, choose_precision
 from layerwise.report.tables import costs_table, show
-from layerwise.schema import Config, Summary
-from layerwise.summary import block_costs, total_parameters
+from layerwise.schema import Config, Summary, filled
+from layerwise.summary import total_parameters
 
 
 def summarise(config: Config) -> None:
@@ -18,7 +18,7 @@ def summarise(config: Config) -> None:
     spec = build.build_spec(config)
     stages = build.build_stages(config)
     precision = choose_precision(config.precision, choose_device(config.device))
-    costs = block_costs(build.build_network(config, spec, stages), spec.shape, precision.dtype)
+    costs = build.build_costs(config, build.build_network(config, spec, stages), spec, precision.dtype)
     images, held_out = build.image_counts(config, spec)
     views = filled(config.plan.epochs) if config.cache.views == "epochs" and config.dataset.augment else 1
     views = views if config.cache.views == "epochs" else config.cache.views

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from layerwise.counters import key
 from layerwise.errors import NonFiniteLoss
 from layerwise.interrupt import StopRequest
-from layerwise.objectives import CrossEntropy
+from layerwise.objectives import LocalLoss, Readout
 from layerwise.optim import Schedule, restart_momentum, set_learning_rate
 from layerwise.precision import Precision
 from layerwise.sources import Source
@@ -68,8 +68,8 @@ class StageTrainer:
 
     Args:
         stage: index of the stage; it keys all randomness.
-        segment: maps features to one [B, c] per head.
-        objective: from scores and targets to the loss.
+        segment: maps features to one readout per head.
+        objective: from readouts and targets to the loss.
         optimizer: over the segment's parameters.
         recipe: epochs, schedule and their like.
         precision: of forward and backward passes.
@@ -80,7 +80,7 @@ class StageTrainer:
         self,
         stage: int,
         segment: nn.Module,
-        objective: CrossEntropy,
+        objective: LocalLoss,
         optimizer: torch.optim.Optimizer,
         recipe: Recipe,
         precision: Precision,
@@ -90,7 +90,7 @@ class StageTrainer:
         self.stage, self.segment, self.objective = stage, segment, objective
         self.optimizer, self.recipe, self.precision = optimizer, recipe, precision
         self.parameters = [p for p in segment.parameters() if p.requires_grad]
-        self.forward: Callable[[Tensor], Sequence[Tensor]] = torch.compile(segment) if compiled else segment
+        self.forward: Callable[[Tensor], Sequence[Readout]] = torch.compile(segment) if compiled else segment
         self.scaler = precision.grad_scaler()
         self.epoch = 0  # next epoch
         self.step = 0  # next step in it

@@ -96,9 +96,9 @@ TrainPy = Callable[..., Outcome]
 
 
 def arguments(tmp_path: Path, *more: str, **overrides: Any) -> list[str]:
-    """Arguments of a tiny run; keys with dots are given as `**{"model.width": 4}`."""
+    """Arguments of a tiny run; keys with dots are given as `**{"model.width": 4}`, and None leaves one out."""
     options = {**TINY, "output_dir": tmp_path / "out", **overrides}
-    return [*(f"{key}={value}" for key, value in options.items()), *more]
+    return [*(f"{key}={value}" for key, value in options.items() if value is not None), *more]
 
 
 @pytest.fixture

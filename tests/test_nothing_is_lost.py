@@ -44,10 +44,10 @@ def test_a_finished_run_whose_block_is_damaged_is_repaired(train_py, tmp_path):
     train_py(name="mine")
     folder = tmp_path / "out" / "mine"
     before = numbers(results_of(folder))
-    corrupt(folder / "checkpoints" / "block_2.safetensors", "truncated")
+    corrupt(folder / "checkpoints" / "stage_2.safetensors", "truncated")
     outcome = train_py(name="mine")
     assert outcome.code == 0
-    assert "block_2.safetensors" in outcome.err
+    assert "stage_2.safetensors" in outcome.err
     assert numbers(results_of(folder)) == before
 
 
@@ -99,7 +99,7 @@ def test_a_full_disk_under_the_cache_is_cleared_and_loses_no_block(train_py, tmp
     assert_refused(outcome, "train_0_values.bin", "no space left", "intact")
     folder = tmp_path / "out" / "full"
     assert not list(folder.glob("cache/*"))
-    assert (folder / "checkpoints" / "block_1.safetensors").exists()
+    assert (folder / "checkpoints" / "stage_1.safetensors").exists()
     assert train_py(**small).code == 0
     train_py(**{**small, "name": "whole"})
     assert numbers(results_of(folder)) == numbers(results_of(tmp_path / "out" / "whole"))

@@ -58,8 +58,8 @@ def test_a_run_leaves_the_files_of_the_contract(train_py, tmp_path):
     assert resolved["optimizer"]["lr"] == 0.1
     assert resolved["model"]["batch_norm"] is True
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == [
-        "block_1.safetensors",
-        "block_2.safetensors",
+        "stage_1.safetensors",
+        "stage_2.safetensors",
     ]
 
 
@@ -96,7 +96,7 @@ def test_a_cached_run_equals_a_recomputed_one_to_the_bit(train_py, tmp_path, cac
         rows.append(numbers(results))
         assert results["cache"]["exact"]
     assert rows[0] == rows[1]
-    blocks = [load_tree(tmp_path / "out" / kind / "checkpoints" / "block_3.safetensors") for kind in ("none", cache)]
+    blocks = [load_tree(tmp_path / "out" / kind / "checkpoints" / "stage_3.safetensors") for kind in ("none", cache)]
     assert all(torch.equal(blocks[0]["segment"][n], blocks[1]["segment"][n]) for n in blocks[0]["segment"])
     assert not (tmp_path / "out" / cache / "cache").exists()
 
@@ -227,12 +227,12 @@ def test_a_damaged_finished_block_is_trained_again_and_later_ones_are_set_aside(
     folder = tmp_path / "out" / "whole"
     rows = numbers(results_of(folder))
     (folder / "results.json").unlink()
-    corrupt(folder / "checkpoints" / "block_2.safetensors", damage)
+    corrupt(folder / "checkpoints" / "stage_2.safetensors", damage)
     outcome = train_py(name="whole", J=3)
     assert outcome.code == 0
-    assert "block_2.safetensors" in outcome.err
-    assert (folder / "checkpoints" / "block_2.damaged").exists()
-    assert (folder / "checkpoints" / "block_3.stale").exists()
+    assert "stage_2.safetensors" in outcome.err
+    assert (folder / "checkpoints" / "stage_2.damaged").exists()
+    assert (folder / "checkpoints" / "stage_3.stale").exists()
     assert numbers(results_of(folder)) == rows
 
 
@@ -274,7 +274,7 @@ def accuracy(z: torch.Tensor, labels: torch.Tensor) -> float:
 def test_an_unfinished_run_loads_up_to_its_last_finished_depth(train_py, tmp_path):
     train_py(J=3)
     folder = only_run(tmp_path)
-    (folder / "checkpoints" / "block_3.safetensors").unlink()
+    (folder / "checkpoints" / "stage_3.safetensors").unlink()
     assert layerwise.load(folder).depths == (1, 2)
     shutil.rmtree(folder / "checkpoints")
     with pytest.raises(layerwise.errors.LayerwiseError, match="no block is finished"):

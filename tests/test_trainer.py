@@ -12,7 +12,7 @@ from conftest import tiny_net
 from layerwise.errors import NonFiniteLoss
 from layerwise.interrupt import StopRequest
 from layerwise.models.blocknet import BlockNet, Segment, freeze
-from layerwise.objectives import CrossEntropy
+from layerwise.objectives import LocalLoss, Readout
 from layerwise.optim import Constant, Cosine, OneCycle, Schedule, StepDecay, sgd
 from layerwise.precision import Precision
 from layerwise.sources import BatchPlan, Recompute
@@ -26,7 +26,7 @@ def trainer_of(net: BlockNet, start: int = 0, stop: int = 1, epochs: int = 2, **
     segment = Segment(net, start, stop, (stop,))
     options = {"lr": 0.1, "schedule": StepDecay(0.3, 0.2), "restart_momentum": True, "clip_norm": None}
     precision = changes.pop("precision", Precision(torch.float32, "cpu"))
-    objective = CrossEntropy(changes.pop("label_smoothing", 0.0))
+    objective = LocalLoss(changes.pop("label_smoothing", 0.0))
     compiled = changes.pop("compiled", False)
     optimizer = sgd(segment.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=False)
     recipe = Recipe(epochs=epochs, steps_per_epoch=STEPS, seed=0, **options | changes)
@@ -51,7 +51,7 @@ def test_the_loop_equals_a_plain_pytorch_loop(tiny_data):
                 optimizer = torch.optim.SGD(module.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4)
                 last = decays
             optimizer.zero_grad()
-            F.cross_entropy(module(x)[0], y).backward()
+            F.cross_entropy(module(x)[0].scores, y).backward()
             optimizer.step()
             step += 1
     for a, b in zip(net.parameters(), plain.parameters(), strict=True):
@@ -89,7 +89,7 @@ def test_reports_are_exact_counts(tiny_data):
     losses, correct = [], 0
     trainer.segment.train()
     for x, y in Recompute(tiny_data, PLAN, trainer.precision).train(0, 0):
-        z = trainer.segment(x)[0]
+        z = trainer.segment(x)[0].scores
         losses.append(F.cross_entropy(z, y, reduction="sum").detach())
         correct += int((z.argmax(1) == y).sum())
     assert report.images == 70
@@ -102,7 +102,7 @@ def test_label_smoothing_is_in_the_loss(tiny_data):
     assert plain[0].loss[0] != smooth[0].loss[0]
     z, y = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
     expected = F.cross_entropy(z, y, label_smoothing=0.5)
-    torch.testing.assert_close(CrossEntropy(0.5)([z], y)["loss"], expected)
+    torch.testing.assert_close(LocalLoss(0.5)([Readout(z)], y)["loss"], expected)
 
 
 def test_clipping_bounds_the_gradient(tiny_data):

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from layerwise.ensemble import EnsembleOn, ensemble
+from layerwise.heads import PredSimHead
+from layerwise.objectives import Readout
 
 
 class BlockNet(nn.Module):
@@ -59,33 +61,47 @@ class BlockNet(nn.Module):
         heads = [d for d in self.depths if d <= depth]
         if not heads:
             raise ValueError(f"there is no classifier up to depth {depth}; there are some at {self.depths}")
-        scores = Segment(self, 0, depth, heads)(x)
-        return ensemble(dict(zip(heads, scores, strict=True)), self.ensemble_on)
+        readouts = Segment(self, 0, depth, heads)(x)
+        return ensemble({d: r.scores for d, r in zip(heads, readouts, strict=True)}, self.ensemble_on)
 
 
 class Segment(nn.Module):
     """What one stage trains: blocks start+1 … stop of a network and the heads at some depths.
 
     It shares the network's modules. Forward and loss of a stage need nothing else, so this is what
-    is compiled.
+    is compiled. A head at depth `start` reads the input itself: with start = stop only heads train.
 
-    Shapes: x_start [B, C, H, W] → one [B, c] per depth in `depths`.
+    Args:
+        network: whose modules are used.
+        start, stop: depths that it maps between.
+        depths: of the heads, start … stop.
+        detached: stop the gradient behind each head, so that blocks learn from their own heads only
+            (decoupled greedy learning).
+
+    Shapes: x_start [B, C, H, W] → one readout with scores [B, c] per depth in `depths`.
     """
 
-    def __init__(self, network: BlockNet, start: int, stop: int, depths: Sequence[int]) -> None:
+    def __init__(self, network: BlockNet, start: int, stop: int, depths: Sequence[int], detached: bool = False) -> None:
         super().__init__()
         self.start = start
         self.depths = tuple(depths)
+        self.detached = detached
         self.blocks = network.blocks[start:stop]
         self.heads = nn.ModuleDict({str(depth): network.head(depth) for depth in depths})
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        scores = []
+    def forward(self, x: Tensor) -> list[Readout]:
+        readouts = [self._read(self.start, x)] if self.start in self.depths else []
         for depth, block in enumerate(self.blocks, self.start + 1):
             x = block(x)
-            if str(depth) in self.heads:
-                scores.append(self.heads[str(depth)](x))
-        return scores
+            if depth in self.depths:
+                readouts.append(self._read(depth, x))
+                x = x.detach() if self.detached else x
+        return readouts
+
+    def _read(self, depth: int, x: Tensor) -> Readout:
+        head = self.heads[str(depth)]
+        embedding = head.embed(x) if self.training and isinstance(head, PredSimHead) else None
+        return Readout(head(x), embedding)
 
 
 def freeze(modules: Sequence[nn.Module]) -> None:

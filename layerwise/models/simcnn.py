@@ -15,7 +15,7 @@ from layerwise.counters import key, seeded
 from layerwise.downsampling import Downsampling, downsample_and_convolve
 from layerwise.ensemble import EnsembleOn
 from layerwise.errors import LayerwiseError
-from layerwise.heads import QUADRANTS, cnn_head
+from layerwise.heads import QUADRANTS, HeadKind, auxiliary_head
 from layerwise.models.blocknet import BlockNet
 
 
@@ -30,6 +30,10 @@ def simcnn(
     downsample: Sequence[int],
     downsampling: Downsampling,
     batch_norm: bool,
+    input_downsample: bool = False,
+    head: HeadKind = HeadKind.cnn,
+    final_head_width: int | None = None,
+    pool: int = QUADRANTS,
     ensemble_on: EnsembleOn = EnsembleOn.logits,
     depths: Collection[int] | None = None,
     seed: int = 0,
@@ -49,6 +53,10 @@ def simcnn(
         downsample: 1-based numbers of the blocks that halve the resolution.
         downsampling: how they do it.
         batch_norm: between W and ρ, and in the heads.
+        input_downsample: move 2×2 pixels of the image into channels first, without widening (ImageNet).
+        head: which auxiliary classifiers.
+        final_head_width: M̃_f, channels of the last head's convolutions; None for what M̃ grew to.
+        pool: positions per side that the heads average to.
         ensemble_on: what the ensemble of the heads averages.
         depths: depths that get a head; all by default.
         seed: of the initialisation.
@@ -56,25 +64,33 @@ def simcnn(
     Raises:
         LayerwiseError: a downsampled block does not exist, or the resolution cannot be halved.
     """
-    check_resolution(image_shape, J, downsample)
+    check_resolution(image_shape, J, downsample, input_downsample)
     blocks, heads = [], {}
-    channels = image_shape[0]
+    channels, height, wide = image_shape
     for j in range(1, J + 1):
+        layers: list[nn.Module] = []
+        if j == 1 and input_downsample:
+            layers += [nn.PixelUnshuffle(2)]  # [B, C, H, W] → [B, 4C, H/2, W/2]
+            channels, height, wide = 4 * channels, height // 2, wide // 2
         if j in downsample:
-            width, head_width = 2 * width, 2 * head_width
+            width, head_width, height, wide = 2 * width, 2 * head_width, height // 2, wide // 2
         with seeded(key("block", seed, j)):
             operator = downsampling if j in downsample else None
-            layers = downsample_and_convolve(channels, width, operator, bias=not batch_norm)
+            layers += downsample_and_convolve(channels, width, operator, bias=not batch_norm)
             layers += [nn.BatchNorm2d(width)] if batch_norm else []
             blocks.append(nn.Sequential(*layers, nn.ReLU(inplace=True)))
         if depths is None or j in depths:
+            m = final_head_width if j == J and final_head_width is not None else head_width
+            shape = (width, height, wide)
             with seeded(key("head", seed, j)):
-                heads[j] = cnn_head(width, classes, k=k, width=head_width, batch_norm=batch_norm)
+                heads[j] = auxiliary_head(head, shape, classes, k=k, width=m, batch_norm=batch_norm, pool=pool)
         channels = width
     return BlockNet(blocks, heads, ensemble_on)
 
 
-def check_resolution(image_shape: tuple[int, int, int], J: int, downsample: Sequence[int]) -> None:
+def check_resolution(
+    image_shape: tuple[int, int, int], J: int, downsample: Sequence[int], input_downsample: bool = False
+) -> None:
     """Refuses downsampled blocks that do not exist or that halve too often.
 
     Raises:
@@ -85,6 +101,10 @@ def check_resolution(image_shape: tuple[int, int, int], J: int, downsample: Sequ
         raise LayerwiseError(f"images of {height}×{width} pixels are too small: a head needs 2×2 (dataset.size).")
     if len(set(downsample)) < len(downsample):
         raise LayerwiseError(f"model.downsample={list(downsample)}: names a block twice.")
+    if input_downsample:
+        if height % 2 or width % 2:
+            raise LayerwiseError(f"model.input_downsample=true: images of {height}×{width} pixels cannot be halved.")
+        height, width = height // 2, width // 2
     for j in sorted(downsample):
         if not 1 <= j <= J:
             raise LayerwiseError(

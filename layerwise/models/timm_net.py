@@ -1,0 +1,164 @@
+"""Any classifier of timm: end to end as it is, or cut into blocks at its stages.
+
+timm's `features_only` gives the convolutional body as a list of modules and says where each
+resolution ends (`feature_info`); between two such ends lies a block. The blocks get our heads.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Collection
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from layerwise.counters import key, seeded
+from layerwise.ensemble import EnsembleOn
+from layerwise.errors import LayerwiseError
+from layerwise.heads import FullPrecisionLinear, HeadKind, auxiliary_head
+from layerwise.models.blocknet import BlockNet
+
+
+def end_to_end(name: str, image_shape: tuple[int, int, int], classes: int, *, seed: int = 0) -> BlockNet:
+    """The whole classifier as one block and its last linear layer as the head.
+
+    Args:
+        name: timm's name of the network.
+        image_shape: (C, H, W) of x_0.
+        classes: number of classes c.
+        seed: of the initialisation.
+
+    Raises:
+        LayerwiseError: no such name, or the network does not take these images.
+    """
+    with seeded(key("timm", seed, name)):
+        body = _create(name, image_shape, num_classes=classes)
+    classifier = body.get_classifier()
+    head: nn.Module = nn.Identity()  # a network with another kind of classifier stays whole
+    if isinstance(classifier, nn.Linear):
+        body.reset_classifier(0)
+        head = FullPrecisionLinear(classifier.in_features, classes, bias=classifier.bias is not None)
+        head.load_state_dict(classifier.state_dict())
+    with torch.device("meta"):
+        _run(copy.deepcopy(body).to("meta"), torch.empty(1, *image_shape), name)
+    return BlockNet([body], {1: head}, EnsembleOn.probabilities)
+
+
+def layerwise(
+    name: str,
+    image_shape: tuple[int, int, int],
+    classes: int,
+    *,
+    k: int,
+    head: HeadKind = HeadKind.cnn,
+    head_width: int | None = None,
+    ensemble_on: EnsembleOn = EnsembleOn.probabilities,
+    depths: Collection[int] | None = None,
+    seed: int = 0,
+) -> BlockNet:
+    """The body of a classifier cut at its stages, with an auxiliary classifier behind each.
+
+    Args:
+        name, image_shape, classes, seed: as in `end_to_end`.
+        k: the heads have k−1 convolutions.
+        head: which auxiliary classifiers.
+        head_width: M̃ of all heads; None for the width of the block before.
+        ensemble_on: what the ensemble of the heads averages.
+        depths: depths that get a head; all by default.
+
+    Raises:
+        LayerwiseError: no such name, or the network cannot be cut, or does not take these images.
+    """
+    with seeded(key("timm", seed, name)):
+        blocks, _ = _cut(name, image_shape)
+    shapes = _output_shapes(name, image_shape)
+    heads = {}
+    for j, shape in enumerate(shapes, 1):
+        if depths is None or j in depths:
+            with seeded(key("head", seed, j)):
+                heads[j] = auxiliary_head(head, shape, classes, k=k, width=head_width or shape[0], batch_norm=True)
+    return BlockNet(blocks, heads, ensemble_on)
+
+
+@cache
+def block_count(name: str) -> int:
+    """J: number of stages that the network can be cut into.
+
+    Raises:
+        LayerwiseError: no such name, or it cannot be cut.
+    """
+    with torch.device("meta"):
+        return len(_cut(name, (3, 224, 224))[0])
+
+
+def _cut(name: str, image_shape: tuple[int, int, int]) -> tuple[list[nn.Module], list[int]]:
+    """Blocks and the channels that each gives."""
+    from timm.models._features import FeatureListNet  # slow to import, and needed here only
+
+    body: Any = None
+    as_list = {"feature_cfg": {"feature_cls": "list", "flatten_sequential": True}}  # EfficientNet and its like need it
+    for more in ({}, as_list):
+        try:
+            body = _create(name, image_shape, features_only=True, **more)
+        except (AssertionError, AttributeError, RuntimeError, TypeError):  # timm's many ways to say no
+            continue
+        if isinstance(body, FeatureListNet):
+            break
+    if not isinstance(body, FeatureListNet):
+        raise LayerwiseError(_cannot_cut(name, "timm does not give its stages as a list of modules"))
+    blocks: list[nn.Module] = []
+    layers: list[nn.Module] = []
+    for layer, module in body.items():
+        layers.append(module)
+        if layer in body.return_layers:
+            blocks.append(nn.Sequential(*layers))
+            layers = []
+    return blocks, list(body.feature_info.channels())
+
+
+def _output_shapes(name: str, image_shape: tuple[int, int, int]) -> list[tuple[int, int, int]]:
+    """(C, H, W) of x_1 … x_J, found without computing anything."""
+    shapes = []
+    with torch.device("meta"), torch.no_grad():
+        blocks, channels = _cut(name, image_shape)
+        x = torch.empty(1, *image_shape)
+        for j, (block, width) in enumerate(zip(blocks, channels, strict=True), 1):
+            x = _run(block, x, name)
+            if x.dim() != 4 or x.shape[1] != width:
+                raise LayerwiseError(_cannot_cut(name, f"stage {j} gives {list(x.shape)} and not [B, {width}, H, W]"))
+            shapes.append((x.shape[1], x.shape[2], x.shape[3]))
+    return shapes
+
+
+def _cannot_cut(name: str, reason: str) -> str:
+    return (
+        f"model.name={name}: this network cannot be cut into blocks: {reason}. "
+        "Train it end to end with plan=joint, or take another, such as resnet18."
+    )
+
+
+def _run(module: nn.Module, x: Tensor, name: str) -> Tensor:
+    """Outputs of a module on the meta device; a network that does not take the images says so."""
+    try:
+        y: Tensor = module.eval()(x)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        size = "×".join(map(str, x.shape[1:]))
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise LayerwiseError(f"model.name={name}: this network does not take inputs of {size} ({reason}).") from error
+    return y
+
+
+def _create(name: str, image_shape: tuple[int, int, int], **options: Any) -> Any:
+    import timm  # slow to import
+
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"Did you mean {' or '.join(near)}?" if near else "timm.list_models() names all."
+        raise LayerwiseError(f"model.name={name}: timm has no such network. {hint}")
+    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    if config is not None and config.fixed_input_size:
+        options["img_size"] = image_shape[1:]
+    return timm.create_model(name, pretrained=False, in_chans=image_shape[0], **options)

@@ -1,0 +1,100 @@
+"""From `model=…` to a network: which function builds it, and what depends on its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from layerwise.data import DatasetSpec
+from layerwise.errors import LayerwiseError
+from layerwise.models import timm_net
+from layerwise.models.blocknet import BlockNet
+from layerwise.models.simcnn import simcnn
+from layerwise.models.vgg import ALEXNET_LAYERS, VGG_LAYERS, block_count, vgg
+from layerwise.schema import Config, ModelConfig, ModelKind, Plan, filled
+
+
+def fixed_depth(model: ModelConfig, plan: Plan) -> int | None:
+    """J where the network decides it; None where it can be chosen.
+
+    Raises:
+        LayerwiseError: there is no such network, or it cannot be cut into blocks.
+    """
+    if model.kind is ModelKind.simcnn:
+        return None
+    if model.kind is ModelKind.timm:
+        return 1 if plan is Plan.joint else timm_net.block_count(filled(model.name))
+    return block_count(_layers(model))
+
+
+def label(model: ModelConfig) -> str:
+    """The network's name in tables and folder names: `simcnn`, `vgg11`, `resnet18`."""
+    if model.kind is ModelKind.timm:
+        return filled(model.name)
+    return f"vgg{model.depth}" if model.kind is ModelKind.vgg else model.kind.value
+
+
+def build_network(config: Config, spec: DatasetSpec, depths: Collection[int]) -> BlockNet:
+    """The network of a resolved configuration at its initialisation, on the CPU.
+
+    Args:
+        config: resolved.
+        spec: of the images.
+        depths: that get a head.
+
+    Raises:
+        LayerwiseError: the network does not fit the images.
+    """
+    model, classes, on = config.model, len(spec.classes), filled(config.ensemble.on)
+    if model.kind is ModelKind.timm:
+        if config.plan.name is Plan.joint:
+            return timm_net.end_to_end(filled(model.name), spec.shape, classes, seed=config.seed)
+        return timm_net.layerwise(
+            filled(model.name),
+            spec.shape,
+            classes,
+            k=config.k,
+            head=model.head,
+            head_width=model.head_width,
+            ensemble_on=on,
+            depths=depths,
+            seed=config.seed,
+        )
+    if model.kind is not ModelKind.simcnn:
+        return vgg(
+            spec.shape,
+            classes,
+            layers=_layers(model),
+            k=config.k,
+            width=filled(model.width),
+            ensemble_on=on,
+            depths=depths,
+            seed=config.seed,
+        )
+    return simcnn(
+        spec.shape,
+        classes,
+        k=config.k,
+        J=filled(config.J),
+        width=filled(model.width),
+        head_width=filled(model.head_width),
+        downsample=filled(model.downsample),
+        downsampling=filled(model.downsampling),
+        batch_norm=filled(model.batch_norm),
+        input_downsample=filled(model.input_downsample),
+        head=model.head,
+        final_head_width=model.final_head_width,
+        pool=filled(model.pool),
+        ensemble_on=on,
+        depths=depths,
+        seed=config.seed,
+    )
+
+
+def _layers(model: ModelConfig) -> list[str | int]:
+    if model.kind is ModelKind.alexnet:
+        return ALEXNET_LAYERS
+    if model.depth not in VGG_LAYERS:
+        raise LayerwiseError(
+            f"model.depth={model.depth}: there is no such VGG. Known: {', '.join(map(str, VGG_LAYERS))}."
+        )
+    return VGG_LAYERS[model.depth]

@@ -1,0 +1,171 @@
+"""The paper's networks have the paper's sizes, and its other networks are what they are called."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+from torch import nn
+from torchvision.models import vgg11_bn
+
+from layerwise.errors import LayerwiseError
+from layerwise.heads import HeadKind, mlp_sr_head
+from layerwise.models import timm_net
+from layerwise.models.blocknet import BlockNet
+from layerwise.models.simcnn import simcnn
+from layerwise.models.vgg import ALEXNET_LAYERS, VGG_LAYERS, block_count, vgg
+from layerwise.paper import simcnn_values
+from layerwise.summary import block_costs, total_parameters
+
+IMAGENET, CIFAR10 = (3, 224, 224), (3, 32, 32)
+
+
+def paper_simcnn(dataset: str, k: int, **changes) -> BlockNet:
+    shape, classes = (IMAGENET, 1000) if dataset == "imagenet" else (CIFAR10, 10)
+    with torch.device("meta"):
+        return simcnn(shape, classes, k=k, **vars(simcnn_values(dataset, k)) | changes)
+
+
+def millions(network: BlockNet, shape: tuple[int, int, int]) -> float:
+    return round(total_parameters(block_costs(network, shape, torch.float32)) / 1e6, 2)
+
+
+@pytest.mark.parametrize(("k", "size"), [(1, 33.67), (2, 3.12), (3, 5.48)])
+def test_parameter_counts_on_cifar10(k, size):
+    assert millions(paper_simcnn("cifar10", k), CIFAR10) == size
+
+
+@pytest.mark.parametrize(
+    ("k", "final_head_width", "size"),
+    [(1, None, 95.91), (2, None, 64.40), (3, None, 102.16), (3, 512, 46.46), (3, 1024, 60.31)],
+)
+def test_parameter_counts_on_imagenet(k, final_head_width, size):
+    assert millions(paper_simcnn("imagenet", k, final_head_width=final_head_width), IMAGENET) == size
+
+
+def test_imagenet_networks_begin_by_moving_2x2_pixels_into_channels():
+    costs = block_costs(paper_simcnn("imagenet", 3), IMAGENET, torch.float32)
+    widths = [128, 128, 256, 256, 512, 512, 1024, 1024]
+    sides = [112, 112, 56, 56, 28, 28, 14, 14]
+    assert [cost.output_shape for cost in costs] == [(m, s, s) for m, s in zip(widths, sides, strict=True)]
+    assert costs[0].block_parameters == 12 * 9 * 128 + 2 * 128
+
+
+@pytest.mark.parametrize(("depth", "J"), [(11, 8), (13, 10), (16, 13), (19, 16)])
+def test_vgg_is_torchvisions_layer_by_layer(depth, J):
+    with torch.device("meta"):
+        net = vgg(IMAGENET, 1000, layers=VGG_LAYERS[depth], k=3)
+        reference = getattr(__import__("torchvision").models, f"vgg{depth}_bn")()
+    assert len(net.blocks) == block_count(VGG_LAYERS[depth]) == J
+    ours = [tuple(p.shape) for p in (*net.blocks.parameters(), *net.head(J).parameters())]
+    assert ours == [tuple(p.shape) for p in reference.parameters()]
+
+
+def test_vgg11_read_by_its_last_head_computes_what_torchvisions_does():
+    net = vgg((3, 64, 64), 1000, layers=VGG_LAYERS[11], k=3, depths=[8]).eval()
+    reference = vgg11_bn().eval()
+    reference.avgpool = nn.Identity()
+    reference.classifier[0] = nn.Linear(512 * 2 * 2, 4096)
+    state = [*net.blocks.state_dict().values(), *net.head(8).state_dict().values()]
+    reference.load_state_dict(dict(zip(reference.state_dict(), state, strict=True)))
+    x = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(net(x), reference(x))
+    assert millions(vgg(IMAGENET, 1000, layers=VGG_LAYERS[11], k=3, depths=[8]), IMAGENET) == 132.87
+
+
+def test_vggs_heads_halve_the_resolution_and_do_not_pad():
+    with torch.device("meta"):
+        head = vgg(IMAGENET, 1000, layers=VGG_LAYERS[11], k=3).head(3)
+    kinds = [type(layer).__name__ for layer in head]
+    convolution = ["Conv2d", "BatchNorm2d", "ReLU"]
+    pools = ["AdaptiveAvgPool2d"]
+    assert kinds == [*pools, *convolution, *convolution, *pools, "BatchNorm2d", "Flatten", "FullPrecisionLinear"]
+    assert head[0].output_size == 28
+    assert (head[1].padding, head[1].out_channels) == ((0, 0), 512)
+
+
+def test_vggs_initialisation_is_the_papers_codes():
+    net = vgg(CIFAR10, 10, layers=VGG_LAYERS[11], k=3)
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d) and layer.weight.numel() > 50_000:
+            fan_out = layer.out_channels * 9
+            assert float(layer.weight.detach().std()) == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
+        if isinstance(layer, nn.Linear) and layer.weight.numel() > 10_000:
+            assert float(layer.weight.detach().std()) == pytest.approx(0.01, rel=0.05)
+        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
+            assert not layer.bias.any()
+
+
+@pytest.mark.parametrize("layers", [VGG_LAYERS[11], ALEXNET_LAYERS], ids=["vgg11", "alexnet"])
+def test_the_references_fit_cifar10_and_every_head_works(layers):
+    net = vgg(CIFAR10, 10, layers=layers, k=3, width=4)
+    x = torch.randn(2, *CIFAR10)
+    for depth in net.depths:
+        assert net(x, depth).shape == (2, 10)
+
+
+def test_images_too_small_for_the_poolings_are_refused():
+    with pytest.raises(LayerwiseError, match="8×8 pixels are too small"):
+        vgg((1, 8, 8), 10, layers=VGG_LAYERS[11], k=2, width=4)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "test_vit"])
+def test_a_timm_network_end_to_end_is_timms(name):
+    net = timm_net.end_to_end(name, (3, 64, 64), 7).eval()
+    config = timm.get_pretrained_cfg(name)
+    size = {"img_size": (64, 64)} if config.fixed_input_size else {}
+    reference = timm.create_model(name, num_classes=7, **size).eval()
+    assert sum(p.numel() for p in net.parameters()) == sum(p.numel() for p in reference.parameters())
+    state = {**net.blocks[0].state_dict(), **{f"head.{n}": v for n, v in net.head(1).state_dict().items()}}
+    by_suffix = {
+        name: next(v for n, v in state.items() if n == name or _same(n, name)) for name in reference.state_dict()
+    }
+    reference.load_state_dict(by_suffix)
+    x = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(net(x), reference(x))
+
+
+def _same(ours: str, theirs: str) -> bool:
+    """The classifier is `fc`, `classifier` or `head` there, and the head here."""
+    return ours.startswith("head.") and theirs in (ours, ours.replace("head", "fc"), ours.replace("head", "classifier"))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050"])
+def test_a_timm_network_is_cut_where_timm_says(name):
+    net = timm_net.layerwise(name, (3, 64, 64), 5, k=2, head_width=8).eval()
+    body = timm.create_model(name, features_only=True)
+    body.load_state_dict(dict(zip(body.state_dict(), net.blocks.state_dict().values(), strict=True)))
+    x = torch.randn(2, 3, 64, 64)
+    for j, expected in enumerate(body.eval()(x), 1):
+        torch.testing.assert_close(net.features(x, j), expected)
+        assert net(x, j).shape == (2, 5)
+    assert timm_net.block_count(name) == len(net.blocks) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet81", "timm has no such network. Did you mean resnet18"),
+        ("test_vit", "cannot be cut into blocks: .* plan=joint"),
+        ("swin_tiny_patch4_window7_224", r"cannot be cut into blocks: stage 1 gives \[1, 56, 56, 96\]"),
+    ],
+)
+def test_timm_networks_that_cannot_be_used_say_why(name, message):
+    with pytest.raises(LayerwiseError, match=message):
+        timm_net.layerwise(name, IMAGENET, 5, k=2)
+
+
+def test_mlp_sr_is_pooled_convolved_and_connected():
+    head = mlp_sr_head(8, 16, 10, batch_norm=True)
+    assert head[0].output_size == 4
+    assert [layer.kernel_size for layer in head if isinstance(layer, nn.Conv2d)] == [(1, 1)] * 3
+    assert [layer.out_features for layer in head if isinstance(layer, nn.Linear)] == [32, 32, 32, 10]
+    assert head(torch.randn(3, 8, 16, 16)).shape == (3, 10)
+
+
+@pytest.mark.parametrize("head", HeadKind)
+def test_every_head_stands_behind_every_block_of_a_simcnn(head):
+    net = simcnn(CIFAR10, 10, k=2, head=head, **vars(simcnn_values("cifar10", 2)) | {"width": 8, "head_width": 8})
+    x = torch.randn(2, *CIFAR10)
+    for depth in net.depths:
+        assert net(x, depth).shape == (2, 10)
