@@ -1,7 +1,8 @@
 """Measures speed and memory on this machine and prints each as a ratio within this one run.
 
     python scripts/benchmark.py                     everything, a few minutes on two cores
-    python scripts/benchmark.py block memory        some parts: block, data, depth, memory
+    python scripts/benchmark.py block memory        some parts: block, data, depth, memory, vgg, decode
+    python scripts/benchmark.py decode --images FOLDER
     python scripts/benchmark.py --json FILE         the figures also as JSON
 
 block   images/s of block 1 of the k = 3 network: this framework (data, augmentation, training step)
@@ -9,8 +10,13 @@ block   images/s of block 1 of the k = 3 network: this framework (data, augmenta
 data    share of data and augmentation in a training step at full width
 depth   cost of a step of block j = 1 … 8, with an exact cache and without, against the block alone
 memory  peak resident memory of a whole full-width run
+vgg     peak resident memory of a training step of VGG-11 at 224 pixels, batch 32: the greedy stages, one after
+        another, against plan=joint
+decode  images/s of one core from JPEG files to augmented batches (decoding, random resized crop, flip): this
+        framework against torchvision's ImageFolder with its transforms on PIL images
 
-Inputs are random images of CIFAR-10's shape; `memory` needs the real CIFAR-10 under $LAYERWISE_DATA.
+Inputs are random images of CIFAR-10's shape; `memory` needs the real CIFAR-10 under $LAYERWISE_DATA,
+`decode` a folder with train/<class>/… and val/<class>/….
 The compared loops take turns, and medians are compared, because the speed of a machine drifts.
 """
 
@@ -26,6 +32,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import cycle
 from math import prod
 from multiprocessing.connection import Connection
@@ -37,21 +44,30 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
 
-from layerwise.allocator import keep_freed_memory
+from layerwise.allocator import keep_freed_memory, return_freed_memory
+from layerwise.counters import key, permutation
 from layerwise.data import ImageData
 from layerwise.data.augment import CropFlip
+from layerwise.data.class_folders import TRAIN, list_images
+from layerwise.data.folder_images import Cut, FolderImages
 from layerwise.data.images import ResidentImages
+from layerwise.data.resized_crop import ResizedCrop
 from layerwise.data.torchvision_sets import CIFAR10
 from layerwise.downsampling import Downsampling
-from layerwise.environment import hardware, versions
+from layerwise.environment import hardware, peak_memory_mb, versions
 from layerwise.feature_codec import FeatureCodec, FeatureDtype
 from layerwise.feature_store import FeatureStores
 from layerwise.interrupt import StopRequest
 from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.models.simcnn import simcnn
-from layerwise.objectives import CrossEntropy
+from layerwise.models.vgg import VGG_LAYERS, block_count, vgg
+from layerwise.objectives import LocalLoss
 from layerwise.optim import Constant, sgd
+from layerwise.plan import Stage, greedy, joint
 from layerwise.precision import Precision, PrecisionName, choose_device, choose_precision
 from layerwise.sources import BatchPlan, Cached, Recompute, Source
 from layerwise.trainer import Recipe, StageTrainer
@@ -68,11 +84,14 @@ def main() -> None:
         "data": measure_data,
         "depth": measure_depth,
         "memory": measure_memory,
+        "vgg": measure_vgg,
+        "decode": lambda device: measure_decode(options.images),
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*parts, []], help="default: all")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="for decode")
     options = parser.parse_args()
     device = choose_device(options.device)
     keep_freed_memory()  # as train.py does
@@ -90,7 +109,7 @@ def measure_block(device: torch.device) -> Figures:
     figures: Figures = {}
     for width, head_width, rounds, steps in ((128, 256, 5, 2), (32, 64, 7, 5), (32, 32, 7, 10)):
         net = network(width, head_width, J=1).to(device, memory_format=torch.channels_last)
-        ours = stepper(trainer_of(net, depth=1, device=device), source_of(device))
+        ours = stepper(trainer_of(block_segment(net, 1), device), source_of(device))
         plain = PlainLoop(width, head_width, device)
         a, b = take_turns([ours, plain], rounds, steps, device)
         plain.close()
@@ -106,7 +125,7 @@ def measure_data(device: torch.device) -> Figures:
     net = network(128, 256, J=1).to(device, memory_format=torch.channels_last)
     source = source_of(device)
     batches = endless(source)
-    whole = stepper(trainer_of(net, depth=1, device=device), source)
+    whole = stepper(trainer_of(block_segment(net, 1), device), source)
     step, data = take_turns([whole, lambda: next(batches)], rounds=7, steps=2, device=device)
     print(f"data and augmentation: {1e3 * data:.2f} ms of a step of {1e3 * step:.1f} ms: {100 * data / step:.2f} %")
     return {"data_seconds": data, "step_seconds": step, "share": data / step}
@@ -129,7 +148,10 @@ def measure_depth(device: torch.device) -> Figures:
             cached.advance([net.blocks[depth - 2]])
             recompute.advance([net.blocks[depth - 2]])
         ready = list(cached.train(0, 0))
-        loops = [stepper(trainer_of(net, depth, device), source) for source in (ReadyInputs(ready), cached, recompute)]
+        loops = [
+            stepper(trainer_of(block_segment(net, depth), device), source)
+            for source in (ReadyInputs(ready), cached, recompute)
+        ]
         alone, with_cache, without = take_turns(loops, rounds=7, steps=5, device=device)
         figures[str(depth)] = {
             "alone_seconds": alone,
@@ -157,6 +179,74 @@ def measure_memory(device: torch.device) -> Figures:
     print("peak resident memory, CIFAR-10, k = 3, full width, batch 128, cache=none: ", end="")
     print(f"{peak:.2f} GB with {images} images, and {rest:.2f} GB for the others: {peak + rest:.2f} GB")
     return {"peak_gb_of_few_images": peak, "peak_gb": peak + rest}
+
+
+def measure_vgg(device: torch.device) -> Figures:
+    """Peak memory of processes that take a step of each stage of VGG-11, greedy and joint."""
+    context = multiprocessing.get_context("spawn")
+    peaks: Figures = {}
+    for plan in (greedy, joint):
+        pipe, theirs = context.Pipe()
+        process = context.Process(target=serve_peak_of_vgg, args=(theirs, plan, device))
+        process.start()
+        peaks[f"{plan.__name__}_mb"] = pipe.recv()
+        process.join()
+    peaks["ratio"] = peaks["greedy_mb"] / peaks["joint_mb"]
+    print(f"VGG-11, 224 pixels, batch 32, k = 3: greedy {peaks['greedy_mb']:.0f} MB, ", end="")
+    print(f"joint {peaks['joint_mb']:.0f} MB, ratio {peaks['ratio']:.2f}")
+    return peaks
+
+
+def serve_peak_of_vgg(pipe: Connection, plan: Callable[[int, int], list[Stage]], device: torch.device) -> None:
+    keep_freed_memory()
+    stages, batch = plan(block_count(VGG_LAYERS[11]), 1), 32
+    depths = {depth for stage in stages for depth in stage.depths}
+    net = vgg((3, 224, 224), 1000, layers=VGG_LAYERS[11], k=3, depths=depths)
+    net.to(device, memory_format=torch.channels_last)
+    split = ResidentImages(torch.zeros(batch, 224, 224, 3, dtype=torch.uint8), torch.zeros(batch).long(), device)
+    spec = replace(CIFAR10, shape=(3, 224, 224))
+    data = ImageData(spec, {"train": split, "test": split}, None, seed=0, device=device)
+    source = Recompute(data, BatchPlan(batch, seed=0), choose_precision(PrecisionName.auto, device))
+    for stage in stages:
+        source.advance(list(net.blocks[source.depth : stage.start]))
+        trainer = trainer_of(Segment(net, stage.start, stage.stop, stage.depths), device)
+        trainer._train_step(*next(source.train(0, 0)))
+        trainer.optimizer.zero_grad(set_to_none=True)
+        return_freed_memory()
+    pipe.send(peak_memory_mb(device))
+
+
+def measure_decode(folder: Path | None) -> Figures:
+    """Images/s of one thread from files to cropped and flipped batches of uint8 (ours) or float (theirs)."""
+    if folder is None:
+        print("decode: not measured, it needs --images FOLDER")
+        return {}
+    table = Table("size", "ours, img/s", "torchvision, img/s", "ratio", title="JPEG files to batches, one thread")
+    figures: Figures = {}
+    threads, images = torch.get_num_threads(), 512
+    torch.set_num_threads(1)
+    for size in (64, 128):
+        a, b = take_turns(decoding_loops(folder / TRAIN, size, images), rounds=7, steps=1, device=torch.device("cpu"))
+        row = {"ours": images / a, "torchvision": images / b, "ratio": b / a}
+        table.add_row(str(size), f"{row['ours']:.0f}", f"{row['torchvision']:.0f}", f"{row['ratio']:.2f}×")
+        figures[str(size)] = row
+    torch.set_num_threads(threads)
+    Console().print(table)
+    return figures
+
+
+def decoding_loops(folder: Path, size: int, images: int) -> list[Callable[[], object]]:
+    """Ours and torchvision's way through the same images of a folder, in this process."""
+    files, labels = list_images(folder)
+    chosen = permutation(key("benchmark"), len(files))[:images]
+    cut = Cut(size, short_side=size * 8 // 7, resized_crop=ResizedCrop(size, seed=0))
+    ours = FolderImages(files, labels, cut=cut, device=torch.device("cpu"), workers=0).take(chosen)
+    batches = torch.arange(images).split(BATCH)
+    textbook = transforms.Compose(
+        [transforms.RandomResizedCrop(size), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
+    )
+    theirs = DataLoader(Subset(ImageFolder(str(folder), textbook), chosen.tolist()), BATCH)
+    return [lambda: list(ours.pixels(batches, view=0)), lambda: list(theirs)]
 
 
 class ReadyInputs:
@@ -199,14 +289,18 @@ def source_of(device: torch.device) -> Recompute:
     return Recompute(images_on(device, 50_000, augment=True), BatchPlan(BATCH, seed=0), precision)
 
 
-def trainer_of(net: BlockNet, depth: int, device: torch.device) -> StageTrainer:
-    segment = Segment(net, depth - 1, depth, [depth]).requires_grad_(True)
+def block_segment(net: BlockNet, depth: int) -> Segment:
+    return Segment(net, depth - 1, depth, [depth])
+
+
+def trainer_of(segment: Segment, device: torch.device) -> StageTrainer:
+    segment.requires_grad_(True)
     precision: Precision = choose_precision(PrecisionName.auto, device)
     optimizer = sgd(segment.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=False)
     recipe = Recipe(
         epochs=10**6, steps_per_epoch=391, lr=0.01, schedule=Constant(), restart_momentum=False, clip_norm=None, seed=0
     )
-    trainer = StageTrainer(0, segment, CrossEntropy(), optimizer, recipe, precision, heads=1)
+    trainer = StageTrainer(0, segment, LocalLoss(), optimizer, recipe, precision, heads=1)
     segment.train()
     return trainer
 
@@ -252,7 +346,7 @@ def serve_plain_steps(pipe: Connection, width: int, head_width: int, device: tor
     y: Tensor = torch.randint(0, 10, (BATCH,), device=device)
     while pipe.recv():
         optimizer.zero_grad()
-        F.cross_entropy(module(x)[0], y).backward()
+        F.cross_entropy(module(x)[0].scores, y).backward()
         optimizer.step()
         synchronise(device)
         pipe.send("done")

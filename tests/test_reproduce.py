@@ -1,0 +1,109 @@
+"""scripts/reproduce.py: runs a set, says what was not run, and goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import reproduce
+from reproduce import SCALES, SET_SCALES, SETS, Campaign, Row, describe, markdown, with_spread
+
+from layerwise.report.paper_figures import PAPER_FIGURES
+
+DIGITS = (
+    Row("demo_digits", "demo", ("J=2",)),
+    Row("demo_digits", "demo", ("k=0",)),
+    Row("demo_digits", "demo", ("plan=joint", "seed=7")),
+)
+SCALE = (
+    "epochs=1",
+    "plan.epochs=1",
+    "dataset.limit=200",
+    "dataset.limit_test=100",
+    "model.width=4",
+    "model.head_width=4",
+)
+
+
+@pytest.fixture
+def digits(monkeypatch, tmp_path):
+    monkeypatch.setitem(SETS, "digits", DIGITS)
+    monkeypatch.setitem(SCALES["tiny"], "demo", SCALE)
+
+    def call(*words: str) -> int:
+        places = ["--output-dir", str(tmp_path / "out"), "--results", str(tmp_path / "results")]
+        monkeypatch.setattr(sys, "argv", ["reproduce.py", "digits", "--scale", "tiny", *places, *words])
+        return reproduce.main()
+
+    return call
+
+
+def test_a_set_runs_says_what_failed_and_what_was_not_run(digits, tmp_path, capfd):
+    assert digits("--only", "demo_digits J=2", "demo_digits k=0") == 2
+    document = json.loads((tmp_path / "results" / "digits_tiny.json").read_text())
+    done, failed, absent = document["rows"]
+    assert done["status"] == "completed"
+    assert done["seeds"] == [0]
+    assert done["ours"]["top1"]["std"] is None
+    assert done["command"].startswith("python train.py experiment=demo_digits J=2 epochs=1")
+    assert len(done["blocks"][0]) == 2
+    assert {"seconds", "hardware", "git_commit", "parameters"} <= set(done)
+    assert failed["status"].startswith("failed (error: k=0: must be 1 or more")
+    assert "ours" not in failed
+    assert absent["status"] == "not run"
+    table = (tmp_path / "results" / "digits_tiny.md").read_text()
+    assert "| not run |" in table
+    assert table in capfd.readouterr().out
+
+
+def test_the_same_command_goes_on_and_keeps_what_is_finished(digits, tmp_path):
+    digits("--only", "demo_digits J=2")
+    path = tmp_path / "out" / "digits-tiny" / "demo_digits-J2-seed0" / "results.json"
+    first = path.read_text()
+    assert digits("--only", "demo_digits J=2", "--seeds", "0", "1") == 0
+    assert path.read_text() == first
+    row = json.loads((tmp_path / "results" / "digits_tiny.json").read_text())["rows"][0]
+    assert row["seeds"] == [0, 1]
+    values = row["ours"]["top1"]["values"]
+    assert row["ours"]["top1"]["mean"] == pytest.approx(sum(values) / 2)
+    assert row["ours"]["top1"]["std"] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+
+
+def test_an_unknown_row_is_refused_with_the_nearest(digits, capfd):
+    assert digits("--only", "demo_digit") == 2
+    assert "Did you mean 'demo_digits'?" in capfd.readouterr().err
+
+
+def test_nothing_is_filled_in_by_hand():
+    campaign = Campaign("imagenet", "full", [0], Path("/nowhere"), ())
+    rows = [describe(row, campaign, None) for row in SETS["imagenet"]]
+    assert all(row["status"] == "not run" and "ours" not in row for row in rows)
+    table = markdown({"set": "imagenet", "scale": "full", "rows": rows})
+    assert "| paper_imagenet_k3 | 69.7 (71.6) | not run |" in table
+    assert with_spread({"mean": 75.466, "std": 0.449}) == "75.47 ± 0.45"
+
+
+def test_rows_are_experiments_and_scales_know_their_families():
+    experiments = {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")}
+    for rows in SETS.values():
+        for row in rows:
+            assert row.experiment in experiments
+            assert row.reuses is None or any(row.reuses == other.name for other in rows)
+            assert all(row.family in SCALES[scale] for scale in ("small", "tiny"))
+    assert {name for name, _ in SET_SCALES} <= set(SETS)
+    covered = {row.experiment for rows in SETS.values() for row in rows}
+    assert set(PAPER_FIGURES) <= covered
+
+
+@pytest.mark.parametrize("experiment", PAPER_FIGURES)
+def test_an_experiment_file_states_the_papers_figure(experiment):
+    text = (ROOT / "conf" / "experiment" / f"{experiment}.yaml").read_text()
+    figure = PAPER_FIGURES[experiment]
+    for value in (figure.top1, figure.ensemble_top1):
+        assert value is None or str(value) in text
