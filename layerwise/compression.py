@@ -1,4 +1,4 @@
-"""Layerwise compression (paper, section 4.3): a trained block loses its least important filters.
+"""Layerwise compression (the experiment at the end of the paper): a trained block loses its least important filters.
 
 Importance is the Taylor criterion of Molchanov et al., Pruning Convolutional Neural Networks for
 Resource Efficient Inference (2016, equation 8): how much the loss would change, to first order, if a

@@ -105,7 +105,7 @@ def cnn_head(
 
 
 def mlp_sr_head(channels: int, side: int, classes: int, *, batch_norm: bool) -> nn.Sequential:
-    """A multi-layer perceptron on a spatially reduced input (DGL, section 4.1: MLP-SR).
+    """A multi-layer perceptron on a spatially reduced input (DGL: MLP-SR).
 
     The resolution is averaged to a quarter per side, three 1×1 convolutions follow, A to 2×2, and three
     hidden linear layers. Its cost is a few per cent of a block's.

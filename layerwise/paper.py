@@ -98,10 +98,10 @@ _IMAGENET_TRAINING = TrainingValues(
 
 
 def simcnn_values(dataset: str, k: int) -> SimCnnValues:
-    """Sections 4.1 and 4.2; k ≥ 4 takes k = 3's."""
+    """The network for a data set; k ≥ 4 takes k = 3's."""
     return (_IMAGENET if dataset in IMAGENET_LIKE else _CIFAR10)[min(k, 3)]
 
 
 def training_values(dataset: str) -> TrainingValues:
-    """Sections 4.1 and 4.2."""
+    """The training for a data set."""
     return _IMAGENET_TRAINING if dataset in IMAGENET_LIKE else _CIFAR10_TRAINING

@@ -59,7 +59,7 @@ def greedy(J: int, epochs: int, *, blocks_per_stage: int = 1, warm_start: bool =
 def compressed(J: int, epochs: int, *, prune_to: list[int], prune_epochs: int) -> list[Stage]:
     """Greedy training in which each block is pruned once it is trained, and its head then fine-tuned.
 
-    Paper, section 4.3. The next block sees the smaller one.
+    The next block sees the smaller one.
 
     Args:
         prune_to: filters that block j keeps, at position j−1.

@@ -1,6 +1,6 @@
 """Finished stages of another run that this one would compute to the bit: taken instead of trained again.
 
-The paper's smaller final classifier (section 4.2, M̃_f) is the last step of a finished network trained
+The paper's smaller final classifier (M̃_f) is the last step of a finished network trained
 anew; with `plan.reuse=FOLDER model.final_head_width=512` only this step runs.
 """
 

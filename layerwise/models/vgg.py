@@ -1,4 +1,4 @@
-"""VGG block by block (paper, section 4.4), and AlexNet's widths in the same form.
+"""VGG block by block (the paper's VGG-11), and AlexNet's widths in the same form.
 
 A block is a 3×3 convolution with bias, batch norm and ReLU; a max pooling goes with the convolution
 behind it. The heads work at half the block's resolution; the last one is VGG's own classifier, so

@@ -1,0 +1,210 @@
+"""Anytime prediction: each sample leaves at the first depth that is confident of it.
+
+A layerwise network has a classifier at every depth, so easy samples need not run through all blocks.
+Confidence is the largest softmax probability, with one threshold for all depths, as in Huang et al.,
+Multi-Scale Dense Networks for Resource Efficient Image Classification (ICLR 2018, section 5.2).
+Everything is computed from the class scores that a run stored: thresholds on the validation split
+alone, the figures that they lead to on the test split.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from layerwise.build import build_data, build_stages
+from layerwise.checkpoint import Checkpoints
+from layerwise.config import from_yaml, resolve
+from layerwise.ensemble import EnsembleOn, ensemble
+from layerwise.environment import git_commit, versions
+from layerwise.errors import LayerwiseError
+from layerwise.loading import load
+from layerwise.run_folder import CHECKPOINTS, CONFIG
+from layerwise.schema import filled
+from layerwise.summary import BlockCost, block_costs
+
+SCHEMA = 1
+"""Version of anytime.json."""
+
+NEVER = 2.0
+"""A threshold that no probability reaches: all samples leave at the last depth."""
+
+
+class Predictor(Enum):
+    """What predicts at depth j: the head there, or the 2^j ensemble of all heads up to it."""
+
+    head = "head"
+    ensemble = "ensemble"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What each of D depths says of each of N samples, the shallowest depth first.
+
+    Attributes:
+        confidence: [D, N] float64, the largest class probability.
+        classes: [D, N] int64, its class.
+    """
+
+    confidence: Tensor
+    classes: Tensor
+
+    def leaving(self, threshold: float) -> Tensor:
+        """[N] int64: position (0 … D−1) of the first depth whose confidence reaches the threshold, else the last."""
+        reached = self.confidence >= threshold
+        reached[-1] = True
+        return reached.int().argmax(dim=0)  # the first of equal maxima
+
+    def mean_macs(self, threshold: float, macs: Tensor) -> float:
+        """Mean multiply-accumulates of a sample.
+
+        Args:
+            threshold: of the confidence.
+            macs: [D] int64, cost of leaving at each depth.
+        """
+        return int(macs[self.leaving(threshold)].sum()) / self.confidence.shape[1]
+
+
+def predictions(scores: Mapping[int, Tensor], on: Predictor, ensemble_on: EnsembleOn) -> Predictions:
+    """Confidences and classes.
+
+    Args:
+        scores: class scores [N, c] by depth.
+        on: which predictor leaves.
+        ensemble_on: what the 2^j ensemble averages; not used for `on=head`.
+    """
+    depths = sorted(scores)
+    if on is Predictor.head:
+        probabilities = [scores[depth].double().softmax(dim=1) for depth in depths]
+    else:
+        combined = [ensemble({d: scores[d] for d in depths if d <= depth}, ensemble_on).double() for depth in depths]
+        are_probabilities = ensemble_on is EnsembleOn.probabilities
+        probabilities = [z if are_probabilities else z.softmax(dim=1) for z in combined]
+    confidence, classes = torch.stack(probabilities).max(dim=2)
+    return Predictions(confidence, classes)
+
+
+def leaving_macs(costs: Sequence[BlockCost], depths: Sequence[int]) -> Tensor:
+    """[D] int64: multiply-accumulates until each depth, of all blocks and of all heads on the way.
+
+    Args:
+        costs: of block j at position j−1.
+        depths: where samples may leave, in ascending order.
+    """
+    return torch.tensor(
+        [
+            sum(c.block_macs for c in costs[:depth]) + sum(costs[d - 1].head_macs for d in depths if d <= depth)
+            for depth in depths
+        ]
+    )
+
+
+def fixed_macs(costs: Sequence[BlockCost], depths: Sequence[int], on: Predictor) -> Tensor:
+    """[D] int64: multiply-accumulates of always predicting at a depth; a single head then needs no other one."""
+    if on is Predictor.ensemble:
+        return leaving_macs(costs, depths)
+    return torch.tensor([sum(c.block_macs for c in costs[:depth]) + costs[depth - 1].head_macs for depth in depths])
+
+
+def choose_threshold(validation: Predictions, macs: Tensor, target: float) -> float:
+    """The highest threshold whose mean cost on the validation split does not exceed a target.
+
+    Args:
+        validation: predictions on the validation split.
+        macs: [D] int64, cost of leaving at each depth; ascending.
+        target: mean multiply-accumulates, `macs[0]` or more.
+    """
+    # the cost changes at confidences only, and it never falls as the threshold rises
+    candidates = [0.0, *validation.confidence[:-1].unique().tolist(), NEVER]
+    affordable = bisect_right(candidates, target, key=lambda threshold: validation.mean_macs(threshold, macs))
+    return float(candidates[affordable - 1])
+
+
+def choose_thresholds(validation: Predictions, macs: Tensor, points: int) -> list[float]:
+    """Ascending thresholds for `points` mean costs in equal steps from the first depth's to the last one's."""
+    targets = torch.linspace(float(macs[0]), float(macs[-1]), points, dtype=torch.float64).tolist()
+    return sorted({choose_threshold(validation, macs, target) for target in targets})
+
+
+def accuracy(classes: Tensor, labels: Tensor) -> float:
+    """Per cent of [N] predicted classes that are right."""
+    return 100.0 * int((classes == labels).sum()) / len(labels)
+
+
+def operating_point(test: Predictions, labels: Tensor, macs: Tensor, threshold: float) -> dict[str, Any]:
+    """What a threshold gives on the test split: accuracy and shares in per cent, mean multiply-accumulates.
+
+    Args:
+        test: predictions on the test split.
+        labels: [N] int64.
+        macs: [D] int64, cost of leaving at each depth.
+        threshold: of the confidence.
+    """
+    positions = test.leaving(threshold)
+    shares = torch.bincount(positions, minlength=len(macs)) * (100.0 / len(labels))
+    return {
+        "threshold": threshold,
+        "macs": test.mean_macs(threshold, macs),
+        "test_top1": accuracy(test.classes.gather(0, positions[None])[0], labels),
+        "leaving": shares.tolist(),
+    }
+
+
+def measure(run_folder: str | Path, on: Predictor, points: int) -> dict[str, Any]:
+    """Anytime prediction with a run's network: the content of anytime.json.
+
+    Args:
+        run_folder: of a run with a validation split and at least two finished depths with a head.
+        on: what predicts at a depth.
+        points: mean costs that thresholds are looked for.
+
+    Raises:
+        LayerwiseError: not such a run, or its data set cannot be read.
+    """
+    folder = Path(run_folder)
+    network = load(folder)
+    config = resolve(from_yaml(folder / CONFIG))
+    if not config.dataset.validation:
+        raise LayerwiseError(
+            f"{folder}: has no validation split, which thresholds are chosen on. Train it with dataset.validation=0.1."
+        )
+    depths = network.depths
+    if len(depths) < 2:
+        raise LayerwiseError(
+            f"{folder}: only depth {depths[0]} has a trained classifier, and leaving early needs two or more."
+        )
+    stages = build_stages(config)
+    stored: dict[str, dict[int, Tensor]] = {"validation": {}, "test": {}}
+    for tree in Checkpoints(folder / CHECKPOINTS, warn=print).read_finished(stages)[0]:
+        for split, by_depth in tree["scores"].items():
+            stored[split] |= by_depth
+    labels = build_data(config, network.spec, torch.device("cpu")).splits["test"].labels
+    validation, test = (predictions(stored[split], on, filled(config.ensemble.on)) for split in ("validation", "test"))
+    costs = block_costs(network, network.spec.shape, torch.float32)
+    macs, fixed = leaving_macs(costs, depths), fixed_macs(costs, depths, on)
+    chosen = [
+        operating_point(test, labels, macs, threshold) | {"validation_macs": validation.mean_macs(threshold, macs)}
+        for threshold in choose_thresholds(validation, macs, points)
+    ]
+    return {
+        "schema": SCHEMA,
+        "name": folder.resolve().name,
+        "on": on.value,
+        "depths": list(depths),
+        "images": {"validation": validation.confidence.shape[1], "test": len(labels)},
+        "leaving_macs": macs.tolist(),
+        "fixed": [
+            {"block": depth, "macs": cost, "test_top1": accuracy(classes, labels)}
+            for depth, cost, classes in zip(depths, fixed.tolist(), test.classes, strict=True)
+        ],
+        "points": [point | {"saving": 100.0 * (1 - point["macs"] / int(fixed[-1]))} for point in chosen],
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }

@@ -1,0 +1,112 @@
+"""Anytime prediction with a trained run: accuracy against mean cost when confident samples leave early.
+
+    python scripts/anytime.py run=FOLDER               each depth's own head decides
+    python scripts/anytime.py run=FOLDER on=ensemble   the 2^j ensemble up to each depth decides
+
+run     a run folder; the run needs a validation split (train with dataset.validation=0.1)
+on      head or ensemble
+points  mean costs that a threshold is looked for, in equal steps (default 20)
+
+Thresholds are chosen on the validation split, and all figures are of the test split. They come from
+the class scores that the run stored, so nothing is trained or predicted again. Costs are multiply-
+accumulates of all blocks up to the depth where a sample leaves and of all heads on the way.
+Writes anytime.json and anytime.png into the run folder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from _figure import PALETTE, pyplot, save
+from _options import at_least, read_options
+from omegaconf import MISSING
+from rich.table import Table
+
+from layerwise.anytime import Predictor, measure
+from layerwise.cli import reported
+from layerwise.record import write_results
+from layerwise.report.tables import show
+
+
+@dataclass
+class Options:
+    run: str = MISSING
+    on: Predictor = Predictor.head
+    points: int = 20
+
+
+def main() -> None:
+    options = read_options(Options, str(__doc__))
+    at_least(2, points=options.points)
+    plt = pyplot()
+    folder = Path(options.run)
+    measured = measure(folder, options.on, options.points)
+    write_results(folder / "anytime.json", measured)
+    show(fixed_table(measured))
+    show(anytime_table(measured))
+    save(draw(measured, plt), folder / "anytime.png")
+
+
+def fixed_table(measured: dict[str, Any]) -> Table:
+    """A row per depth, if all samples leave there."""
+    table = Table("depth", "MMAC", "test %", title=f"{measured['name']}: one depth for all samples")
+    for row in measured["fixed"]:
+        table.add_row(str(row["block"]), f"{row['macs'] / 1e6:,.2f}", f"{row['test_top1']:.2f}")
+    return right_aligned(table)
+
+
+def anytime_table(measured: dict[str, Any]) -> Table:
+    """A row per threshold."""
+    depths = measured["depths"]
+    names = ["threshold", "MMAC", "saving %", "test %", *(f"at {depth} %" for depth in depths)]
+    table = Table(*names, title=f"{measured['name']}: samples leave when confident (on={measured['on']})")
+    for point in measured["points"]:
+        threshold = "never" if point["threshold"] > 1 else f"{point['threshold']:.4f}"
+        figures = (point["saving"], point["test_top1"], *point["leaving"])
+        table.add_row(threshold, f"{point['macs'] / 1e6:,.2f}", *(f"{value:.2f}" for value in figures))
+    last = depths[-1]
+    table.caption = (
+        f"mean cost of a test image; saving against depth {last} for all; at j %: images that leave at depth j"
+    )
+    return right_aligned(table)
+
+
+def right_aligned(table: Table) -> Table:
+    for column in table.columns:
+        column.justify = "right"
+    table.title_justify = "left"
+    return table
+
+
+def draw(measured: dict[str, Any], plt: ModuleType) -> Any:
+    """Accuracy over mean cost, and below it where samples leave."""
+    figure, (above, below) = plt.subplots(2, 1, figsize=(6.4, 6.4), sharex=True, height_ratios=(3, 2))
+    cost = [point["macs"] / 1e6 for point in measured["points"]]
+    above.plot(cost, [p["test_top1"] for p in measured["points"]], "-o", ms=4, color=PALETTE[0], label="leave early")
+    fixed = [row["macs"] / 1e6 for row in measured["fixed"]]
+    exact = [row["test_top1"] for row in measured["fixed"]]
+    above.plot(fixed, exact, "--s", ms=6, color=PALETTE[1], mfc="white", label="one depth for all")
+    for row, x, y in zip(measured["fixed"], fixed, exact, strict=True):
+        above.annotate(f"depth {row['block']}", (x, y), (4, -12), textcoords="offset points", color=PALETTE[1])
+    above.margins(y=0.1)  # room for the names of the depths
+    above.set_ylabel("test accuracy (%)")
+    predictor = "its head" if measured["on"] == "head" else "the ensemble up to it"
+    above.set_title(f"{measured['name']}: a depth is left when {predictor} is confident", loc="left", fontsize=10)
+    above.legend(loc="lower right")
+    shares = list(zip(*(point["leaving"] for point in measured["points"]), strict=True))
+    shades = [plt.get_cmap("viridis")(0.95 - 0.9 * i / (len(shares) - 1)) for i in range(len(shares))]
+    below.stackplot(cost, *shares, colors=shades, labels=[f"depth {depth}" for depth in measured["depths"]])
+    below.set(xlabel="mean cost per image (million multiply-accumulates)", ylabel="images that leave (%)")
+    below.set(ylim=(0, 100))
+    handles, labels = below.get_legend_handles_labels()
+    below.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1, 0.5))  # stacked as the areas are
+    figure.align_ylabels()
+    return figure
+
+
+if __name__ == "__main__":
+    with reported():
+        main()

@@ -1,0 +1,269 @@
+"""The paper's Propositions 3.1 and 3.2, checked and measured on scikit-learn's digits (no download).
+
+    python scripts/propositions.py               both, about half a minute on one core
+    python scripts/propositions.py check=3.1     one of them
+
+check       3.1, 3.2 or all (default)
+J           blocks (default 6)
+width       M, channels of all blocks (default 16)
+epochs      of each block of the reference run (default 20)
+shorter     epochs of each block of the perturbed runs (default [1,2,4,8,12,16,18])
+seed        of all runs (default 0)
+output_dir  of the run folders (default outputs); finished runs in it are used again
+out         JSON and figure, without ending (default results/propositions)
+
+All runs train SimCNN with k = 1, no batch norm and no downsampling, greedily and with plan.warm_start,
+in float32 on the CPU.
+
+3.1, progressive improvement: the risk of block j as warm start leaves it (the identity, with the head
+of block j−1) equals the risk at which block j−1 ended, because ρ∘ρ = ρ. Measured: both risks, the mean
+cross-entropy over all training images without augmentation, for j = 2 … J of the reference run. The
+exit code is 1 if they differ by more than 1e-5 of their value.
+
+3.2, accumulation of errors: ε-approximate solutions of each greedy problem give
+‖x_J* − x̂_J‖ = O(J² ε). The reference x* is the run of `epochs` epochs a block. A perturbed run x̂ has
+the same initialisation, shuffles, augmentation and learning rates, but each of its blocks stops
+earlier, and from block 2 on it trains on features of its own. Measured on all test images, with the
+Frobenius norm over images, channels and positions:
+
+    ε       = max_j ‖ρ W_θ̂j x*_{j−1} − x*_j‖ / ‖x*_j‖     one perturbed block on reference features
+    error_J = ‖x*_J − x̂_J‖ / ‖x*_J‖                       the perturbed blocks 1 … J on images
+
+The proposition assumes blocks that are 1-Lipschitz and solutions that are stable in their input, and
+its ε is of θ̂_j trained on x*_{j−1}. Training grants neither, so this shows how errors accumulate in
+practice and is no test of the proposition; the table says how far error_J stayed below J² ε all the
+same. Relative errors end near 1, where two networks have nothing in common.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from _figure import MARKERS, PALETTE, pyplot, save
+from _options import at_least, read_options
+from hydra import compose, initialize_config_dir
+from rich.table import Table
+from torch import Tensor
+
+from layerwise.build import build_data
+from layerwise.cli import reported
+from layerwise.config import from_yaml
+from layerwise.data import ImageData
+from layerwise.environment import git_commit, hardware, versions
+from layerwise.errors import LayerwiseError, suggest
+from layerwise.evaluate import predict, score
+from layerwise.experiment import run
+from layerwise.loading import TrainedNet, load
+from layerwise.models.blocknet import Segment
+from layerwise.precision import PrecisionName, choose_precision
+from layerwise.record import write_results
+from layerwise.report.tables import show
+from layerwise.run_folder import CONFIG
+from layerwise.sources import BatchPlan, Recompute
+from layerwise.warm_start import warm_start
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+CPU = torch.device("cpu")
+PRECISION = choose_precision(PrecisionName.fp32, CPU)
+TOLERANCE = 1e-5
+DECAY_EVERY = 0.3
+"""Fraction of the reference run's epochs between two decays of the learning rate (the paper's 15 of 50)."""
+
+
+@dataclass
+class Options:
+    check: str = "all"
+    J: int = 6
+    width: int = 16
+    epochs: int = 20
+    shorter: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 12, 16, 18])
+    seed: int = 0
+    output_dir: str = "outputs"
+    out: str = "results/propositions"
+
+
+def main() -> None:
+    options = read_options(Options, str(__doc__))
+    check_options(options)
+    plt = pyplot()
+    path = Path(options.out)
+    record = json.loads(path.with_suffix(".json").read_text()) if path.with_suffix(".json").exists() else {}
+    reference = trained(options, options.epochs)
+    facts = {"hardware": hardware(CPU), "versions": versions(), "git_commit": git_commit(), "options": vars(options)}
+    holds = True
+    if options.check in ("3.1", "all"):
+        rows = progressive_improvement(*reference)
+        holds = all(row["relative_difference"] <= TOLERANCE for row in rows)
+        record["3.1"] = {"holds": holds, "tolerance": TOLERANCE, "blocks": rows, **facts}
+        show(table_31(rows, holds))
+    if options.check in ("3.2", "all"):
+        rows = [accumulation(*reference, trained(options, epochs)[0], epochs) for epochs in options.shorter]
+        record["3.2"] = {"largest_ratio": largest_ratio(rows), "runs": rows, **facts}
+        show(table_32(rows))
+        save(draw(rows, plt), path.with_suffix(".png"))
+    write_results(path.with_suffix(".json"), record)
+    if not holds:
+        print("Proposition 3.1 does not hold: a warm start begins at another risk.", file=sys.stderr)
+        sys.exit(1)
+
+
+def check_options(options: Options) -> None:
+    """Refuses what cannot be measured.
+
+    Raises:
+        LayerwiseError: names the option.
+    """
+    if options.check not in ("3.1", "3.2", "all"):
+        raise LayerwiseError(f"check={options.check}: unknown.{suggest(options.check, ('3.1', '3.2', 'all'))}")
+    at_least(2, J=options.J)
+    at_least(1, width=options.width, epochs=options.epochs)
+    if not options.shorter or not all(1 <= epochs < options.epochs for epochs in options.shorter):
+        raise LayerwiseError(f"shorter={options.shorter}: must be numbers from 1 to {options.epochs - 1} (epochs − 1).")
+
+
+def trained(options: Options, epochs: int) -> tuple[TrainedNet, ImageData]:
+    """The network of a run that stops each block after some epochs of the reference run, and its data.
+
+    The run goes through train.py's configuration and code; if its folder holds it already, it is not trained again.
+    """
+    name = f"propositions-J{options.J}-M{options.width}-seed{options.seed}-{epochs}of{options.epochs}"
+    print(f"run {name}", file=sys.stderr)
+    overrides = [
+        *(f"name={name}", f"output_dir={options.output_dir}", f"J={options.J}", f"seed={options.seed}", "k=1"),
+        *("dataset=digits", "batch_size=64", f"epochs={epochs}", "plan.warm_start=true", "progress=off"),
+        *(f"model.width={options.width}", "model.batch_norm=false", "model.downsample=[]"),
+        # decays after the same epochs as in the reference run; this lr is the largest that trains all runs without
+        # batch norm so smoothly that stopping early is a small perturbation
+        *("optimizer.lr=0.02", f"optimizer.decay_every={DECAY_EVERY * options.epochs / epochs}"),
+        *("device=cpu", "precision=fp32"),
+    ]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = compose("train", overrides)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        run(composed)
+    folder = Path(options.output_dir) / name
+    network = load(folder)
+    return network, build_data(from_yaml(folder / CONFIG), network.spec, CPU)
+
+
+def progressive_improvement(network: TrainedNet, data: ImageData) -> list[dict[str, Any]]:
+    """Proposition 3.1 for j = 2 … J: the risk where block j−1 ended, and where block j begins."""
+    rows = []
+    for j in network.depths[1:]:
+        begun = copy.deepcopy(network)
+        source = Recompute(data, BatchPlan(batch_size=64, seed=0), PRECISION, list(begun.blocks[: j - 1]))
+        ended = risk(Segment(begun, j - 1, j - 1, (j - 1,)), source)
+        after = risk(Segment(begun, j - 1, j, (j,)), source)
+        warm_start(begun, j, source.train(stage=0, epoch=0))
+        begins = risk(Segment(begun, j - 1, j, (j,)), source)
+        difference = abs(begins - ended) / ended
+        rows.append({"block": j, "ended": ended, "begins": begins, "relative_difference": difference, "trained": after})
+    return rows
+
+
+def risk(segment: Segment, source: Recompute) -> float:
+    """Mean cross-entropy of a segment's head over all training images, not augmented."""
+    (scores,) = predict(segment, source.evaluate("train"), PRECISION).values()
+    return score(scores, source.data.splits["train"].labels)["loss"]
+
+
+@torch.no_grad()
+def accumulation(reference: TrainedNet, data: ImageData, perturbed: TrainedNet, epochs: int) -> dict[str, Any]:
+    """Proposition 3.2 for a perturbed run: ε_j of each block, ε, and error_J for J = 1 … .
+
+    Args:
+        reference: x*.
+        data: its test images are used.
+        perturbed: x̂.
+        epochs: of each of its blocks.
+    """
+    n = len(data.splits["test"])
+    images = next(data.batches("test", torch.arange(n), batch_size=n)).inputs
+    exact = approximate = images
+    steps, errors = [], []
+    for right, wrong in zip(reference.blocks, perturbed.blocks, strict=True):
+        one_step = wrong(exact)
+        exact, approximate = right(exact), wrong(approximate)
+        steps.append(relative_distance(one_step, exact))
+        errors.append(relative_distance(approximate, exact))
+    return {"epochs": epochs, "epsilon": max(steps), "one_step_errors": steps, "errors": errors}
+
+
+def relative_distance(x: Tensor, exact: Tensor) -> float:
+    """‖x − x*‖ / ‖x*‖."""
+    return float((x - exact).norm() / exact.norm())
+
+
+def largest_ratio(rows: list[dict[str, Any]]) -> float:
+    """The largest error_J / (J² ε) over all runs and J ≥ 2 (error_1 is ε_1 by definition)."""
+    return max(error / (J**2 * row["epsilon"]) for row in rows for J, error in enumerate(row["errors"][1:], 2))
+
+
+def table_31(rows: list[dict[str, Any]], holds: bool) -> Table:
+    table = Table(title="Proposition 3.1: a warm start begins where the block before ended", title_justify="left")
+    for name in ("block j", "risk where j−1 ended", "risk where j begins", "relative difference", "risk where j ends"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        risks = (row["ended"], row["begins"], row["trained"])
+        ended, begins, after = (f"{value:.6f}" for value in risks)
+        table.add_row(str(row["block"]), ended, begins, f"{row['relative_difference']:.1e}", after)
+    table.caption = f"{'holds' if holds else 'does NOT hold'} to {TOLERANCE:.0e} of the risk"
+    return table
+
+
+def table_32(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="Proposition 3.2: how errors accumulate", title_justify="left")
+    depths = range(1, len(rows[0]["errors"]) + 1)
+    for name in ("epochs", "ε", *(f"error_{J}" for J in depths)):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(str(row["epochs"]), *(f"{value:.3f}" for value in (row["epsilon"], *row["errors"])))
+    table.caption = f"largest error_J / (J² ε), J ≥ 2: {largest_ratio(rows):.2f}"
+    return table
+
+
+def draw(rows: list[dict[str, Any]], plt: ModuleType) -> Any:
+    """Two panels on logarithmic axes: error over ε for each J, and error over J for each ε."""
+    rows = sorted(rows, key=lambda row: row["epsilon"])
+    J_max = len(rows[0]["errors"])
+    epsilon = [row["epsilon"] for row in rows]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True)
+    for J in range(1, J_max + 1):
+        style = {"color": PALETTE[(J - 1) % len(PALETTE)], "marker": MARKERS[(J - 1) % len(MARKERS)]}
+        left.plot(epsilon, [row["errors"][J - 1] for row in rows], lw=1, label=f"J = {J}", **style)
+    left.plot(epsilon, epsilon, ":", color="grey", label="ε")
+    left.set(xlabel="ε: largest one-step error of a block (relative)", ylabel="error of $x_J$ (relative)")
+    left.set_title("error over ε, for each depth J", loc="left", fontsize=10)
+    shades = [plt.get_cmap("viridis")(0.9 * i / max(len(rows) - 1, 1)) for i in range(len(rows))]
+    depths = list(range(1, J_max + 1))
+    for i, (row, shade) in enumerate(zip(rows, shades, strict=True)):
+        label = f"ε = {row['epsilon']:.2g} ({row['epochs']} epochs)"
+        right.plot(depths, row["errors"], color=shade, marker=MARKERS[i % len(MARKERS)], label=label)
+    right.plot(depths, [epsilon[0] * J**2 for J in depths], ":", color="grey", label=f"J² ε at ε = {epsilon[0]:.2g}")
+    right.set(xlabel="depth J", xscale="log", yscale="log")
+    right.set_xticks(depths, [str(J) for J in depths], minor=False)
+    right.xaxis.set_minor_formatter(plt.matplotlib.ticker.NullFormatter())
+    right.set_title("error over depth J, for each ε", loc="left", fontsize=10)
+    left.set(xscale="log")
+    left.xaxis.set_major_locator(plt.matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    left.xaxis.set_major_formatter(plt.matplotlib.ticker.FormatStrFormatter("%g"))
+    left.xaxis.set_minor_formatter(plt.matplotlib.ticker.NullFormatter())
+    left.legend(loc="lower right")
+    handles, labels = right.get_legend_handles_labels()
+    right.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.tight_layout()
+    return figure
+
+
+if __name__ == "__main__":
+    with reported():
+        main()

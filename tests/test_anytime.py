@@ -1,0 +1,182 @@
+"""Anytime prediction: when samples leave, what that costs, and how thresholds are chosen."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from itertools import pairwise
+
+import pytest
+import torch
+from script_runner import run_script
+
+from layerwise.anytime import (
+    NEVER,
+    Predictor,
+    choose_threshold,
+    choose_thresholds,
+    fixed_macs,
+    leaving_macs,
+    operating_point,
+    predictions,
+)
+from layerwise.ensemble import EnsembleOn, ensemble
+from layerwise.summary import BlockCost
+
+MACS = torch.tensor([10, 30, 60])
+
+
+def random_scores(n: int = 200, seed: int = 0) -> dict[int, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {depth: depth * torch.randn(n, 4, generator=generator) for depth in (1, 2, 3)}
+
+
+def heads_of(scores):
+    return predictions(scores, Predictor.head, EnsembleOn.logits)
+
+
+def costs(*macs: tuple[int, int]) -> list[BlockCost]:
+    return [BlockCost(j, (1, 2, 2), 0, 0, block, head, 0) for j, (block, head) in enumerate(macs, 1)]
+
+
+def test_a_sample_leaves_at_the_first_depth_that_is_confident():
+    half, sure = [0.0, 0.0], [0.0, 4.0]  # confidences 0.5 and 0.982
+    made = heads_of(
+        {
+            1: torch.tensor([sure, half, half, half]),
+            2: torch.tensor([half, sure, half, sure]),
+            3: torch.tensor([half, sure, sure, half]),
+        }
+    )
+    assert made.leaving(0.9).tolist() == [0, 1, 2, 1]
+    assert made.leaving(0.5).tolist() == [0, 0, 0, 0]  # reaching the threshold is enough
+    assert made.mean_macs(0.9, MACS) == (10 + 30 + 60 + 30) / 4
+    labels = torch.tensor([1, 0, 1, 1])
+    point = operating_point(made, labels, MACS, 0.9)
+    assert point == {"threshold": 0.9, "macs": 32.5, "test_top1": 75.0, "leaving": [25.0, 50.0, 25.0]}
+
+
+def test_extreme_thresholds_send_all_samples_to_the_first_or_the_last_depth():
+    made = heads_of(random_scores())
+    assert (made.leaving(0.0) == 0).all()
+    for threshold in (1.0 + 1e-9, NEVER):
+        assert (made.leaving(threshold) == 2).all()
+
+
+def test_cost_and_depth_never_fall_as_the_threshold_rises():
+    made = heads_of(random_scores())
+    positions = [made.leaving(threshold / 20) for threshold in range(22)]
+    assert all((low <= high).all() for low, high in pairwise(positions))
+    means = [made.mean_macs(threshold / 20, MACS) for threshold in range(22)]
+    assert means == sorted(means)
+    assert (means[0], means[-1]) == (10, 60)
+    assert 10 < means[15] < 60
+
+
+@pytest.mark.parametrize("on", EnsembleOn)
+def test_the_ensemble_predicts_with_all_heads_up_to_a_depth(on):
+    scores = random_scores()
+    made = predictions(scores, Predictor.ensemble, on)
+    for position, depth in enumerate((1, 2, 3)):
+        combined = ensemble({d: z for d, z in scores.items() if d <= depth}, on)
+        assert torch.equal(made.classes[position], combined.argmax(1))
+    assert (made.confidence > 1 / 4).all()
+    assert (made.confidence <= 1 + 1e-6).all()
+
+
+def test_costs_count_the_heads_on_the_way():
+    network = costs((100, 1), (200, 2), (400, 0), (800, 4))  # no head at depth 3
+    assert leaving_macs(network, [1, 2, 4]).tolist() == [101, 303, 1507]
+    assert fixed_macs(network, [1, 2, 4], Predictor.head).tolist() == [101, 302, 1504]
+    assert fixed_macs(network, [1, 2, 4], Predictor.ensemble).tolist() == [101, 303, 1507]
+
+
+@pytest.mark.parametrize("target", [10, 11, 25, 40.5, 59.99, 60])
+def test_the_threshold_is_the_highest_one_that_the_target_can_pay(target):
+    made = heads_of(random_scores())
+    threshold = choose_threshold(made, MACS, target)
+    assert made.mean_macs(threshold, MACS) <= target
+    higher = [c for c in (*made.confidence[:-1].flatten().tolist(), NEVER) if c > threshold]
+    assert not higher or made.mean_macs(min(higher), MACS) > target
+
+
+def test_thresholds_are_ascending_without_duplicates():
+    few = heads_of(random_scores(n=3))
+    thresholds = choose_thresholds(few, MACS, points=50)
+    assert thresholds == sorted(set(thresholds))
+    assert len(thresholds) <= 2 * 3 + 1
+    assert thresholds[-1] == NEVER
+
+
+TRAINED = {"dataset.validation": 0.2, "dataset.limit": "null", "J": 3, "epochs": 4, "name": "run"}
+
+
+@pytest.mark.parametrize(("plan", "on"), [("greedy", "head"), ("simultaneous", "ensemble")])
+def test_the_script_reports_what_the_run_stored(train_py, tmp_path, plan, on):
+    assert train_py(plan=plan, **TRAINED).code == 0
+    folder = tmp_path / "out" / "run"
+    outcome = run_script("anytime", f"run={folder}", f"on={on}", "points=6")
+    assert outcome.code == 0, outcome.err
+    assert "never" in outcome.out
+    assert (folder / "anytime.png").stat().st_size > 10_000
+    written = json.loads((folder / "anytime.json").read_text())
+    assert (written["name"], written["on"], written["depths"]) == ("run", on, [1, 2, 3])
+    rows = json.loads((folder / "results.json").read_text())["blocks"]
+    known = [row["test"]["top1"] if on == "head" else row["ensemble"]["top1"] for row in rows]
+    assert [row["test_top1"] for row in written["fixed"]] == known
+    points = written["points"]
+    assert points[0]["validation_macs"] == written["leaving_macs"][0]
+    assert points[-1]["macs"] == written["leaving_macs"][-1]
+    assert points[-1]["test_top1"] == known[-1]
+    assert all(sum(point["leaving"]) == pytest.approx(100) for point in points)
+    assert [point["threshold"] for point in points] == sorted({point["threshold"] for point in points})
+    assert points[0]["saving"] > 50
+
+
+def test_thresholds_do_not_depend_on_the_test_images(train_py, tmp_path):
+    thresholds = []
+    for limit_test in (50, 100):
+        assert train_py(**TRAINED | {"name": f"run{limit_test}", "dataset.limit_test": limit_test, "J": 2}).code == 0
+        folder = tmp_path / "out" / f"run{limit_test}"
+        assert run_script("anytime", f"run={folder}", "points=6").code == 0
+        points = json.loads((folder / "anytime.json").read_text())["points"]
+        thresholds.append([(point["threshold"], point["validation_macs"]) for point in points])
+    assert thresholds[0] == thresholds[1]
+
+
+def test_what_cannot_be_done_is_said_in_one_line(train_py, tmp_path, monkeypatch):
+    def fails(*words: str) -> str:
+        outcome = run_script("anytime", *words)
+        assert outcome.code == 2
+        assert outcome.err.count("\n") == 1, outcome.err
+        return outcome.err
+
+    folder = tmp_path / "out" / "run"
+    assert train_py(name="run", epochs=1).code == 0
+    assert "Train it with dataset.validation=0.1" in fails(f"run={folder}")
+    shutil.rmtree(folder)
+    assert train_py(name="run", epochs=1, **{"dataset.validation": 0.1}).code == 0
+    (folder / "checkpoints" / "stage_2.safetensors").unlink()
+    assert "only depth 1 has a trained classifier" in fails(f"run={folder}")
+    shutil.rmtree(folder / "checkpoints")
+    assert "no block is finished" in fails(f"run={folder}")
+    assert "run folder" in fails(f"run={tmp_path}")
+    assert "run=… is missing" in fails()
+    assert "Did you mean 'points'?" in fails(f"run={folder}", "point=3")
+    assert "points=1: must be 2 or more" in fails(f"run={folder}", "points=1")
+    assert "expected one of [head, ensemble]" in fails(f"run={folder}", "on=both")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert 'pip install -e ".[report]"' in fails(f"run={folder}")
+
+
+def test_help_explains_each_option():
+    for script, names in {
+        "anytime": ("run", "on", "points"),
+        "probe": ("run", "epochs", "width", "limit", "seed", "device", "out"),
+        "propositions": ("check", "J", "width", "epochs", "shorter", "seed", "output_dir", "out"),
+    }.items():
+        outcome = run_script(script, "--help")
+        assert outcome.code == 0
+        for name in names:
+            assert f"\n{name} " in outcome.out

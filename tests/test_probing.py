@@ -1,0 +1,144 @@
+"""Probes of trained runs: what they measure, what is kept, and unfinished runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, results_of
+from script_runner import run_script
+
+from layerwise import probing
+from layerwise.types import Batch
+
+CHANCE = 10.0
+QUICK = ("epochs=3", "limit=150")
+
+
+@pytest.fixture
+def folder(train_py, tmp_path) -> Path:
+    """A run of two blocks."""
+    assert train_py(name="run", epochs=3).code == 0
+    return tmp_path / "out" / "run"
+
+
+def probes_of(folder: Path) -> dict:
+    return json.loads((folder / "probes.json").read_text())
+
+
+def rows_of(folder: Path) -> list[dict]:
+    return probes_of(folder)["depths"]
+
+
+def test_each_depth_is_probed_better_than_chance(folder):
+    outcome = run_script("probe", f"run={folder}", *QUICK)
+    assert outcome.code == 0, outcome.err
+    assert "k = 2, M = 8" in outcome.out
+    assert (folder / "probes.png").stat().st_size > 10_000
+    rows = rows_of(folder)
+    assert [row["block"] for row in rows] == [1, 2]
+    for row in rows:
+        assert row["settings"] == {"epochs": 3, "width": 8, "limit": 150, "seed": 0} | {
+            "precision": results_of(folder)["precision"]
+        }
+        for probe in ("linear", "cnn1", "cnn2"):
+            assert row[probe] > 2.5 * CHANCE, (row["block"], probe)
+            assert row[probe] == round(row[probe])  # of 100 images
+        assert {"hardware", "versions", "git_commit", "seconds"} <= set(row)
+
+
+def test_what_was_measured_with_the_same_settings_is_used_again(folder, monkeypatch):
+    assert run_script("probe", f"run={folder}", *QUICK).code == 0
+    first = rows_of(folder)
+    with monkeypatch.context() as patched:
+        patched.setattr(probing, "probe_depth", lambda *args: pytest.fail("probed again"))
+        assert run_script("probe", f"run={folder}", *QUICK, f"out={folder / 'again.png'}").code == 0
+    assert (folder / "again.png").exists()
+    assert rows_of(folder) == first
+    assert run_script("probe", f"run={folder}", *QUICK, "seed=1", "width=4", "device=cpu").code == 0
+    assert probes_of(folder)["earlier"] == first
+    assert [(row["settings"]["seed"], row["settings"]["width"]) for row in rows_of(folder)] == [(1, 4), (1, 4)]
+    second = rows_of(folder)
+    assert run_script("probe", f"run={folder}", *QUICK).code == 0
+    assert (rows_of(folder), probes_of(folder)["earlier"]) == (first, second)
+
+
+def test_after_an_interruption_only_what_is_missing_is_probed(folder, monkeypatch):
+    assert run_script("probe", f"run={folder}", *QUICK).code == 0
+    whole = rows_of(folder)
+    (folder / "probes.json").unlink()
+    real = probing.probe_depth
+
+    def stops_at_depth_2(*args):
+        if args[2] == 2:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(probing, "probe_depth", stops_at_depth_2)
+        assert run_script("probe", f"run={folder}", *QUICK).code == 130
+    assert len(rows_of(folder)) == 1
+    assert run_script("probe", f"run={folder}", *QUICK).code == 0
+    probes = ("block", "network", "linear", "cnn1", "cnn2")
+    assert [[row[name] for name in probes] for row in rows_of(folder)] == [[row[n] for n in probes] for row in whole]
+
+
+def test_other_weights_are_probed_anew(folder):
+    assert run_script("probe", f"run={folder}", "epochs=1", "limit=50").code == 0
+    stored = probes_of(folder)
+    stored["depths"][0]["network"] = "of an earlier training"
+    (folder / "probes.json").write_text(json.dumps(stored))
+    assert run_script("probe", f"run={folder}", "epochs=1", "limit=50").code == 0
+    assert [row["block"] for row in rows_of(folder)] == [1, 2]
+    assert [row["network"] for row in probes_of(folder)["earlier"]] == ["of an earlier training"]
+    assert rows_of(folder)[1] == stored["depths"][1]
+
+
+def test_of_an_unfinished_run_the_finished_depths_are_probed(folder):
+    (folder / "checkpoints" / "stage_2.safetensors").unlink()
+    outcome = run_script("probe", f"run={folder}", "epochs=1", "limit=50")
+    assert outcome.code == 0
+    assert "depth 2 is not finished yet" in outcome.err
+    assert "not finished" in outcome.out
+    assert [row["block"] for row in rows_of(folder)] == [1]
+
+
+def test_several_runs_share_a_figure(train_py, tmp_path, folder):
+    assert train_py(name="other", J=1, epochs=1, **{"model.downsample": "[]"}).code == 0
+    other = tmp_path / "out" / "other"
+    outcome = run_script("probe", f"run=[{folder},{other}]", "epochs=1", "limit=50")
+    assert outcome.code == 0
+    assert "k = 2, M = 8, run" in outcome.out  # the labels tell them apart
+    assert "k = 2, M = 8, other" in outcome.out
+    assert (folder / "probes.png").exists()
+    assert not (other / "probes.png").exists()
+    assert len(rows_of(other)) == 1
+
+
+def test_what_cannot_be_done_is_said_in_one_line(folder):
+    for words, message in {
+        (): "run=… is missing",
+        (f"run={folder}", "epoch=3"): "Did you mean 'epochs'?",
+        (f"run={folder}", "epochs=0"): "epochs=0: must be 1 or more",
+        (f"run={folder}", "epochs=many"): "epochs: ",
+        (f"run={folder}", "limit=1000"): f"limit=1000: there are only {TINY['dataset.limit']} images",
+        (f"run={folder}", "device=tpu"): "unknown device",
+        (f"run={folder.parent}",): "run folder",
+    }.items():
+        outcome = run_script("probe", *words)
+        assert outcome.code == 2
+        assert message in outcome.err
+        assert "Traceback" not in outcome.err
+    shutil.rmtree(folder / "checkpoints")
+    assert "no block is finished" in run_script("probe", f"run={folder}").err
+
+
+def test_features_are_averaged_over_quadrants():
+    x = torch.arange(16.0).view(1, 1, 4, 4)
+    averages, labels = probing.average_quadrants([Batch(x, torch.tensor([3])), Batch(x + 1, torch.tensor([4]))])
+    assert np.array_equal(averages, [[2.5, 4.5, 10.5, 12.5], [3.5, 5.5, 11.5, 13.5]])
+    assert labels.tolist() == [3, 4]
