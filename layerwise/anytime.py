@@ -184,7 +184,7 @@ def measure(run_folder: str | Path, on: Predictor, points: int) -> dict[str, Any
     stored: dict[str, dict[int, Tensor]] = {"validation": {}, "test": {}}
     for tree in Checkpoints(folder / CHECKPOINTS, warn=print).read_finished(stages)[0]:
         for split, by_depth in tree["scores"].items():
-            stored[split] |= by_depth
+            stored[split] |= {depth: z for depth, z in by_depth.items() if depth in depths}
     labels = build_data(config, network.spec, torch.device("cpu")).splits["test"].labels
     validation, test = (predictions(stored[split], on, filled(config.ensemble.on)) for split in ("validation", "test"))
     costs = block_costs(network, network.spec.shape, torch.float32)

@@ -107,10 +107,13 @@ def build_data(config: Config, spec: DatasetSpec, device: torch.device) -> Image
             f"batch_size={config.batch_size}: there are only {images} training images. "
             f"Use batch_size={images} or less, or more data (dataset.limit)."
         )
-    if config.model.head is HeadKind.mlp_sr and images % filled(config.batch_size) == 1:
+    head_on_one_position = config.model.head is HeadKind.mlp_sr and config.model.batch_norm is not False
+    if (head_on_one_position or config.model.kind is not ModelKind.simcnn) and (images - 1) % filled(
+        config.batch_size
+    ) == 0:
         raise LayerwiseError(
-            f"batch_size={config.batch_size}: leaves a last batch of one of the {images} images, which the batch norms "
-            f"of model.head=mlp_sr cannot take. Use another batch_size, or dataset.limit={images - 1}."
+            f"batch_size={config.batch_size}: leaves a last batch of one of the {images} images, which batch norms "
+            f"of this network may not take. Use another batch_size, or dataset.limit={images - 1}."
         )
     return data
 
@@ -145,7 +148,7 @@ def build_cache_decision(
     budget = config.cache.budget_gb
     return decide_cache(
         config.cache.kind.value,
-        shapes=[costs[stage.start - 1].output_shape for stage in stages if stage.start > 0],
+        shapes=[costs[start - 1].output_shape for start in sorted({stage.start for stage in stages} - {0})],
         images=images,
         held_out=held_out,
         views=None if config.cache.views == "epochs" else config.cache.views,

@@ -52,6 +52,11 @@ def remedy_for(error: RuntimeError) -> str | None:
     reason = str(error).strip().splitlines()[0]
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):  # on a CPU only words say so
         return f"out of memory ({reason}). Use a smaller batch_size or model.width, or cache=none."
+    if "DataLoader worker" in str(error):
+        return (
+            f"a process that decodes images ended ({reason}). Use fewer (dataset.workers), or a smaller batch_size; "
+            "in a container, more shared memory (--shm-size)."
+        )
     if type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
         return f"compile=true: torch.compile failed ({reason}). It needs a C++ compiler; or use compile=false."
     return None

@@ -23,7 +23,7 @@ from layerwise.ensemble import EnsembleOn
 from layerwise.errors import LayerwiseError, suggest
 from layerwise.heads import HeadKind
 from layerwise.models.vgg import FIRST_WIDTH
-from layerwise.networks import fixed_depth, label
+from layerwise.networks import check_used, fixed_depth, greedy_depth, label
 from layerwise.paper import simcnn_values, training_values
 from layerwise.schema import Config, EnsembleConfig, ModelConfig, ModelKind, Plan, filled
 
@@ -87,6 +87,11 @@ def validate(config: Config) -> None:
         raise LayerwiseError("plan.warm_start=true: only plan=greedy starts a block behind a trained one.")
     if config.plan.warm_start and (config.plan.blocks_per_stage > 1 or config.model.kind is not ModelKind.simcnn):
         raise LayerwiseError("plan.warm_start=true: needs model=simcnn and plan.blocks_per_stage=1.")
+    if config.plan.warm_start and config.model.final_head_width is not None:
+        raise LayerwiseError("plan.warm_start=true: the last head of model.final_head_width cannot start as a copy.")
+    if config.plan.reuse is not None and config.plan.name is not Plan.greedy:
+        raise LayerwiseError("plan.reuse: only plan=greedy has stages that two runs can share.")
+    check_used(config.model, config.k)
     if config.model.kind is ModelKind.timm and not config.model.name:
         raise LayerwiseError("model=timm: say which network: model.name=resnet18.")
 
@@ -150,7 +155,7 @@ def resolve(config: Config) -> Config:
     training = training_values(config.dataset.name)
     J, model = _resolve_network(config)
     epochs = _given(config.epochs, training.epochs)
-    total = epochs if config.plan.name is Plan.greedy else J * epochs
+    passes = 1 if config.plan.name is Plan.greedy else J if model.kind is not ModelKind.timm else greedy_depth(model)
     on_probabilities = model.kind is not ModelKind.simcnn  # as the paper's code for VGG
     resolved = replace(
         config,
@@ -158,7 +163,7 @@ def resolve(config: Config) -> Config:
         epochs=epochs,
         batch_size=_given(config.batch_size, training.batch_size),
         model=model,
-        plan=replace(config.plan, epochs=_given(config.plan.epochs, total)),
+        plan=replace(config.plan, epochs=_given(config.plan.epochs, passes * epochs)),
         optimizer=replace(
             config.optimizer,
             lr=_given(config.optimizer.lr, training.lr),
@@ -185,19 +190,20 @@ def _resolve_network(config: Config) -> tuple[int, ModelConfig]:
             raise LayerwiseError(
                 f"J={config.J}: {label(model)} has {fixed} block(s) with plan={plan}. Leave J at null."
             )
-        return fixed, replace(model, name=label(model), width=_given(model.width, FIRST_WIDTH))
+        width = model.width if model.kind is ModelKind.timm else _given(model.width, FIRST_WIDTH)
+        return fixed, replace(model, name=label(model), width=width)
     paper = simcnn_values(config.dataset.name, config.k)
     J = _given(config.J, paper.J)
     return J, replace(
         model,
         name=label(model),
         width=_given(model.width, paper.width),
-        head_width=_given(model.head_width, paper.head_width),
+        head_width=_given(model.head_width, paper.head_width) if model.head is HeadKind.cnn else None,
         downsample=_given(model.downsample, [j for j in paper.downsample if j <= J]),
         downsampling=_given(model.downsampling, paper.downsampling),
         input_downsample=_given(model.input_downsample, paper.input_downsample),
         batch_norm=_given(model.batch_norm, paper.batch_norm),
-        pool=_given(model.pool, paper.pool),
+        pool=_given(model.pool, paper.pool) if model.head is HeadKind.cnn else None,
     )
 
 
@@ -210,6 +216,11 @@ def check_pruning(config: Config) -> None:
     prune_to, model = config.plan.prune_to, config.model
     if prune_to is None:
         return
+    if config.plan.name is not Plan.greedy:
+        raise LayerwiseError(
+            f"plan.prune_to={prune_to}: only plan=greedy prunes. An end-to-end network of the compressed one's shape "
+            f"is plan=joint model.width={prune_to} plan.prune_to=null."
+        )
     if model.kind is not ModelKind.simcnn or model.head is not HeadKind.cnn:
         raise LayerwiseError("plan.prune_to: only model=simcnn with model.head=cnn can be pruned.")
     if config.k == 1:

@@ -26,7 +26,7 @@ from layerwise.progress import Display
 from layerwise.record import Metrics, write_results
 from layerwise.report.tables import results_table, show
 from layerwise.results import assemble_results, run_facts
-from layerwise.reuse import reuse_stages
+from layerwise.reuse import shared_stages, take_over
 from layerwise.run_folder import METRICS, RESULTS, RunFolder
 from layerwise.schema import Config, ProgressName, Summary
 from layerwise.stage_run import Run, run_stage
@@ -78,11 +78,13 @@ def train(
     display.note(f"run folder: {folder.path}")
     display.note(f"{device}, {precision.name}; {decision.message or 'no cache'}")
 
+    source = None if config.plan.reuse is None else Path(config.plan.reuse)
+    shared = [] if source is None else shared_stages(source, config, folder.path)
     data = build.build_data(config, spec, device)
     folder.begin(spec)
-    if config.plan.reuse is not None:
-        reused = reuse_stages(Path(config.plan.reuse), config, folder)
-        display.note(f"{reused} of {len(stages)} stages are taken from {config.plan.reuse}")
+    checkpoints = Checkpoints(folder.checkpoints, display.warn)
+    if source is not None and (reused := take_over(source, shared, checkpoints)):
+        display.note(f"{reused} of {len(stages)} stages are taken from {source}")
 
     keep_freed_memory()
     torch.backends.cudnn.benchmark = True  # shapes are fixed
@@ -94,7 +96,7 @@ def train(
         network=network,
         data=data,
         precision=precision,
-        checkpoints=Checkpoints(folder.checkpoints, display.warn),
+        checkpoints=checkpoints,
         metrics=Metrics(folder.path / METRICS),
         display=display,
         stop=StopRequest(),

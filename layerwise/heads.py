@@ -108,7 +108,7 @@ def mlp_sr_head(channels: int, side: int, classes: int, *, batch_norm: bool) -> 
     """A multi-layer perceptron on a spatially reduced input (DGL: MLP-SR).
 
     The resolution is averaged to a quarter per side, three 1×1 convolutions follow, A to 2×2, and three
-    hidden linear layers. Its cost is a few per cent of a block's.
+    hidden linear layers.
 
     Args:
         channels: of x_j; all layers of the head are as wide.

@@ -54,6 +54,8 @@ def load(run_folder: str | Path, device: str | torch.device = "cpu") -> TrainedN
     finished, damage = Checkpoints(folder / CHECKPOINTS, warn=print).read_finished(stages)
     if damage is not None:
         raise LayerwiseError(f"{damage}. Run the command of {folder} again: it trains that block anew.")
+    while finished and len(finished) < len(stages) and stages[len(finished)].stop == stages[len(finished) - 1].stop:
+        finished.pop()  # a pruned block whose head was not fine-tuned yet
     if not finished:
         raise LayerwiseError(f"{folder}: no block is finished yet; run its command to the end.")
     spec = DatasetSpec.from_json((folder / SPEC).read_text())

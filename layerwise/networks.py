@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import fields
 
 from layerwise.data import DatasetSpec
 from layerwise.errors import LayerwiseError
+from layerwise.heads import QUADRANTS, HeadKind
 from layerwise.models import timm_net
 from layerwise.models.blocknet import BlockNet
 from layerwise.models.simcnn import simcnn
@@ -24,6 +26,43 @@ def fixed_depth(model: ModelConfig, plan: Plan) -> int | None:
     if model.kind is ModelKind.timm:
         return 1 if plan is Plan.joint else timm_net.block_count(filled(model.name))
     return block_count(_layers(model))
+
+
+def greedy_depth(model: ModelConfig) -> int:
+    """Blocks that the greedy plan would train; 1 for a timm network that cannot be cut."""
+    try:
+        return fixed_depth(model, Plan.greedy) or 1
+    except LayerwiseError:
+        return 1
+
+
+def check_used(model: ModelConfig, k: int) -> None:
+    """Refuses keys that this network does not have: an experiment file may set them for another one.
+
+    Raises:
+        LayerwiseError: names the key and the network.
+    """
+    used = USED_KEYS[model.kind]
+    what = f"model={model.kind.value}"
+    if "head_width" in used and model.head is not HeadKind.cnn:
+        used, what = used - CNN_HEAD_KEYS, f"model.head={model.head.value}"
+    elif k == 1:
+        used, what = used - {"final_head_width"}, "k=1, whose heads are linear,"
+    defaults = ModelConfig()
+    for entry in fields(model):
+        name = entry.name
+        if name not in used and getattr(model, name) != getattr(defaults, name):
+            raise LayerwiseError(f"model.{name}={getattr(model, name)}: {what} has no such option. Leave it out.")
+
+
+CNN_HEAD_KEYS = {"head_width", "final_head_width", "pool"}
+USED_KEYS: dict[ModelKind, set[str]] = {
+    ModelKind.simcnn: {entry.name for entry in fields(ModelConfig)} - {"depth"},
+    ModelKind.vgg: {"kind", "name", "depth", "width"},
+    ModelKind.alexnet: {"kind", "name", "width"},
+    ModelKind.timm: {"kind", "name", "head", "head_width"},
+}
+"""The keys that each kind of network has; all have a name once they are resolved."""
 
 
 def label(model: ModelConfig) -> str:
@@ -76,14 +115,14 @@ def build_network(config: Config, spec: DatasetSpec, depths: Collection[int]) ->
         k=config.k,
         J=filled(config.J),
         width=filled(model.width),
-        head_width=filled(model.head_width),
+        head_width=model.head_width or filled(model.width),
         downsample=filled(model.downsample),
         downsampling=filled(model.downsampling),
         batch_norm=filled(model.batch_norm),
         input_downsample=filled(model.input_downsample),
         head=model.head,
         final_head_width=model.final_head_width,
-        pool=filled(model.pool),
+        pool=model.pool or QUADRANTS,
         ensemble_on=on,
         depths=depths,
         seed=config.seed,

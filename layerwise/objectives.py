@@ -69,6 +69,7 @@ def similarity_loss(embedding: Tensor, targets: Tensor, classes: int) -> Tensor:
 
 
 def cosine_similarities(rows: Tensor) -> Tensor:
-    """[B, E] → [B, B] cosines between rows that were centred each (adjusted cosine similarity)."""
-    centred = F.normalize(rows - rows.mean(dim=1, keepdim=True), dim=1)
-    return centred @ centred.T
+    """[B, E] → [B, B] cosines between rows that were centred each (adjusted cosine similarity), in float32."""
+    with torch.autocast(rows.device.type, enabled=False):  # which would round the product of float32 matrices
+        centred = F.normalize(rows - rows.mean(dim=1, keepdim=True), dim=1)
+        return centred @ centred.T

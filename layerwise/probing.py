@@ -24,6 +24,7 @@ from layerwise.counters import key, seeded
 from layerwise.data import ImageData, SplitName
 from layerwise.data.split import limit
 from layerwise.environment import git_commit, hardware, versions
+from layerwise.errors import LayerwiseError
 from layerwise.evaluate import predict, score
 from layerwise.heads import QUADRANTS, HeadKind, auxiliary_head
 from layerwise.interrupt import StopRequest
@@ -111,6 +112,10 @@ def probe_run(
     width = width or config.model.head_width or DEFAULT_WIDTH
     settings = ProbeSettings(epochs, width, images, seed, precision.name)
     planned, trained = build_stages(config)[-1].stop, len(network.blocks)
+    with torch.no_grad():
+        deepest = network.features(torch.zeros(1, *network.spec.shape, device=place), trained)
+    if deepest.dim() != 4:
+        raise LayerwiseError(f"{folder}: {config.model.name} was trained as one block without feature maps to probe.")
     stored = read_probes(folder / PROBES)
     probes: dict[str, Any] = {
         "schema": SCHEMA,
@@ -151,6 +156,8 @@ def read_probes(path: Path) -> list[dict[str, Any]]:
         probes = json.loads(path.read_text())
     except FileNotFoundError:
         return []
+    except ValueError as error:
+        raise LayerwiseError(f"{path}: is damaged ({error}). Remove it; the probes are then trained again.") from error
     rows: list[dict[str, Any]] = probes["depths"] + probes["earlier"]
     return rows
 

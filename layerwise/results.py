@@ -51,8 +51,13 @@ def assemble_results(
         "J": config.J,
         "blocks": rows,
         "final": final,
-        "seconds": sum(sum(outcome.rows[0]["seconds"].values()) for outcome in finished),  # rows of a stage share them
+        "seconds": sum(spent(outcome.rows[0]) for outcome in finished),  # the rows of a stage share them
     }
+
+
+def spent(row: dict[str, Any]) -> float:
+    """Seconds that this run spent on a row's stage: none if another run trained it."""
+    return 0.0 if "reused" in row else sum(row["seconds"].values())
 
 
 def merge_rows(finished: Sequence[FinishedStage]) -> list[dict[str, Any]]:

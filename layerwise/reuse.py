@@ -6,52 +6,67 @@ anew; with `plan.reuse=FOLDER model.final_head_width=512` only this step runs.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from layerwise.build import build_stages
 from layerwise.checkpoint import Checkpoints
 from layerwise.config import from_yaml, identity, resolve
-from layerwise.errors import LayerwiseError, writing
-from layerwise.run_folder import CHECKPOINTS, CONFIG, RunFolder
+from layerwise.errors import LayerwiseError
+from layerwise.plan import Stage
+from layerwise.run_folder import CHECKPOINTS, CONFIG
 from layerwise.schema import Config
 
-LAST_STAGE_ONLY = ("model.final_head_width", "J")
+LAST_BLOCK_ONLY = ("model.final_head_width", "J")
 """Keys that change nothing before the last block of either run."""
 
 
-def reuse_stages(source: Path, config: Config, folder: RunFolder) -> int:
-    """Copies the checkpoints of stages that both runs share, if this one has none yet.
+def shared_stages(source: Path, config: Config, folder: Path) -> list[Stage]:
+    """The stages that a run has in common with another one: those of the blocks before the last of either.
 
     Args:
         source: folder of the other run.
         config: of this run, resolved.
         folder: of this run.
 
-    Returns:
-        The number of stages that are taken from there or were before.
-
     Raises:
-        LayerwiseError: the folder is no run's, or the runs differ in more than their last stage.
+        LayerwiseError: the source is no run's folder or this run's own, or the runs differ in more than their last
+            block.
     """
+    if source.resolve() == folder.resolve():
+        raise LayerwiseError(f"plan.reuse={source}: is the folder of this run. Name another run's, or leave it out.")
     other = resolve(from_yaml(source / CONFIG))
     here, there = identity(config), identity(other)
-    differing = [key for key in here if here[key] != there.get(key) and key not in LAST_STAGE_ONLY]
+    differing = [key for key in here if here[key] != there.get(key) and key not in LAST_BLOCK_ONLY]
     if differing:
         values = "; ".join(f"{key}: {there.get(key)} there, {here[key]} here" for key in differing)
         raise LayerwiseError(
-            f"plan.reuse={source}: that run differs in more than its last stage ({values}). "
-            f"Only {' and '.join(LAST_STAGE_ONLY)} may differ."
+            f"plan.reuse={source}: that run differs in more than its last block ({values}). "
+            f"Only {' and '.join(LAST_BLOCK_ONLY)} may differ."
         )
     mine, theirs = build_stages(config), build_stages(other)
-    shared = [stage for stage, same in zip(mine[:-1], theirs[:-1], strict=False) if stage == same]
-    checkpoints = Checkpoints(source / CHECKPOINTS, warn=print)
-    readable, _ = checkpoints.read_finished(shared)
-    for stage in shared[: len(readable)]:
-        path = folder.checkpoints / checkpoints.finished_path(stage).name
-        if not path.exists():
-            with writing(path, kept="Nothing was trained yet."):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(checkpoints.finished_path(stage), path.with_suffix(".part"))
-                path.with_suffix(".part").rename(path)
-    return len(readable)
+    last = min(mine[-1].stop, theirs[-1].stop)
+    return [stage for stage, same in zip(mine, theirs, strict=False) if stage == same and stage.stop < last]
+
+
+def take_over(source: Path, shared: list[Stage], checkpoints: Checkpoints) -> int:
+    """Copies the finished ones of some stages, marked as `reused`, into a run that has none of its own.
+
+    A run that has begun keeps to its own stages: on GPUs those of two runs may differ in their last bits, and a
+    block must stand on the features that it was trained on.
+
+    Args:
+        source: folder of the other run.
+        shared: what `shared_stages` gave.
+        checkpoints: of this run.
+
+    Returns:
+        Number of stages that were copied.
+    """
+    if any(checkpoints.folder.glob("stage_*")):
+        return 0
+    trees, _ = Checkpoints(source / CHECKPOINTS, warn=checkpoints.warn).read_finished(shared)
+    for stage, tree in zip(shared, trees, strict=False):
+        for row in tree["rows"]:
+            row["reused"] = str(source)
+        checkpoints.save_finished(stage, tree)
+    return len(trees)

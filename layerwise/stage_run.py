@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -124,8 +124,10 @@ def run_stage(
         {"block": depth, "train": {"loss": report.loss[i], "top1": report.top1[i]}, **quality, **costs}
         for i, (depth, quality) in enumerate(describe_depths(run, stage, scores, earlier).items())
     ]
-    outcome = FinishedStage(rows, segment.state_dict(), scores, filters_to_keep(run, stage, source))
+    kept_on_host = {split: {depth: z.cpu() for depth, z in by_depth.items()} for split, by_depth in scores.items()}
+    outcome = FinishedStage(rows, segment.state_dict(), kept_on_host, filters_to_keep(run, stage, source))
     run.checkpoints.save_finished(stage, vars(outcome))
+    outcome = replace(outcome, segment={})  # the network has the weights; those of pruned filters may go
     if outcome.kept_filters is not None:
         prune_block(run.network, stage.stop, outcome.kept_filters)
     return outcome

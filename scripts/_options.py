@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
 from layerwise.errors import LayerwiseError, suggest
 
@@ -34,6 +35,8 @@ def read_options(schema: type[T], usage: str) -> T:
         raise LayerwiseError(f"unknown option '{error.full_key}'.{suggest(str(error.full_key), known)}") from error
     except MissingMandatoryValue as error:
         raise LayerwiseError(f"{error.full_key}=… is missing; --help explains the options.") from error
+    except YAMLError as error:
+        raise LayerwiseError("cannot read the options: write KEY=VALUE, and lists without spaces: [A,B].") from error
     except OmegaConfBaseException as error:
         raise LayerwiseError(f"{error.full_key}: {str(error).splitlines()[0].rstrip('.')}.") from error
     return options  # type: ignore[no-any-return]

@@ -91,12 +91,27 @@ class Options:
     out: str = "results/propositions"
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """What an earlier call has written.
+
+    Raises:
+        LayerwiseError: the file is damaged.
+    """
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise LayerwiseError(f"{path}: is damaged ({error}). Remove it.") from error
+    return record
+
+
 def main() -> None:
     options = read_options(Options, str(__doc__))
     check_options(options)
     plt = pyplot()
     path = Path(options.out)
-    record = json.loads(path.with_suffix(".json").read_text()) if path.with_suffix(".json").exists() else {}
+    record = read_record(path.with_suffix(".json"))
     reference = trained(options, options.epochs)
     facts = {"hardware": hardware(CPU), "versions": versions(), "git_commit": git_commit(), "options": vars(options)}
     holds = True

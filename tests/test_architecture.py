@@ -78,7 +78,9 @@ def test_imports_run_one_way(path):
 OMEGACONF_USERS = {"cli", "schema", "config", "experiment"}
 
 
-@pytest.mark.parametrize(("library", "allowed"), [("hydra", {"cli"}), ("omegaconf", OMEGACONF_USERS)])
+@pytest.mark.parametrize(
+    ("library", "allowed"), [("hydra", {"cli"}), ("omegaconf", OMEGACONF_USERS), ("timm", {"models", "data"})]
+)
 def test_libraries_stay_where_they_belong(library, allowed):
     users = {module_of(path) for path in FILES if any(name.split(".")[0] == library for name in imports_of(path))}
     assert users <= allowed
@@ -159,6 +161,12 @@ def test_joint_training_sees_the_data_as_often_as_greedy():
     config = resolve(parse(composed("plan=joint", "epochs=7")))
     assert config.plan.epochs == 28
     assert resolve(parse(composed("plan=joint", "plan.epochs=3"))).plan.epochs == 3
+
+
+def test_an_end_to_end_timm_network_sees_the_data_as_often_as_its_cut_form():
+    timm = ["model=timm", "model.name=resnet18", "epochs=7"]
+    assert resolve(parse(composed(*timm, "plan=joint"))).plan.epochs == 35
+    assert resolve(parse(composed("model=timm", "model.name=test_vit", "epochs=7", "plan=joint"))).plan.epochs == 7
 
 
 def test_no_workflow_file_is_broken():

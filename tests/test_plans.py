@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 
 import pytest
 import torch
@@ -14,9 +16,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import layerwise
+from layerwise.checkpoint import Checkpoints
 from layerwise.compression import most_important, prune_block, pruned_copy, taylor_importance
+from layerwise.errors import LayerwiseError
 from layerwise.heads import HeadKind, PredSimHead
-from layerwise.interrupt import StopRequest
 from layerwise.models.blocknet import Segment, freeze
 from layerwise.objectives import LocalLoss, Readout, cosine_similarities, similarity_loss
 from layerwise.plan import compressed, greedy, group_ends, simultaneous
@@ -98,6 +101,14 @@ def test_similarity_is_that_of_the_formula():
     terms = LocalLoss(similarity=0.9)([Readout(z, embedding)], y)
     expected = 0.1 * F.cross_entropy(z, y) + 0.9 * similarity_loss(embedding, y, 3)
     torch.testing.assert_close(terms["loss"], expected)
+
+
+def test_similarity_is_computed_in_float32_under_autocast():
+    embedding, y = torch.randn(8, 16), torch.arange(8) % 3
+    expected = similarity_loss(embedding, y, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(similarity_loss(embedding.bfloat16().float(), y, 3), expected, rtol=0.05, atol=1e-3)
+        assert torch.equal(similarity_loss(embedding, y, 3), expected)
 
 
 def test_predsim_embeds_in_training_only_and_its_projection_learns():
@@ -189,7 +200,10 @@ def test_blocks_can_be_grouped(train_py, tmp_path, plan):
 
 @pytest.mark.parametrize("head", ["mlp_sr", "predsim"])
 def test_other_heads_train_and_load(train_py, tmp_path, head):
-    outcome = train_py(f"model.head={head}", "optimizer.lr=0.01", plan="simultaneous", optimizer="adam", epochs=8)
+    plain = {"model.head_width": None}
+    outcome = train_py(
+        f"model.head={head}", "optimizer.lr=0.01", plan="simultaneous", optimizer="adam", epochs=8, **plain
+    )
     assert outcome.code == 0, outcome.err
     results = results_of(only_run(tmp_path))
     assert results["final"]["ensemble_top1"] > 20  # chance is 10
@@ -218,24 +232,49 @@ def test_each_block_is_pruned_and_the_next_one_sees_the_smaller_one(train_py, tm
     assert [len(k) if k else k for k in kept] == [4, None, 4, None, 8, None]
 
 
-def test_a_pruned_run_that_is_stopped_anywhere_goes_on_to_the_bit(train_py, tmp_path, monkeypatch):
+@pytest.mark.parametrize("stage", [1, 2, 3, 6])
+def test_a_pruned_run_that_is_stopped_in_any_stage_goes_on_to_the_bit(train_py, tmp_path, monkeypatch, stage):
+    """Stages 1 and 3 train a block that is pruned behind them, 2 and 6 a head alone."""
     assert train_py(name="whole", **PRUNED).code == 0
-    whole = results_of(tmp_path / "out" / "whole")
-    original, calls = StopRequest.check, []
-    for after in (3, 4, 6):  # in stage 2 (head 1), at its end, in stage 3
-        calls.clear()
+    original = Checkpoints.save_training
 
-        def check(self, after=after):
-            calls.append(1)
-            if len(calls) == after:
-                self.signal = 15
-            original(self)
+    def stop_after_saving(self, saved, step, tree):
+        original(self, saved, step, tree)
+        if saved.index + 1 == stage:
+            os.kill(os.getpid(), signal.SIGTERM)
 
-        monkeypatch.setattr(StopRequest, "check", check)
-        assert train_py(name=f"part{after}", **PRUNED).code == 143
-        monkeypatch.setattr(StopRequest, "check", original)
-        assert train_py(name=f"part{after}", **PRUNED).code == 0
-        assert numbers(results_of(tmp_path / "out" / f"part{after}")) == numbers(whole)
+    monkeypatch.setattr(Checkpoints, "save_training", stop_after_saving)
+    assert train_py(name="part", **PRUNED).code == 143
+    monkeypatch.setattr(Checkpoints, "save_training", original)
+    folder = tmp_path / "out" / "part"
+    names = {path.name for path in (folder / "checkpoints").iterdir()}
+    assert f"stage_{stage}.safetensors" not in names
+    assert any(name.startswith(f"stage_{stage}_step_") for name in names)
+    assert train_py(name="part", **PRUNED).code == 0
+    assert numbers(results_of(folder)) == numbers(results_of(tmp_path / "out" / "whole"))
+
+
+def test_a_crash_between_saving_a_block_and_pruning_it_loses_nothing(train_py, tmp_path, monkeypatch):
+    assert train_py(name="whole", **PRUNED).code == 0
+    original = Checkpoints.save_finished
+
+    def crash_after_saving(self, saved, tree):
+        original(self, saved, tree)
+        if saved.index + 1 == 3:
+            raise LayerwiseError("crash")
+
+    monkeypatch.setattr(Checkpoints, "save_finished", crash_after_saving)
+    assert train_py(name="part", **PRUNED).code == 2
+    monkeypatch.setattr(Checkpoints, "save_finished", original)
+    net = layerwise.load(tmp_path / "out" / "part")
+    assert net.depths == (1,)  # block 2 is pruned, but its head is not fine-tuned yet
+    assert train_py(name="part", **PRUNED).code == 0
+    assert numbers(results_of(tmp_path / "out" / "part")) == numbers(results_of(tmp_path / "out" / "whole"))
+
+
+def unmarked(results):
+    """The numbers of a run, without the mark of rows that another run trained."""
+    return [{name: value for name, value in row.items() if name != "reused"} for row in numbers(results)]
 
 
 def test_a_smaller_last_head_on_finished_features_equals_a_run_from_the_start(train_py, tmp_path):
@@ -245,7 +284,9 @@ def test_a_smaller_last_head_on_finished_features_equals_a_run_from_the_start(tr
     assert outcome.code == 0, outcome.err
     assert "1 of 2 stages" in outcome.err
     scratch, reused = (results_of(tmp_path / "out" / name) for name in ("scratch", "reused"))
-    assert numbers(scratch) == numbers(reused)
+    assert numbers(scratch) == unmarked(reused)
+    assert [row.get("reused") for row in reused["blocks"]] == [str(tmp_path / "out" / "wide"), None]
+    assert reused["seconds"] == pytest.approx(sum(reused["blocks"][1]["seconds"].values()))
     assert (tmp_path / "out" / "wide" / "checkpoints" / "stage_2.safetensors").exists()
 
 
@@ -253,7 +294,36 @@ def test_a_finished_network_can_be_made_deeper(train_py, tmp_path):
     assert train_py(name="two").code == 0
     assert train_py(name="three", J=3).code == 0
     assert train_py(name="more", J=3, **{"plan.reuse": tmp_path / "out" / "two"}).code == 0
-    assert numbers(results_of(tmp_path / "out" / "three")) == numbers(results_of(tmp_path / "out" / "more"))
+    assert numbers(results_of(tmp_path / "out" / "three")) == unmarked(results_of(tmp_path / "out" / "more"))
+
+
+def test_a_run_that_has_begun_keeps_its_own_stages(train_py, tmp_path):
+    assert train_py(name="two").code == 0
+    assert train_py(name="own", J=3).code == 0
+    for stage in (2, 3):
+        (tmp_path / "out" / "own" / "checkpoints" / f"stage_{stage}.safetensors").unlink()
+    outcome = train_py(name="own", J=3, **{"plan.reuse": tmp_path / "out" / "two"})
+    assert outcome.code == 0
+    assert "are taken from" not in outcome.err
+    assert not any("reused" in row for row in results_of(tmp_path / "out" / "own")["blocks"])
+
+
+def test_the_pruned_last_block_is_not_shared(train_py, tmp_path):
+    small = {**PRUNED, "J": 2, "model.downsample": "[2]"}
+    assert train_py(name="one", **small).code == 0
+    other = small | {"model.final_head_width": 4}
+    outcome = train_py(name="two", **other, **{"plan.reuse": tmp_path / "out" / "one"})
+    assert outcome.code == 0, outcome.err
+    assert "2 of 4 stages" in outcome.err
+    assert train_py(name="scratch", **other).code == 0
+    assert unmarked(results_of(tmp_path / "out" / "two")) == numbers(results_of(tmp_path / "out" / "scratch"))
+
+
+def test_a_wrong_folder_to_reuse_does_not_cost_the_old_run(train_py, tmp_path):
+    assert train_py(name="old").code == 0
+    for source in ("/nowhere", tmp_path / "out" / "old"):
+        assert train_py(name="old", fresh="true", **{"plan.reuse": source}).code == 2
+        assert results_of(tmp_path / "out" / "old")["status"] == "completed"
 
 
 BAD = [
@@ -264,7 +334,15 @@ BAD = [
     ({"plan.reuse": "/nowhere"}, "/nowhere/config.yaml: cannot be read"),
     ({"model.head": "mlp", "plan": "simultaneous"}, "model.head"),
     ({"objective.similarity": 1.5}, r"objective\.similarity=1\.5: must be at least 0 and at most 1"),
-    ({"model.head": "mlp_sr", "dataset.limit": 193}, "leaves a last batch of one of the 193 images"),
+    (
+        {"model.head": "mlp_sr", "model.head_width": None, "dataset.limit": 193},
+        "leaves a last batch of one of the 193 images",
+    ),
+    ({"model.head": "predsim"}, r"model\.head_width=8: model\.head=predsim has no such option"),
+    ({"k": 1, "model.final_head_width": 4}, r"model\.final_head_width=4: k=1, whose heads are linear, has no such"),
+    ({"plan": "joint", "+plan.prune_to": 4}, r"plan\.prune_to=4: only plan=greedy prunes"),
+    ({"plan": "joint", "+plan.reuse": "x"}, r"plan\.reuse: only plan=greedy has stages"),
+    ({"plan.warm_start": "true", "model.final_head_width": 4, "model.downsample": "[]"}, "cannot start as a copy"),
     ({"model.input_downsample": "true", "model.downsample": "[1,2]"}, "falls below 2×2 at block 2"),
     ({"plan.warm_start": "true", "plan.blocks_per_stage": 2}, "needs model=simcnn and plan.blocks_per_stage=1"),
 ]
@@ -292,6 +370,10 @@ MODELS = [
     (["model=timm", "model.name=resnet18", "J=3"], "resnet18 has 5 block"),
     (["model=vgg", "model.depth=12"], "there is no such VGG. Known: 11, 13, 16, 19"),
     (["model=vgg"], "8×8 pixels are too small"),
+    (
+        ["experiment=paper_imagenet_k3_head512", "model=vgg", "dataset=digits"],
+        "model.final_head_width=512: model=vgg has no",
+    ),
 ]
 
 
