@@ -3,11 +3,13 @@
     python scripts/reproduce.py cifar10                           the full schedules; a GPU is wanted
     python scripts/reproduce.py cifar10 --scale small             CIFAR-10 on two cores in less than an hour
     python scripts/reproduce.py cifar10 --seeds 0 1 2 --only paper_cifar10_k3
+    python scripts/reproduce.py imagenet dataset.root=/data       overrides stand before --seeds and --only
     python scripts/reproduce.py probes --scale tiny               seconds: does it all run?
 
 Each row is a run of train.py in a process of its own, so what was stopped goes on when the command is
-given again, and finished runs are not repeated. Results go to results/<set>.json and .md (with
-`--scale small`: results/<set>_small.json), rewritten after each run. A row that was not run says so.
+given again, and finished runs are not repeated. Results go to results/<set>.json and .md, rewritten
+after each run: with `--scale small` to results/<set>_small.json, and with further overrides to a name
+of their own. A row that was not run says so.
 """
 
 from __future__ import annotations
@@ -53,11 +55,6 @@ class Row:
         """The experiment and what is overridden: `paper_separability_k1 model.width=64`."""
         return " ".join((self.experiment, *self.variant))
 
-    @property
-    def slug(self) -> str:
-        """The name as part of a folder's name."""
-        return self.name.replace(" ", "-").replace("=", "").replace(".", "_")
-
 
 SETS: dict[str, tuple[Row, ...]] = {
     "cifar10": (
@@ -66,10 +63,10 @@ SETS: dict[str, tuple[Row, ...]] = {
         Row("paper_cifar10_k3"),
         Row("baseline_cifar10_joint"),
         Row("simultaneous_cifar10"),
-        Row("simultaneous_cifar10_mlp_sr"),
-        Row("simultaneous_cifar10_predsim"),
-        Row("baseline_cifar10_alexnet", "vgg"),
-        Row("baseline_cifar10_vgg11", "vgg"),
+        Row("simultaneous_cifar10_mlp_sr", "light_heads"),
+        Row("simultaneous_cifar10_predsim", "light_heads"),
+        Row("baseline_cifar10_alexnet", "vgg_joint"),
+        Row("baseline_cifar10_vgg11", "vgg_joint"),
     ),
     "imagenet": (
         Row("paper_imagenet_k1"),
@@ -77,10 +74,10 @@ SETS: dict[str, tuple[Row, ...]] = {
         Row("paper_imagenet_k3"),
         Row("paper_imagenet_k3_head1024", "narrow_head", reuses="paper_imagenet_k3"),
         Row("paper_imagenet_k3_head512", "narrow_head", reuses="paper_imagenet_k3"),
-        Row("baseline_imagenet_k3_head512_joint", "narrow_head"),
+        Row("baseline_imagenet_k3_head512_joint", "narrow_head_joint"),
         Row("paper_imagenet_vgg11", "vgg"),
-        Row("baseline_imagenet_vgg11_joint", "vgg"),
-        Row("baseline_imagenet_resnet18", "timm"),
+        Row("baseline_imagenet_vgg11_joint", "vgg_joint"),
+        Row("baseline_imagenet_resnet18", "timm_joint"),
     ),
     "imagenette": (
         Row("imagenette_k3"),
@@ -99,26 +96,44 @@ SETS: dict[str, tuple[Row, ...]] = {
     ),
 }
 
-_TINY_DATA = ("dataset.limit=400", "dataset.limit_test=200", "batch_size=50", "epochs=1")
+_TINY = ("dataset.limit=400", "dataset.limit_test=200", "batch_size=50", "epochs=1")
+_AS_GREEDY = "plan.epochs=null"  # a joint row's own epochs give way to J times the smaller `epochs`
 SCALES: dict[str, dict[str, tuple[str, ...]]] = {
     "full": {},
     "small": {
         "simcnn": ("model.width=32", "model.head_width=32", "epochs=3"),
-        "vgg": ("model.width=16", "epochs=3", "plan.epochs=12"),
+        "light_heads": ("model.width=32", "epochs=3"),
+        "vgg": ("model.width=16", "epochs=3"),
+        "vgg_joint": ("model.width=16", "epochs=3", _AS_GREEDY),
         "timm": ("epochs=3",),
+        "timm_joint": ("epochs=3", _AS_GREEDY),
         "narrow_head": ("model.width=32", "model.head_width=32", "model.final_head_width=64", "epochs=3"),
+        "narrow_head_joint": (
+            *("model.width=32", "model.head_width=32", "model.final_head_width=64", "epochs=3"),
+            _AS_GREEDY,
+        ),
         "separability": ("dataset.limit=10000", "model.head_width=32", "epochs=3"),
-        "compression": ("model.width=32", "model.head_width=32", "epochs=3", "plan.prune_to=16", "plan.prune_epochs=2"),
+        "compression": (
+            *("model.width=32", "model.head_width=32", "model.final_head_width=16", "epochs=3"),
+            *("plan.prune_to=16", "plan.prune_epochs=2"),
+        ),
         "compressed_shape": ("model.width=16", "model.head_width=16", "plan.epochs=10"),
     },
     "tiny": {
-        "simcnn": (*_TINY_DATA, "model.width=4", "model.head_width=4"),
-        "vgg": (*_TINY_DATA, "model.width=4", "plan.epochs=2"),
-        "timm": _TINY_DATA,
-        "narrow_head": (*_TINY_DATA, "model.width=4", "model.head_width=4", "model.final_head_width=4"),
-        "separability": (*_TINY_DATA, "model.head_width=4"),
-        "compression": (*_TINY_DATA, "model.width=8", "model.head_width=8", "plan.prune_to=4", "plan.prune_epochs=1"),
-        "compressed_shape": (*_TINY_DATA, "model.width=4", "model.head_width=4", "plan.epochs=2"),
+        "simcnn": (*_TINY, "model.width=4", "model.head_width=4"),
+        "light_heads": (*_TINY, "model.width=4"),
+        "vgg": (*_TINY, "model.width=4"),
+        "vgg_joint": (*_TINY, "model.width=4", _AS_GREEDY),
+        "timm": _TINY,
+        "timm_joint": (*_TINY, _AS_GREEDY),
+        "narrow_head": (*_TINY, "model.width=4", "model.head_width=4", "model.final_head_width=4"),
+        "narrow_head_joint": (*_TINY, "model.width=4", "model.head_width=4", "model.final_head_width=4", _AS_GREEDY),
+        "separability": (*_TINY, "model.head_width=4"),
+        "compression": (
+            *(*_TINY, "model.width=8", "model.head_width=8", "model.final_head_width=4"),
+            *("plan.prune_to=4", "plan.prune_epochs=1"),
+        ),
+        "compressed_shape": (*_TINY, "model.width=4", "model.head_width=4", "plan.epochs=2"),
     },
 }
 """Overrides that make a set affordable, by family of network. The full scale has none."""
@@ -130,6 +145,9 @@ SET_SCALES: dict[tuple[str, str], tuple[str, ...]] = {
     ("imagenet", "tiny"): ("dataset.size=64",),
 }
 """Further overrides of a whole set at a scale."""
+
+WHERE_ONLY = ("dataset.root", "dataset.workers", "device", "cache", "progress")
+"""Overrides that say where or how a run computes, and not what."""
 
 PROBE_SCALES: dict[str, tuple[str, ...]] = {
     "full": (),
@@ -158,8 +176,7 @@ def main() -> int:
             print(f"error: --only {name}: no such row.{suggest(name, known)}", file=sys.stderr)
             return 2
     campaign = Campaign(options.set, options.scale, options.seeds, options.output_dir, tuple(options.overrides))
-    suffix = "" if options.scale == "full" else f"_{options.scale}"
-    target = options.results / f"{options.set}{suffix}.json"
+    target = options.results / f"{campaign.label}.json"
     chosen = [row for row in rows if not options.only or {row.name, row.experiment} & set(options.only)]
     errors: dict[str, str] = {}
     try:
@@ -185,7 +202,7 @@ class Campaign:
         set: of `SETS`.
         scale: of `SCALES`.
         seeds: one run of each row for each.
-        output_dir: run folders lie in <output_dir>/<set>-<scale>.
+        output_dir: run folders lie in <output_dir>/<label>.
         overrides: of every run.
     """
 
@@ -195,23 +212,34 @@ class Campaign:
     output_dir: Path
     overrides: tuple[str, ...]
 
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """The overrides that change what is computed, and not only where."""
+        return tuple(word for word in self.overrides if word.split("=")[0] not in WHERE_ONLY)
+
+    @property
+    def label(self) -> str:
+        """The set, with the scale and further overrides unless they are the standard: `cifar10_small`."""
+        return "_".join((self.set, *([] if self.scale == "full" else [self.scale]), *map(_slug, self.changes)))
+
     def folder(self, row: Row, seed: int) -> Path:
         """The run folder of a row and seed."""
-        return self.output_dir / f"{self.set}-{self.scale}" / f"{row.slug}-seed{seed}"
+        return self.output_dir / self.label / f"{_slug(row.name)}-seed{seed}"
 
     def command(self, row: Row) -> list[str]:
         """Words of the command that makes a row, without what only says where it goes."""
         scaled = (*SCALES[self.scale].get(row.family, ()), *SET_SCALES.get((self.set, self.scale), ()))
-        return [f"experiment={row.experiment}", *row.variant, *scaled]
+        return [f"experiment={row.experiment}", *row.variant, *scaled, *self.changes]
 
     def run(self, row: Row, seed: int) -> str | None:
         """Trains one row with one seed; None, or why it failed."""
         folder = self.folder(row, seed)
         words = [*self.command(row), f"seed={seed}", f"name={folder.name}", f"output_dir={folder.parent}"]
+        words += [word for word in self.overrides if word not in self.changes]
         if row.reuses is not None:
             base = self.folder(next(other for other in SETS[self.set] if other.name == row.reuses), seed)
             words += [f"plan.reuse={base}"] if (base / "config.yaml").exists() else []
-        error = _call(ROOT / "train.py", [*words, *self.overrides])
+        error = _call(ROOT / "train.py", words)
         if error is None and row.probed:
             error = _call(ROOT / "scripts" / "probe.py", [f"run={folder}", f"seed={seed}", *PROBE_SCALES[self.scale]])
         return error
@@ -227,6 +255,11 @@ class Campaign:
         return found
 
 
+def _slug(words: str) -> str:
+    """Words as part of a file's name."""
+    return words.replace(" ", "-").replace("=", "").replace(".", "_").replace("/", "_")
+
+
 def _call(script: Path, words: list[str]) -> str | None:
     """Runs a script with its progress shown; None, or the last line of what it said if it failed."""
     print("$", shlex.join(["python", str(script.relative_to(ROOT)), *words]), file=sys.stderr, flush=True)
@@ -235,11 +268,17 @@ def _call(script: Path, words: list[str]) -> str | None:
     )
     last = ""
     assert process.stderr is not None
-    for line in process.stderr:
-        print(line, end="", file=sys.stderr, flush=True)
-        last = line.strip() or last
-    code = process.wait()
-    if code >= 128:  # a signal, saved by the run: the whole campaign stops
+    interrupted = False
+    while True:
+        try:
+            for line in process.stderr:
+                print(line, end="", file=sys.stderr, flush=True)
+                last = line.strip() or last
+            code = process.wait()
+            break
+        except KeyboardInterrupt:  # the run has it, too; it saves what it has before it ends
+            interrupted = True
+    if interrupted or code >= 128:
         raise KeyboardInterrupt
     return None if code == 0 else f"failed ({last})"
 
@@ -267,7 +306,7 @@ def describe(row: Row, campaign: Campaign, error: str | None) -> dict[str, Any]:
         "status": error or ("not run" if not runs else "completed"),
         "seeds": [run["seed"] for run in runs],
     }
-    if not runs:
+    if not runs or error:  # what an earlier command left there may be another configuration's
         return entry
     several = any(len(run["blocks"]) > 1 for run in runs)
     entry["ours"] = {"top1": spread([run["final"]["test_top1"] for run in runs])}
@@ -313,7 +352,6 @@ def markdown(document: dict[str, Any]) -> str:
         shown = with_spread(ours["top1"])
         if "ensemble_top1" in ours:
             shown += f" ({with_spread(ours['ensemble_top1'])})"
-        shown += "" if row["status"] == "completed" else f"; {row['status']}"
         machine = row["hardware"].get("gpu") or f"{row['hardware']['threads']} threads, {row['hardware']['cpu']}"
         cells = [row["experiment"], paper, shown, len(row["seeds"]), f"{row['parameters']:,}"]
         cells += [f"{row['seconds']['mean'] / 60:.1f} min", machine, f"`{row['command']}`"]

@@ -1,18 +1,23 @@
-"""Runs on the real CIFAR-10: `LAYERWISE_DATA=FOLDER pytest -m real_data`."""
+"""Runs on the real CIFAR-10 and Imagenette: `LAYERWISE_DATA=FOLDER pytest -m real_data`."""
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import CPU, only_run, results_of
+from conftest import CPU, ROOT, only_run, results_of
 
 from layerwise.data import describe, load
+from layerwise.data.imagenet import find
 
 pytestmark = pytest.mark.real_data
 DATA = Path(os.environ.get("LAYERWISE_DATA", "data"))
+needs_imagenette = pytest.mark.skipif(find("imagenette", DATA) is None, reason="no Imagenette under $LAYERWISE_DATA")
 
 
 def test_cifar10_is_complete_and_has_the_statistics_that_it_is_normalised_with():
@@ -52,3 +57,48 @@ def test_a_narrow_network_learns_on_5000_images_and_its_ensemble_keeps_up(train_
     final = results["final"]
     assert final["test_top1"] > 35  # chance is 10
     assert final["ensemble_top1"] > final["test_top1"] - 1  # so few images: within the noise of one run
+
+
+def reproduce(tmp_path: Path, *words: str) -> list[dict]:
+    """Rows of scripts/reproduce.py at the tiny scale."""
+    places = ["--output-dir", str(tmp_path / "out"), "--results", str(tmp_path / "results")]
+    command = [sys.executable, str(ROOT / "scripts" / "reproduce.py"), *words, "--scale", "tiny", *places]
+    finished = subprocess.run(
+        [*command, f"dataset.root={DATA.resolve()}"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    (path,) = (tmp_path / "results").glob("*.json")
+    rows: list[dict] = json.loads(path.read_text())["rows"]
+    return rows
+
+
+@pytest.mark.parametrize("name", ["cifar10", "compression"])
+def test_a_set_of_the_papers_experiments_runs_at_the_tiny_scale(tmp_path, name):
+    for row in reproduce(tmp_path, name):
+        assert row["status"] == "completed", row
+        assert 0 <= row["ours"]["top1"]["mean"] <= 100
+
+
+def test_the_probes_run_at_the_tiny_scale(tmp_path):
+    rows = reproduce(tmp_path, "probes", "--only", "paper_separability_k2 model.width=64")
+    (probed,) = [row for row in rows if row["status"] == "completed"]
+    (probes,) = probed["probes"]
+    assert [row["block"] for row in probes["depths"]] == [1, 2, 3, 4, 5]
+
+
+@needs_imagenette
+def test_imagenette_is_found_and_its_classes_have_their_names():
+    spec = describe("imagenette", DATA, 64)
+    data = load(spec, DATA, CPU, workers=0, limit_train=50, limit_test=20)
+    assert spec.classes[0] == "tench"
+    assert torch.bincount(data.splits["train"].labels).tolist() == [5] * 10
+    (batch,) = data.batches("train", torch.arange(50), 50, view=0)
+    assert batch.inputs.shape == (50, 3, 64, 64)
+    assert abs(float(batch.inputs.mean())) < 0.5  # normalised
+    assert 0.7 < float(batch.inputs.std()) < 1.3
+
+
+@needs_imagenette
+def test_imagenette_trains_through_the_imagenet_pipeline(tmp_path):
+    rows = reproduce(tmp_path, "imagenette")
+    assert [row["status"] for row in rows] == ["completed"] * 4

@@ -7,14 +7,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
+from test_architecture import composed
+
+from layerwise import build
+from layerwise.config import parse, resolve
+from layerwise.report.paper_figures import PAPER_FIGURES
+from layerwise.summary import total_parameters
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import reproduce
 from reproduce import SCALES, SET_SCALES, SETS, Campaign, Row, describe, markdown, with_spread
-
-from layerwise.report.paper_figures import PAPER_FIGURES
 
 DIGITS = (
     Row("demo_digits", "demo", ("J=2",)),
@@ -64,7 +69,7 @@ def test_a_set_runs_says_what_failed_and_what_was_not_run(digits, tmp_path, capf
 
 def test_the_same_command_goes_on_and_keeps_what_is_finished(digits, tmp_path):
     digits("--only", "demo_digits J=2")
-    path = tmp_path / "out" / "digits-tiny" / "demo_digits-J2-seed0" / "results.json"
+    path = tmp_path / "out" / "digits_tiny" / "demo_digits-J2-seed0" / "results.json"
     first = path.read_text()
     assert digits("--only", "demo_digits J=2", "--seeds", "0", "1") == 0
     assert path.read_text() == first
@@ -99,6 +104,36 @@ def test_rows_are_experiments_and_scales_know_their_families():
     assert {name for name, _ in SET_SCALES} <= set(SETS)
     covered = {row.experiment for rows in SETS.values() for row in rows}
     assert set(PAPER_FIGURES) <= covered
+
+
+@pytest.mark.parametrize("scale", ["small", "tiny"])
+@pytest.mark.parametrize("name", SETS)
+def test_a_smaller_scale_shrinks_every_row(name, scale):
+    campaign = Campaign(name, scale, [0], Path("/nowhere"), ())
+    for row in SETS[name]:
+        config = resolve(parse(composed(*campaign.command(row))))
+        stages = build.build_stages(config)
+        assert sum(stage.epochs for stage in stages) <= {"small": 24, "tiny": 8}[scale], row.name
+        assert (config.model.width or 0) <= (256 if row.family == "separability" else 32), row.name
+
+
+@pytest.mark.parametrize("scale", ["full", "small", "tiny"])
+def test_the_compressed_network_and_its_baseline_have_the_same_shape(scale):
+    campaign = Campaign("compression", scale, [0], Path("/nowhere"), ())
+    sizes = set()
+    for row in SETS["compression"]:
+        config = resolve(parse(composed(*campaign.command(row))))
+        spec = build.build_spec(config)
+        network = build.build_network(config, spec, build.build_stages(config))
+        sizes.add(total_parameters(build.build_costs(config, network, spec, torch.float32)))
+    assert len(sizes) == 1
+
+
+def test_overrides_are_part_of_the_command_and_of_the_names(digits, tmp_path):
+    assert digits("optimizer.lr=0.01", "dataset.root=/tmp", "--only", "demo_digits J=2") == 0
+    document = json.loads((tmp_path / "results" / "digits_tiny_optimizer_lr0_01.json").read_text())
+    assert document["rows"][0]["command"].endswith("optimizer.lr=0.01")
+    assert not (tmp_path / "results" / "digits_tiny.json").exists()
 
 
 @pytest.mark.parametrize("experiment", PAPER_FIGURES)
