@@ -21,11 +21,12 @@ from torch import Tensor
 
 from layerwise.build import build_data, build_stages
 from layerwise.checkpoint import Checkpoints
-from layerwise.config import from_yaml, resolve
+from layerwise.config import from_yaml
 from layerwise.ensemble import EnsembleOn, ensemble
 from layerwise.environment import git_commit, versions
 from layerwise.errors import LayerwiseError
 from layerwise.loading import load
+from layerwise.resolve import resolve
 from layerwise.run_folder import CHECKPOINTS, CONFIG
 from layerwise.schema import filled
 from layerwise.summary import BlockCost, block_costs

@@ -16,7 +16,7 @@ from layerwise import build
 from layerwise.allocator import keep_freed_memory
 from layerwise.cache_plan import CacheDecision
 from layerwise.checkpoint import Checkpoints
-from layerwise.config import parse, resolve
+from layerwise.config import parse
 from layerwise.data import DatasetSpec
 from layerwise.errors import Interrupted, LayerwiseError
 from layerwise.finished import FinishedStage, restore
@@ -25,6 +25,7 @@ from layerwise.precision import Precision, choose_device, choose_precision
 from layerwise.progress import Display
 from layerwise.record import Metrics, write_results
 from layerwise.report.tables import results_table, show
+from layerwise.resolve import resolve
 from layerwise.results import assemble_results, run_facts
 from layerwise.reuse import shared_stages, take_over
 from layerwise.run_folder import METRICS, RESULTS, RunFolder

@@ -156,7 +156,7 @@ class PredSimHead(nn.Module):
 
     def embed(self, x: Tensor) -> Tensor:
         """Standard deviation over the positions of each projected channel, [B, C]."""
-        projected = self.projection(x).float().flatten(2)  # [B, C, H·W]
+        projected = self.projection(x).float()  # [B, C, H, W]
         # a variance instead of torch.std, whose gradient is infinite where a channel is constant
-        variance: Tensor = projected.var(dim=2, unbiased=projected.shape[2] > 1)
+        variance: Tensor = projected.var(dim=(2, 3), unbiased=projected[0, 0].numel() > 1)
         return (variance + 1e-8).sqrt()

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from layerwise.build import build_network, build_stages
 from layerwise.checkpoint import Checkpoints
-from layerwise.config import from_yaml, resolve
+from layerwise.config import from_yaml
 from layerwise.data import DatasetSpec
 from layerwise.errors import LayerwiseError
 from layerwise.finished import FinishedStage, restore
 from layerwise.models.blocknet import BlockNet
+from layerwise.resolve import resolve
 from layerwise.run_folder import CHECKPOINTS, CONFIG, SPEC
 
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from layerwise.build import build_data, build_objective, build_optimizer, build_recipe, build_stages
-from layerwise.config import from_yaml, resolve
+from layerwise.config import from_yaml
 from layerwise.counters import key, seeded
 from layerwise.data import ImageData, SplitName
 from layerwise.data.split import limit
@@ -33,6 +33,7 @@ from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.plan import Stage
 from layerwise.precision import Precision, choose_device, choose_precision
 from layerwise.record import write_results
+from layerwise.resolve import resolve
 from layerwise.run_folder import CONFIG
 from layerwise.schema import Config, filled
 from layerwise.sources import BatchPlan, Recompute

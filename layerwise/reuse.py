@@ -10,9 +10,10 @@ from pathlib import Path
 
 from layerwise.build import build_stages
 from layerwise.checkpoint import Checkpoints
-from layerwise.config import from_yaml, identity, resolve
+from layerwise.config import from_yaml, identity
 from layerwise.errors import LayerwiseError
 from layerwise.plan import Stage
+from layerwise.resolve import resolve
 from layerwise.run_folder import CHECKPOINTS, CONFIG
 from layerwise.schema import Config
 

@@ -1,6 +1,6 @@
 """The schema of the configuration: typed dataclasses that mirror the files of `conf/`.
 
-null (None) means the paper's value for this k and data set; `config.resolve` fills it in.
+null (None) means the paper's value for this k and data set; `resolve.resolve` fills it in.
 """
 
 from __future__ import annotations
@@ -220,6 +220,6 @@ T = TypeVar("T")
 
 
 def filled(value: T | None) -> T:
-    """A value that `config.resolve` has put in place of null."""
+    """A value that `resolve.resolve` has put in place of null."""
     assert value is not None, "the configuration is not resolved"
     return value

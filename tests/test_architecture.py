@@ -13,7 +13,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from layerwise import build
-from layerwise.config import key_names, parse, resolve
+from layerwise.config import key_names, parse
+from layerwise.resolve import resolve
 from layerwise.schema import Config
 
 PACKAGE = ROOT / "layerwise"
@@ -34,7 +35,7 @@ LAYERS = [
     {"heads", "models", "data", "objectives", "optim", "plan", "paper", "feature_codec", "evaluate", "summary"},
     {"feature_store", "cache_plan", "warm_start", "schema"},
     {"networks"},
-    {"config"},
+    {"config", "resolve"},
     {"sources", "compression"},
     {"trainer", "checkpoint", "record", "report", "run_folder"},
     {"finished"},

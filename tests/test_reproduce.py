@@ -12,8 +12,9 @@ from conftest import ROOT
 from test_architecture import composed
 
 from layerwise import build
-from layerwise.config import parse, resolve
+from layerwise.config import parse
 from layerwise.report.paper_figures import PAPER_FIGURES
+from layerwise.resolve import resolve
 from layerwise.summary import total_parameters
 
 sys.path.insert(0, str(ROOT / "scripts"))
