@@ -3,8 +3,10 @@
 A layerwise network has a classifier at every depth, so easy samples need not run through all blocks.
 Confidence is the largest softmax probability, with one threshold for all depths, as in Huang et al.,
 Multi-Scale Dense Networks for Resource Efficient Image Classification (ICLR 2018, section 5.2).
-Everything is computed from the class scores that a run stored: thresholds on the validation split
-alone, the figures that they lead to on the test split.
+The paper's classifiers cost more than the blocks that they read, so asking all of them can cost more
+than it saves: a policy also says at which depths samples may leave, and only these are asked.
+Everything is computed from the class scores that a run stored: policies are chosen on the validation
+split alone, the figures that they lead to are of the test split.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,9 @@ from layerwise.summary import BlockCost, block_costs
 
 SCHEMA = 1
 """Version of anytime.json."""
+
+MOST_EXITS = 3
+"""Depths of a policy; the number of choices grows fast."""
 
 NEVER = 2.0
 """A threshold that no probability reaches: all samples leave at the last depth."""
@@ -63,6 +69,15 @@ class Predictions:
         reached[-1] = True
         return reached.int().argmax(dim=0)  # the first of equal maxima
 
+    def at(self, positions: Sequence[int]) -> Predictions:
+        """Those of some depths only."""
+        chosen = list(positions)
+        return Predictions(self.confidence[chosen], self.classes[chosen])
+
+    def top1(self, threshold: float, labels: Tensor) -> float:
+        """Per cent of samples whose class is right where they leave. Args: labels: [N] int64."""
+        return accuracy(self.classes.gather(0, self.leaving(threshold)[None])[0], labels)
+
     def mean_macs(self, threshold: float, macs: Tensor) -> float:
         """Mean multiply-accumulates of a sample.
 
@@ -92,6 +107,26 @@ def predictions(scores: Mapping[int, Tensor], on: Predictor, ensemble_on: Ensemb
     return Predictions(confidence, classes)
 
 
+@dataclass(frozen=True)
+class Policy:
+    """Where samples may leave, and how confident they must be.
+
+    Attributes:
+        exits: positions among the depths, ascending; all samples that are left leave at the last.
+        threshold: of the confidence.
+    """
+
+    exits: tuple[int, ...]
+    threshold: float
+
+
+def exit_macs(costs: Sequence[BlockCost], depths: Sequence[int], exits: Sequence[int], on: Predictor) -> Tensor:
+    """[E] int64: multiply-accumulates of leaving at each exit; an ensemble asks all heads up to there."""
+    if on is Predictor.ensemble:
+        return leaving_macs(costs, depths)[list(exits)]
+    return leaving_macs(costs, [depths[position] for position in exits])
+
+
 def leaving_macs(costs: Sequence[BlockCost], depths: Sequence[int]) -> Tensor:
     """[D] int64: multiply-accumulates until each depth, of all blocks and of all heads on the way.
 
@@ -105,13 +140,6 @@ def leaving_macs(costs: Sequence[BlockCost], depths: Sequence[int]) -> Tensor:
             for depth in depths
         ]
     )
-
-
-def fixed_macs(costs: Sequence[BlockCost], depths: Sequence[int], on: Predictor) -> Tensor:
-    """[D] int64: multiply-accumulates of always predicting at a depth; a single head then needs no other one."""
-    if on is Predictor.ensemble:
-        return leaving_macs(costs, depths)
-    return torch.tensor([sum(c.block_macs for c in costs[:depth]) + costs[depth - 1].head_macs for depth in depths])
 
 
 def choose_threshold(validation: Predictions, macs: Tensor, target: float) -> float:
@@ -128,10 +156,40 @@ def choose_threshold(validation: Predictions, macs: Tensor, target: float) -> fl
     return float(candidates[affordable - 1])
 
 
-def choose_thresholds(validation: Predictions, macs: Tensor, points: int) -> list[float]:
-    """Ascending thresholds for `points` mean costs in equal steps from the first depth's to the last one's."""
-    targets = torch.linspace(float(macs[0]), float(macs[-1]), points, dtype=torch.float64).tolist()
-    return sorted({choose_threshold(validation, macs, target) for target in targets})
+def choose_policies(
+    validation: Predictions,
+    labels: Tensor,
+    costs: Sequence[BlockCost],
+    depths: Sequence[int],
+    on: Predictor,
+    points: int,
+) -> list[Policy]:
+    """The most accurate policy on the validation split for each of some mean costs, without duplicates.
+
+    Args:
+        validation: predictions at `depths`.
+        labels: [N] int64 of the validation split.
+        costs: of block j at position j−1.
+        depths: that have a head, ascending.
+        on: what predicts.
+        points: mean costs, in equal steps from the first depth's to that of the last depth alone.
+    """
+    positions = range(len(depths))
+    choices = [exits for n in range(1, MOST_EXITS + 1) for exits in combinations(positions, n)]
+    macs = {exits: exit_macs(costs, depths, exits, on) for exits in choices}
+    cheapest, dearest = float(macs[0,][0]), float(macs[len(depths) - 1,][0])
+    best: list[Policy] = []
+    for target in torch.linspace(cheapest, dearest, points, dtype=torch.float64).tolist():
+        scored = []
+        for exits in choices:
+            if macs[exits][0] <= target + 0.5:  # half an operation: linspace rounds
+                made = validation.at(exits)
+                threshold = choose_threshold(made, macs[exits], target + 0.5)
+                cost = made.mean_macs(threshold, macs[exits])
+                scored.append((made.top1(threshold, labels), -cost, Policy(exits, threshold)))
+        policy = max(scored, key=lambda entry: entry[:2])[2]
+        best += [policy] if policy not in best else []
+    return best
 
 
 def accuracy(classes: Tensor, labels: Tensor) -> float:
@@ -139,22 +197,22 @@ def accuracy(classes: Tensor, labels: Tensor) -> float:
     return 100.0 * int((classes == labels).sum()) / len(labels)
 
 
-def operating_point(test: Predictions, labels: Tensor, macs: Tensor, threshold: float) -> dict[str, Any]:
-    """What a threshold gives on the test split: accuracy and shares in per cent, mean multiply-accumulates.
+def operating_point(test: Predictions, labels: Tensor, macs: Tensor, policy: Policy) -> dict[str, Any]:
+    """What a policy gives on the test split: accuracy and shares in per cent, mean multiply-accumulates.
 
     Args:
-        test: predictions on the test split.
+        test: predictions on the test split at all depths.
         labels: [N] int64.
-        macs: [D] int64, cost of leaving at each depth.
-        threshold: of the confidence.
+        macs: [E] int64, cost of leaving at each of the policy's exits.
+        policy: exits and threshold.
     """
-    positions = test.leaving(threshold)
-    shares = torch.bincount(positions, minlength=len(macs)) * (100.0 / len(labels))
+    made = test.at(policy.exits)
+    left = torch.tensor(policy.exits)[made.leaving(policy.threshold)]
     return {
-        "threshold": threshold,
-        "macs": test.mean_macs(threshold, macs),
-        "test_top1": accuracy(test.classes.gather(0, positions[None])[0], labels),
-        "leaving": shares.tolist(),
+        "threshold": policy.threshold,
+        "macs": made.mean_macs(policy.threshold, macs),
+        "test_top1": made.top1(policy.threshold, labels),
+        "leaving": (torch.bincount(left, minlength=len(test.classes)) * (100.0 / len(labels))).tolist(),
     }
 
 
@@ -164,7 +222,7 @@ def measure(run_folder: str | Path, on: Predictor, points: int) -> dict[str, Any
     Args:
         run_folder: of a run with a validation split and at least two finished depths with a head.
         on: what predicts at a depth.
-        points: mean costs that thresholds are looked for.
+        points: mean costs that policies are looked for.
 
     Raises:
         LayerwiseError: not such a run, or its data set cannot be read.
@@ -186,21 +244,23 @@ def measure(run_folder: str | Path, on: Predictor, points: int) -> dict[str, Any
     for tree in Checkpoints(folder / CHECKPOINTS, warn=print).read_finished(stages)[0]:
         for split, by_depth in tree["scores"].items():
             stored[split] |= {depth: z for depth, z in by_depth.items() if depth in depths}
-    labels = build_data(config, network.spec, torch.device("cpu")).splits["test"].labels
+    splits = build_data(config, network.spec, torch.device("cpu")).splits
+    labels = splits["test"].labels
     validation, test = (predictions(stored[split], on, filled(config.ensemble.on)) for split in ("validation", "test"))
     costs = block_costs(network, network.spec.shape, torch.float32)
-    macs, fixed = leaving_macs(costs, depths), fixed_macs(costs, depths, on)
-    chosen = [
-        operating_point(test, labels, macs, threshold) | {"validation_macs": validation.mean_macs(threshold, macs)}
-        for threshold in choose_thresholds(validation, macs, points)
-    ]
+    fixed = torch.cat([exit_macs(costs, depths, [position], on) for position in range(len(depths))])
+    chosen = []
+    for policy in choose_policies(validation, splits["validation"].labels, costs, depths, on, points):
+        macs = exit_macs(costs, depths, policy.exits, on)
+        point = operating_point(test, labels, macs, policy) | {"exits": [depths[position] for position in policy.exits]}
+        point["validation_macs"] = validation.at(policy.exits).mean_macs(policy.threshold, macs)
+        chosen.append(point)
     return {
         "schema": SCHEMA,
         "name": folder.resolve().name,
         "on": on.value,
         "depths": list(depths),
         "images": {"validation": validation.confidence.shape[1], "test": len(labels)},
-        "leaving_macs": macs.tolist(),
         "fixed": [
             {"block": depth, "macs": cost, "test_top1": accuracy(classes, labels)}
             for depth, cost, classes in zip(depths, fixed.tolist(), test.classes, strict=True)

@@ -5,11 +5,12 @@
 
 run     a run folder; the run needs a validation split (train with dataset.validation=0.1)
 on      head or ensemble
-points  mean costs that a threshold is looked for, in equal steps (default 20)
+points  mean costs that exits and a threshold are looked for, in equal steps (default 20)
 
-Thresholds are chosen on the validation split, and all figures are of the test split. They come from
-the class scores that the run stored, so nothing is trained or predicted again. Costs are multiply-
-accumulates of all blocks up to the depth where a sample leaves and of all heads on the way.
+For each mean cost the exits (up to three depths where samples may leave) and the threshold that are most
+accurate on the validation split are chosen; all figures are of the test split. They come from the class
+scores that the run stored, so nothing is trained or predicted again. Costs are multiply-accumulates of
+all blocks up to the depth where a sample leaves and of the heads that are asked on the way.
 Writes anytime.json and anytime.png into the run folder.
 """
 
@@ -59,14 +60,15 @@ def fixed_table(measured: dict[str, Any]) -> Table:
 
 
 def anytime_table(measured: dict[str, Any]) -> Table:
-    """A row per threshold."""
+    """A row per policy."""
     depths = measured["depths"]
-    names = ["threshold", "MMAC", "saving %", "test %", *(f"at {depth} %" for depth in depths)]
+    names = ["exits", "threshold", "MMAC", "saving %", "test %", *(f"at {depth} %" for depth in depths)]
     table = Table(*names, title=f"{measured['name']}: samples leave when confident (on={measured['on']})")
     for point in measured["points"]:
-        threshold = "never" if point["threshold"] > 1 else f"{point['threshold']:.4f}"
+        exits = " ".join(map(str, point["exits"]))
+        threshold = "–" if len(point["exits"]) == 1 or point["threshold"] > 1 else f"{point['threshold']:.4f}"
         figures = (point["saving"], point["test_top1"], *point["leaving"])
-        table.add_row(threshold, f"{point['macs'] / 1e6:,.2f}", *(f"{value:.2f}" for value in figures))
+        table.add_row(exits, threshold, f"{point['macs'] / 1e6:,.2f}", *(f"{value:.2f}" for value in figures))
     last = depths[-1]
     table.caption = (
         f"mean cost of a test image; saving against depth {last} for all; at j %: images that leave at depth j"
@@ -88,9 +90,9 @@ def draw(measured: dict[str, Any], plt: ModuleType) -> Any:
     above.plot(cost, [p["test_top1"] for p in measured["points"]], "-o", ms=4, color=PALETTE[0], label="leave early")
     fixed = [row["macs"] / 1e6 for row in measured["fixed"]]
     exact = [row["test_top1"] for row in measured["fixed"]]
-    above.plot(fixed, exact, "--s", ms=6, color=PALETTE[1], mfc="white", label="one depth for all")
+    above.plot(fixed, exact, "--s", ms=6, color=PALETTE[1], mfc="white", label="one depth for all (its number)")
     for row, x, y in zip(measured["fixed"], fixed, exact, strict=True):
-        above.annotate(f"depth {row['block']}", (x, y), (4, -12), textcoords="offset points", color=PALETTE[1])
+        above.annotate(f"{row['block']}", (x, y), (0, -15), textcoords="offset points", color=PALETTE[1], ha="center")
     above.margins(y=0.1)  # room for the names of the depths
     above.set_ylabel("test accuracy (%)")
     predictor = "its head" if measured["on"] == "head" else "the ensemble up to it"

@@ -13,10 +13,11 @@ from script_runner import run_script
 
 from layerwise.anytime import (
     NEVER,
+    Policy,
     Predictor,
+    choose_policies,
     choose_threshold,
-    choose_thresholds,
-    fixed_macs,
+    exit_macs,
     leaving_macs,
     operating_point,
     predictions,
@@ -53,8 +54,10 @@ def test_a_sample_leaves_at_the_first_depth_that_is_confident():
     assert made.leaving(0.5).tolist() == [0, 0, 0, 0]  # reaching the threshold is enough
     assert made.mean_macs(0.9, MACS) == (10 + 30 + 60 + 30) / 4
     labels = torch.tensor([1, 0, 1, 1])
-    point = operating_point(made, labels, MACS, 0.9)
+    point = operating_point(made, labels, MACS, Policy((0, 1, 2), 0.9))
     assert point == {"threshold": 0.9, "macs": 32.5, "test_top1": 75.0, "leaving": [25.0, 50.0, 25.0]}
+    point = operating_point(made, labels, MACS[[0, 2]], Policy((0, 2), 0.9))  # depth 2 is not asked
+    assert point == {"threshold": 0.9, "macs": 47.5, "test_top1": 50.0, "leaving": [25.0, 0.0, 75.0]}
 
 
 def test_extreme_thresholds_send_all_samples_to_the_first_or_the_last_depth():
@@ -88,8 +91,9 @@ def test_the_ensemble_predicts_with_all_heads_up_to_a_depth(on):
 def test_costs_count_the_heads_on_the_way():
     network = costs((100, 1), (200, 2), (400, 0), (800, 4))  # no head at depth 3
     assert leaving_macs(network, [1, 2, 4]).tolist() == [101, 303, 1507]
-    assert fixed_macs(network, [1, 2, 4], Predictor.head).tolist() == [101, 302, 1504]
-    assert fixed_macs(network, [1, 2, 4], Predictor.ensemble).tolist() == [101, 303, 1507]
+    assert exit_macs(network, [1, 2, 4], [0, 2], Predictor.head).tolist() == [101, 1505]
+    assert exit_macs(network, [1, 2, 4], [2], Predictor.head).tolist() == [1504]
+    assert exit_macs(network, [1, 2, 4], [0, 2], Predictor.ensemble).tolist() == [101, 1507]
 
 
 @pytest.mark.parametrize("target", [10, 11, 25, 40.5, 59.99, 60])
@@ -101,12 +105,24 @@ def test_the_threshold_is_the_highest_one_that_the_target_can_pay(target):
     assert not higher or made.mean_macs(min(higher), MACS) > target
 
 
-def test_thresholds_are_ascending_without_duplicates():
-    few = heads_of(random_scores(n=3))
-    thresholds = choose_thresholds(few, MACS, points=50)
-    assert thresholds == sorted(set(thresholds))
-    assert len(thresholds) <= 2 * 3 + 1
-    assert thresholds[-1] == NEVER
+@pytest.mark.parametrize("on", Predictor)
+def test_a_policy_is_the_best_that_its_cost_can_pay(on):
+    made, labels = heads_of(random_scores()), torch.arange(200) % 4
+    network = costs((10, 5), (10, 50), (40, 5))
+    policies = choose_policies(made, labels, network, [1, 2, 3], on, points=8)
+    assert len(policies) == len(set(policies))
+    paid = [made.at(p.exits).mean_macs(p.threshold, exit_macs(network, [1, 2, 3], p.exits, on)) for p in policies]
+    reached = [made.at(p.exits).top1(p.threshold, labels) for p in policies]
+    assert policies[0].exits[0] == 0
+    assert paid[0] == 15
+    limit = exit_macs(network, [1, 2, 3], [2], on)[0]
+    assert all(cost <= limit + 1 for cost in paid)
+    assert reached == sorted(reached)  # more cost never buys less on the split that it is chosen on
+    for position in range(3):  # one depth for all is a policy, too
+        fixed = int(exit_macs(network, [1, 2, 3], [position], on)[0])
+        affordable = [accuracy for cost, accuracy in zip(paid, reached, strict=True) if cost <= limit + 1]
+        if fixed <= limit:
+            assert max(affordable) >= made.at([position]).top1(0.0, labels)
 
 
 TRAINED = {"dataset.validation": 0.2, "dataset.limit": "null", "J": 3, "epochs": 4, "name": "run"}
@@ -118,7 +134,7 @@ def test_the_script_reports_what_the_run_stored(train_py, tmp_path, plan, on):
     folder = tmp_path / "out" / "run"
     outcome = run_script("anytime", f"run={folder}", f"on={on}", "points=6")
     assert outcome.code == 0, outcome.err
-    assert "never" in outcome.out
+    assert "exits" in outcome.out
     assert (folder / "anytime.png").stat().st_size > 10_000
     written = json.loads((folder / "anytime.json").read_text())
     assert (written["name"], written["on"], written["depths"]) == ("run", on, [1, 2, 3])
@@ -126,11 +142,11 @@ def test_the_script_reports_what_the_run_stored(train_py, tmp_path, plan, on):
     known = [row["test"]["top1"] if on == "head" else row["ensemble"]["top1"] for row in rows]
     assert [row["test_top1"] for row in written["fixed"]] == known
     points = written["points"]
-    assert points[0]["validation_macs"] == written["leaving_macs"][0]
-    assert points[-1]["macs"] == written["leaving_macs"][-1]
-    assert points[-1]["test_top1"] == known[-1]
+    assert points[0]["macs"] == written["fixed"][0]["macs"]
+    assert all(set(point["exits"]) <= {1, 2, 3} for point in points)
+    costs_paid = [point["validation_macs"] for point in points]
+    assert max(costs_paid) <= written["fixed"][-1]["macs"] + 1
     assert all(sum(point["leaving"]) == pytest.approx(100) for point in points)
-    assert [point["threshold"] for point in points] == sorted({point["threshold"] for point in points})
     assert points[0]["saving"] > 50
 
 
@@ -141,7 +157,7 @@ def test_thresholds_do_not_depend_on_the_test_images(train_py, tmp_path):
         folder = tmp_path / "out" / f"run{limit_test}"
         assert run_script("anytime", f"run={folder}", "points=6").code == 0
         points = json.loads((folder / "anytime.json").read_text())["points"]
-        thresholds.append([(point["threshold"], point["validation_macs"]) for point in points])
+        thresholds.append([(point["exits"], point["threshold"], point["validation_macs"]) for point in points])
     assert thresholds[0] == thresholds[1]
 
 

@@ -143,3 +143,20 @@ def test_an_experiment_file_states_the_papers_figure(experiment):
     figure = PAPER_FIGURES[experiment]
     for value in (figure.top1, figure.ensemble_top1):
         assert value is None or str(value) in text
+
+
+MEASURED = [
+    pytest.param(row, id=f"{path.stem}-{row['experiment']}")
+    for path in sorted((ROOT / "results").glob("*_small.json"))
+    for row in json.loads(path.read_text())["rows"]
+    if "ours" in row and " " not in row["experiment"]
+]
+
+
+@pytest.mark.parametrize("row", MEASURED)
+def test_an_experiment_file_states_what_we_measured(row):
+    text = (ROOT / "conf" / "experiment" / f"{row['experiment']}.yaml").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("# Ours at a smaller scale")]
+    for spread in row["ours"].values():
+        assert f"{spread['mean']:.2f}" in line
+    assert f"{row['seconds']['mean'] / 60:.1f} min" in line
