@@ -53,6 +53,8 @@ def suggest_key(full_key: str) -> str:
     """A near miss among all keys and groups, such as `model.width` for `model.widht`."""
     config = Config()
     known = [*key_names(config), *(entry.name for entry in fields(config)), "experiment"]
+    if full_key in known:
+        return f" Another choice of {full_key.split('.')[0]}=… has it; --help explains the groups."
     hint = suggest(full_key, known)
     return hint if "Did you mean" in hint else " `python train.py --help` explains the keys."
 

@@ -79,7 +79,10 @@ class RunFolder:
         return results if results.get("status") == "completed" else None
 
     def close(self) -> None:
-        """Lets other processes use the folder."""
+        """Lets other processes use the folder; one in which nothing was begun goes."""
+        if [entry.name for entry in self.path.iterdir()] == [LOCK]:
+            (self.path / LOCK).unlink()
+            self.path.rmdir()
         self._lock.close()
 
     def _acquire(self, lock: IO[str]) -> None:

@@ -82,7 +82,7 @@ def test_a_scratch_folder_that_cannot_be_written_is_said_before_training(train_p
     (tmp_path / "file").write_text("")
     outcome = train_py(cache="disk", **{"cache.dir": tmp_path / "file" / "below"})
     assert_refused(outcome, str(tmp_path / "file"))
-    assert not list(only_run(tmp_path).glob("checkpoints/*"))
+    assert not list((tmp_path / "out").iterdir())  # no folder of a run that never began
 
 
 def test_a_full_disk_under_the_cache_is_cleared_and_loses_no_block(train_py, tmp_path):

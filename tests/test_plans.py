@@ -341,6 +341,7 @@ BAD = [
     ({"model.head": "predsim"}, r"model\.head_width=8: model\.head=predsim has no such option"),
     ({"k": 1, "model.final_head_width": 4}, r"model\.final_head_width=4: k=1, whose heads are linear, has no such"),
     ({"plan": "joint", "+plan.prune_to": 4}, r"plan\.prune_to=4: only plan=greedy prunes"),
+    ({"plan": "joint", "plan.prune_to": 4}, r"unknown key 'plan\.prune_to'\. Another choice of plan=… has it"),
     ({"plan": "joint", "+plan.reuse": "x"}, r"plan\.reuse: only plan=greedy has stages"),
     ({"plan.warm_start": "true", "model.final_head_width": 4, "model.downsample": "[]"}, "cannot start as a copy"),
     ({"model.input_downsample": "true", "model.downsample": "[1,2]"}, "falls below 2×2 at block 2"),
@@ -349,10 +350,11 @@ BAD = [
 
 
 @pytest.mark.parametrize(("overrides", "message"), BAD, ids=[message for _, message in BAD])
-def test_bad_combinations_are_refused(train_py, overrides, message):
+def test_bad_combinations_are_refused(train_py, tmp_path, overrides, message):
     outcome = train_py(**overrides)
     assert outcome.code == 2
     assert "Traceback" not in outcome.err
+    assert not list((tmp_path / "out").glob("*"))  # no folder of a run that never began
     assert re.search(message, outcome.err), outcome.err
 
 
