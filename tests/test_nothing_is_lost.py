@@ -8,7 +8,7 @@ import signal
 
 import pytest
 import torch
-from conftest import numbers, only_run, results_of, start
+from conftest import numbers, results_of, start
 from test_bad_input import assert_refused
 from test_runs import corrupt, wait_for
 
