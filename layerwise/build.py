@@ -101,18 +101,17 @@ def build_data(config: Config, spec: DatasetSpec, device: torch.device) -> Image
         workers=usable_cores() if dataset.workers is None else dataset.workers,
         skip_unreadable=dataset.unreadable is Unreadable.skip,
     )
-    images = len(data.splits["train"])
-    if filled(config.batch_size) > images:
+    images, batch_size = len(data.splits["train"]), filled(config.batch_size)
+    if batch_size > images:
         raise LayerwiseError(
-            f"batch_size={config.batch_size}: there are only {images} training images. "
+            f"batch_size={batch_size}: there are only {images} training images. "
             f"Use batch_size={images} or less, or more data (dataset.limit)."
         )
-    head_on_one_position = config.model.head is HeadKind.mlp_sr and config.model.batch_norm is not False
-    if (head_on_one_position or config.model.kind is not ModelKind.simcnn) and (images - 1) % filled(
-        config.batch_size
-    ) == 0:
+    model = config.model
+    norms_one_position = model.kind is not ModelKind.simcnn or (model.head is HeadKind.mlp_sr and model.batch_norm)
+    if norms_one_position and (images - 1) % batch_size == 0:
         raise LayerwiseError(
-            f"batch_size={config.batch_size}: leaves a last batch of one of the {images} images, which batch norms "
+            f"batch_size={batch_size}: leaves a last batch of one of the {images} images, which batch norms "
             f"of this network may not take. Use another batch_size, or dataset.limit={images - 1}."
         )
     return data

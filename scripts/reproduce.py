@@ -24,12 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from layerwise.errors import LayerwiseError, suggest
+from layerwise.report.paper_figures import paper_figure
+from layerwise.storage import write_atomically
 
-from layerwise.errors import LayerwiseError, suggest  # noqa: E402
-from layerwise.report.paper_figures import paper_figure  # noqa: E402
-from layerwise.storage import write_atomically  # noqa: E402
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)

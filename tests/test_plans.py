@@ -198,6 +198,25 @@ def test_blocks_can_be_grouped(train_py, tmp_path, plan):
     assert [row["parameters"]["block"] for row in results["blocks"]] == [sizes[0] + sizes[1], sizes[2]]
 
 
+@pytest.mark.parametrize(("head", "optimizer"), [("cnn", "sgd"), ("predsim", "adam")])
+def test_a_simultaneous_run_that_is_stopped_goes_on_to_the_bit(train_py, tmp_path, monkeypatch, head, optimizer):
+    options = {"plan": "simultaneous", "optimizer": optimizer, "model.head": head, "model.head_width": None}
+    assert train_py(name="whole", **options).code == 0
+    original, saved = Checkpoints.save_training, []
+
+    def stop_after_saving(self, stage, step, tree):
+        original(self, stage, step, tree)
+        saved.append(step)
+        if len(saved) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Checkpoints, "save_training", stop_after_saving)
+    assert train_py(name="part", **options).code == 143
+    monkeypatch.setattr(Checkpoints, "save_training", original)
+    assert train_py(name="part", **options).code == 0
+    assert numbers(results_of(tmp_path / "out" / "part")) == numbers(results_of(tmp_path / "out" / "whole"))
+
+
 @pytest.mark.parametrize("head", ["mlp_sr", "predsim"])
 def test_other_heads_train_and_load(train_py, tmp_path, head):
     plain = {"model.head_width": None}
