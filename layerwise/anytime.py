@@ -22,15 +22,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from layerwise.build import build_data, build_stages
+from layerwise.build import build_agenda, build_data
 from layerwise.checkpoint import Checkpoints
-from layerwise.config import from_yaml
+from layerwise.depth_search import run_config
 from layerwise.ensemble import EnsembleOn, ensemble
 from layerwise.environment import git_commit, versions
 from layerwise.errors import LayerwiseError
 from layerwise.loading import load
-from layerwise.resolve import resolve
-from layerwise.run_folder import CHECKPOINTS, CONFIG
+from layerwise.run_folder import CHECKPOINTS
 from layerwise.schema import filled
 from layerwise.summary import BlockCost, block_costs
 
@@ -229,8 +228,8 @@ def measure(run_folder: str | Path, on: Predictor, points: int) -> dict[str, Any
     """
     folder = Path(run_folder)
     network = load(folder)
-    config = resolve(from_yaml(folder / CONFIG))
-    if not config.dataset.validation:
+    config = run_config(folder)
+    if not config.dataset.validation and config.dataset.folds is None:
         raise LayerwiseError(
             f"{folder}: has no validation split, which thresholds are chosen on. Train it with dataset.validation=0.1."
         )
@@ -239,9 +238,8 @@ def measure(run_folder: str | Path, on: Predictor, points: int) -> dict[str, Any
         raise LayerwiseError(
             f"{folder}: only depth {depths[0]} has a trained classifier, and leaving early needs two or more."
         )
-    stages = build_stages(config)
     stored: dict[str, dict[int, Tensor]] = {"validation": {}, "test": {}}
-    for tree in Checkpoints(folder / CHECKPOINTS, warn=print).read_finished(stages)[0]:
+    for tree in Checkpoints(folder / CHECKPOINTS, warn=print).read_finished(build_agenda(config))[0]:
         for split, by_depth in tree["scores"].items():
             stored[split] |= {depth: z for depth, z in by_depth.items() if depth in depths}
     splits = build_data(config, network.spec, torch.device("cpu")).splits

@@ -11,7 +11,7 @@ from torch import nn
 from layerwise import networks
 from layerwise.cache_plan import CacheDecision, decide_cache
 from layerwise.compression import pruned_copy
-from layerwise.data import NAMES, DatasetSpec, ImageData, describe, load
+from layerwise.data import NAMES, Dataset, DatasetSpec, TableFiles, describe, load
 from layerwise.environment import usable_cores
 from layerwise.errors import LayerwiseError, suggest
 from layerwise.feature_codec import FeatureCodec, FeatureDtype
@@ -20,31 +20,48 @@ from layerwise.heads import HeadKind
 from layerwise.interrupt import StopRequest
 from layerwise.models.blocknet import BlockNet
 from layerwise.models.simcnn import check_resolution
-from layerwise.objectives import LocalLoss
-from layerwise.optim import Constant, Cosine, OneCycle, Schedule, StepDecay, adam, sgd
-from layerwise.plan import Stage, check_warm_start, compressed, greedy, joint, simultaneous
+from layerwise.objectives import LocalLoss, LossName, Objective, Penalised, Reconstruction
+from layerwise.optim import Constant, Cosine, OneCycle, Schedule, StepDecay, adam, adamw, sgd
+from layerwise.plan import (
+    Agenda,
+    FineTuning,
+    Stage,
+    autoencoder,
+    check_warm_start,
+    compressed,
+    greedy,
+    joint,
+    simultaneous,
+)
 from layerwise.precision import Precision
-from layerwise.schema import Config, ModelKind, Plan, ScheduleName, Unreadable, filled
+from layerwise.schema import Config, HeadStart, ModelKind, OptimizerKind, Plan, ScheduleName, Unreadable, filled
 from layerwise.sources import BatchPlan, Cached, Recompute, Source
 from layerwise.summary import BlockCost, block_costs
+from layerwise.timm_optim import timm_optimizer
 from layerwise.trainer import Recipe
+from layerwise.types import Target
 
-OPTIMIZERS = ("sgd", "adam")
+
+def table_files(config: Config) -> TableFiles | None:
+    """The files of `dataset=table`."""
+    dataset = config.dataset
+    if dataset.path is None:
+        return None
+    test_path = None if dataset.test_path is None else Path(dataset.test_path)
+    return TableFiles(Path(dataset.path), dataset.label, test_path, dataset.test)
 
 
 def build_spec(config: Config) -> DatasetSpec:
     """What is known of the data set without reading it; refuses what does not fit it.
 
     Raises:
-        LayerwiseError: an unknown data set or optimiser, or a network that does not fit the images.
+        LayerwiseError: an unknown data set, or a network that does not fit its samples.
     """
-    for key, name, known in (
-        ("dataset.name", config.dataset.name, NAMES),
-        ("optimizer.name", config.optimizer.name, OPTIMIZERS),
-    ):
-        if name not in known:
-            raise LayerwiseError(f"{key}={name}: unknown.{suggest(name, known)}")
-    spec = describe(config.dataset.name, Path(config.dataset.root), config.dataset.size)
+    dataset = config.dataset
+    if dataset.name not in NAMES:
+        raise LayerwiseError(f"dataset.name={dataset.name}: unknown.{suggest(dataset.name, NAMES)}")
+    spec = describe(dataset.name, Path(dataset.root), dataset.size, table_files(config))
+    networks.check_samples(config.model, spec)
     if config.model.kind is ModelKind.simcnn:
         J, downsample = filled(config.J), filled(config.model.downsample)
         check_resolution(spec.shape, J, downsample, filled(config.model.input_downsample))
@@ -53,16 +70,27 @@ def build_spec(config: Config) -> DatasetSpec:
     return spec
 
 
-def build_stages(config: Config) -> list[Stage]:
-    """The plan's stages."""
+def build_agenda(config: Config) -> Agenda:
+    """The plan's stages, and how they depend on what the first of them give."""
+    plan = config.plan
+    finetuning = FineTuning(
+        plan.finetune.epochs, plan.finetune.autoencoder_epochs, filled(plan.classifier_epochs), plan.finetune.lr
+    )
+    return Agenda(_build_growth(config), finetuning, plan.patience)
+
+
+def _build_growth(config: Config) -> list[Stage]:
     J, epochs, plan = filled(config.J), filled(config.plan.epochs), config.plan
+    carried = plan.head is HeadStart.carried
     if plan.name is Plan.joint:
         return joint(J, epochs)
     if plan.name is Plan.simultaneous:
         return simultaneous(J, epochs, blocks_per_stage=plan.blocks_per_stage)
+    if plan.name is Plan.autoencoder:
+        return autoencoder(J, epochs, classifier_epochs=filled(plan.classifier_epochs), carried=carried)
     if plan.prune_to is not None:
         return compressed(J, epochs, prune_to=pruned_widths(config), prune_epochs=plan.prune_epochs)
-    return greedy(J, epochs, blocks_per_stage=plan.blocks_per_stage, warm_start=plan.warm_start)
+    return greedy(J, epochs, blocks_per_stage=plan.blocks_per_stage, carried=carried, warm_start=plan.warm_start)
 
 
 def pruned_widths(config: Config) -> list[int]:
@@ -72,8 +100,11 @@ def pruned_widths(config: Config) -> list[int]:
 
 
 def build_network(config: Config, spec: DatasetSpec, stages: Sequence[Stage]) -> BlockNet:
-    """The network at its initialisation, on the CPU, with a head at each depth that a stage reads."""
-    return networks.build_network(config, spec, {depth for stage in stages for depth in stage.depths})
+    """The network at its initialisation, on the CPU, with a head or decoder at each depth where a stage needs one."""
+    depths: dict[Target, set[int]] = {"labels": set(), "inputs": set()}
+    for stage in stages:
+        depths[stage.target] |= set(stage.depths)
+    return networks.build_network(config, spec, depths["labels"], depths["inputs"])
 
 
 def build_costs(config: Config, network: BlockNet, spec: DatasetSpec, dtype: torch.dtype) -> list[BlockCost]:
@@ -82,47 +113,67 @@ def build_costs(config: Config, network: BlockNet, spec: DatasetSpec, dtype: tor
     return block_costs(final, spec.shape, dtype)
 
 
-def build_data(config: Config, spec: DatasetSpec, device: torch.device) -> ImageData:
-    """The images, on the device where they fit.
+def build_data(config: Config, spec: DatasetSpec, device: torch.device) -> Dataset:
+    """The samples, on the device where they fit.
 
     Raises:
-        LayerwiseError: see `layerwise.data`; or the batch is larger than the training set.
+        LayerwiseError: see `layerwise.data`; or what it gives does not fit the training: a batch that is larger than
+            the training set, inputs outside [0, 1] that a binary cross-entropy is to reconstruct.
     """
     dataset = config.dataset
     data = load(
         spec,
         Path(dataset.root),
         device,
+        files=table_files(config),
         validation=dataset.validation,
+        folds=dataset.folds,
+        fold=dataset.fold,
         limit_train=dataset.limit,
         limit_test=dataset.limit_test,
+        labelled=dataset.labelled,
+        standardise=dataset.standardise,
         augment=dataset.augment,
         seed=config.seed,
         workers=usable_cores() if dataset.workers is None else dataset.workers,
         skip_unreadable=dataset.unreadable is Unreadable.skip,
     )
-    images, batch_size = len(data.splits["train"]), filled(config.batch_size)
-    if batch_size > images:
-        raise LayerwiseError(
-            f"batch_size={batch_size}: there are only {images} training images. "
-            f"Use batch_size={images} or less, or more data (dataset.limit)."
+    for target in {stage.target for stage in build_agenda(config).stages()}:
+        _check_batches(
+            config, len(data.having(target)), "labelled " if target == "labels" and dataset.labelled < 1 else ""
         )
-    model = config.model
-    norms_one_position = model.kind is not ModelKind.simcnn or (model.head is HeadKind.mlp_sr and model.batch_norm)
-    if norms_one_position and (images - 1) % batch_size == 0:
+    if config.objective.reconstruction is LossName.binary_cross_entropy and not data.within_unit_interval():
         raise LayerwiseError(
-            f"batch_size={batch_size}: leaves a last batch of one of the {images} images, which batch norms "
-            f"of this network may not take. Use another batch_size, or dataset.limit={images - 1}."
+            "objective.reconstruction=binary_cross_entropy: needs inputs in [0, 1]; this table has others. "
+            "Use squared_error or absolute_error, or scale the table."
         )
     return data
 
 
-def image_counts(config: Config, spec: DatasetSpec) -> tuple[int, int]:
-    """Numbers of training images and of held-out ones (validation and test), without reading them."""
+def _check_batches(config: Config, samples: int, which: str) -> None:
+    batch_size, model = filled(config.batch_size), config.model
+    if batch_size > samples:
+        raise LayerwiseError(
+            f"batch_size={batch_size}: there are only {samples} {which}training samples. "
+            f"Use batch_size={samples} or less, or more data (dataset.limit, dataset.labelled)."
+        )
+    norms_vectors = model.kind not in (ModelKind.simcnn, ModelKind.mlp)
+    norms_vectors |= bool(model.batch_norm) and (model.kind is ModelKind.mlp or model.head is HeadKind.mlp_sr)
+    if norms_vectors and (samples - 1) % batch_size == 0:
+        raise LayerwiseError(
+            f"batch_size={batch_size}: leaves a last batch of one of the {samples} {which}samples, which batch norms "
+            f"of this network may not take. Use another batch_size, or dataset.limit={samples - 1}."
+        )
+
+
+def sample_counts(config: Config, spec: DatasetSpec) -> tuple[int, int]:
+    """Numbers of training samples and of held-out ones (validation and test), without reading them."""
     dataset = config.dataset
-    validation = round(dataset.validation * spec.train_images)
-    test = min(dataset.limit_test or spec.test_images, spec.test_images)
-    return min(dataset.limit or spec.train_images, spec.train_images - validation), validation + test
+    validation = round(dataset.validation * spec.train_samples)
+    if dataset.folds is not None:
+        validation = spec.train_samples // dataset.folds
+    test = min(dataset.limit_test or spec.test_samples, spec.test_samples)
+    return min(dataset.limit or spec.train_samples, spec.train_samples - validation), validation + test
 
 
 def codec(config: Config, precision: Precision) -> FeatureCodec:
@@ -143,12 +194,12 @@ def build_cache_decision(
     Raises:
         LayerwiseError: the cache that was asked for does not fit.
     """
-    images, held_out = image_counts(config, spec)
+    samples, held_out = sample_counts(config, spec)
     budget = config.cache.budget_gb
     return decide_cache(
         config.cache.kind.value,
         shapes=[costs[start - 1].output_shape for start in sorted({stage.start for stage in stages} - {0})],
-        images=images,
+        images=samples,
         held_out=held_out,
         views=None if config.cache.views == "epochs" else config.cache.views,
         epochs=max(stage.epochs for stage in stages),
@@ -162,7 +213,7 @@ def build_cache_decision(
 
 def build_source(
     config: Config,
-    data: ImageData,
+    data: Dataset,
     precision: Precision,
     decision: CacheDecision,
     folder: Path,
@@ -192,29 +243,43 @@ def build_schedule(config: Config) -> Schedule:
 def build_optimizer(config: Config, module: nn.Module) -> torch.optim.Optimizer:
     """The optimiser over a stage's parameters."""
     optimizer = config.optimizer
+    lr, momentum, weight_decay = filled(optimizer.lr), filled(optimizer.momentum), filled(optimizer.weight_decay)
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    if optimizer.name == "adam":
-        return adam(trained, lr=filled(optimizer.lr), weight_decay=filled(optimizer.weight_decay))
-    return sgd(
-        trained,
-        lr=filled(optimizer.lr),
-        momentum=filled(optimizer.momentum),
-        weight_decay=filled(optimizer.weight_decay),
-        nesterov=optimizer.nesterov,
-    )
+    if optimizer.kind is OptimizerKind.timm:
+        return timm_optimizer(filled(optimizer.name), trained, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    if optimizer.kind is OptimizerKind.sgd:
+        return sgd(trained, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=optimizer.nesterov)
+    return (adam if optimizer.kind is OptimizerKind.adam else adamw)(trained, lr=lr, weight_decay=weight_decay)
 
 
-def build_objective(config: Config) -> LocalLoss:
-    """What each head minimises."""
-    return LocalLoss(config.objective.label_smoothing, config.objective.similarity)
+def build_objective(config: Config, target: Target, module: nn.Module) -> Objective:
+    """What a stage's heads minimise.
+
+    Args:
+        target: of the stage.
+        module: whose weights the penalties are on: matrices and kernels, not biases and norms.
+    """
+    chosen = config.objective
+    objective: Objective = LocalLoss(chosen.label_smoothing, chosen.similarity, chosen.loss)
+    if target == "inputs":
+        objective = Reconstruction(chosen.reconstruction)
+    if chosen.l1 or chosen.l2:
+        weights = [parameter for parameter in module.parameters() if parameter.dim() > 1]
+        return Penalised(objective, weights, chosen.l1, chosen.l2)
+    return objective
 
 
-def build_recipe(config: Config, stage: Stage, images: int) -> Recipe:
+def steps_per_epoch(config: Config, stage: Stage, data: Dataset) -> int:
+    """Batches that an epoch of a stage has."""
+    return -(-len(data.having(stage.target)) // filled(config.batch_size))
+
+
+def build_recipe(config: Config, stage: Stage, data: Dataset) -> Recipe:
     """How a stage is optimised."""
     return Recipe(
         epochs=stage.epochs,
-        steps_per_epoch=-(-images // filled(config.batch_size)),
-        lr=filled(config.optimizer.lr),
+        steps_per_epoch=steps_per_epoch(config, stage, data),
+        lr=filled(config.optimizer.lr) if stage.lr is None else stage.lr,
         schedule=build_schedule(config),
         restart_momentum=config.optimizer.restart_momentum,
         clip_norm=config.optimizer.clip_norm,

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from layerwise.plan import Stage
+from layerwise.plan import Agenda, Rows, Stage
 from layerwise.storage import DamagedFile, Tree, load_tree, save_tree
 
 KEPT_STEPS = 2
@@ -50,26 +50,26 @@ class Checkpoints:
                 self.warn(f"{error}: set aside; falling back to the checkpoint before step {step}")
         return None
 
-    def load_finished(self, stages: Sequence[Stage]) -> list[Tree]:
+    def load_finished(self, agenda: Agenda) -> list[Tree]:
         """The finished stages from the first on, up to one that is absent or damaged.
 
         Stages behind a damaged one were trained on its features. They are set aside, not deleted.
         """
-        trees, damage = self.read_finished(stages)
+        trees, damage = self.read_finished(agenda)
         if damage is not None:
-            stage, *later = stages[len(trees) :]
+            stage, *later = agenda.stages(rows_of(trees))[len(trees) :]
             for path in [path for other in later for path in self._files(other)]:
                 _set_aside(path, "stale")  # first: a crash in between must not leave them in use
             _set_aside(self.finished_path(stage), "damaged")
             self.warn(f"{damage}: set aside; going back to the start of {stage.title}, which is trained again")
         return trees
 
-    def read_finished(self, stages: Sequence[Stage]) -> tuple[list[Tree], DamagedFile | None]:
+    def read_finished(self, agenda: Agenda) -> tuple[list[Tree], DamagedFile | None]:
         """As `load_finished`, but changes nothing: what could be read, and what ended it if not absence."""
         trees: list[Tree] = []
-        for stage in stages:
+        while len(trees) < len(stages := agenda.stages(rows_of(trees))):
             try:
-                trees.append(load_tree(self.finished_path(stage)))
+                trees.append(load_tree(self.finished_path(stages[len(trees)])))
             except FileNotFoundError:
                 break
             except DamagedFile as error:
@@ -87,6 +87,11 @@ class Checkpoints:
         pattern = re.compile(rf"stage_{stage.index + 1}_step_(\d+)\.safetensors")
         found = [(int(m[1]), path) for path in self.folder.glob("stage_*") if (m := pattern.fullmatch(path.name))]
         return sorted(found, reverse=True)
+
+
+def rows_of(trees: Sequence[Tree]) -> list[Rows]:
+    """What finished stages reported."""
+    return [tree["rows"] for tree in trees]
 
 
 def _set_aside(path: Path, reason: str) -> None:

@@ -19,9 +19,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
+from layerwise.checks import check_options
 from layerwise.errors import LayerwiseError, suggest
-from layerwise.networks import check_used, label
-from layerwise.schema import Config, ModelKind, Plan
+from layerwise.networks import label
+from layerwise.schema import Config
 
 
 def parse(composed: DictConfig) -> Config:
@@ -79,19 +80,7 @@ def validate(config: Config) -> None:
         for name in names:
             if values[name] is not None and not holds(values[name]):
                 raise LayerwiseError(f"{name}={values[name]}: {rule}.")
-    if config.optimizer.nesterov and config.optimizer.momentum == 0:
-        raise LayerwiseError("optimizer.nesterov=true: needs optimizer.momentum above 0.")
-    if config.plan.warm_start and config.plan.name is not Plan.greedy:
-        raise LayerwiseError("plan.warm_start=true: only plan=greedy starts a block behind a trained one.")
-    if config.plan.warm_start and (config.plan.blocks_per_stage > 1 or config.model.kind is not ModelKind.simcnn):
-        raise LayerwiseError("plan.warm_start=true: needs model=simcnn and plan.blocks_per_stage=1.")
-    if config.plan.warm_start and config.model.final_head_width is not None:
-        raise LayerwiseError("plan.warm_start=true: the last head of model.final_head_width cannot start as a copy.")
-    if config.plan.reuse is not None and config.plan.name is not Plan.greedy:
-        raise LayerwiseError("plan.reuse: only plan=greedy has stages that two runs can share.")
-    check_used(config.model, config.k)
-    if config.model.kind is ModelKind.timm and not config.model.name:
-        raise LayerwiseError("model=timm: say which network: model.name=resnet18.")
+    check_options(config)
 
 
 RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
@@ -99,18 +88,25 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         (
             *("k", "J", "epochs", "batch_size", "plan.epochs", "plan.blocks_per_stage", "plan.prune_to"),
             *("plan.prune_epochs", "model.width", "model.head_width", "model.final_head_width", "model.pool"),
-            *("dataset.limit", "dataset.limit_test", "dataset.size"),
+            *("plan.classifier_epochs", "plan.max_blocks", "plan.patience"),
+            *("dataset.limit", "dataset.limit_test", "dataset.size", "dataset.fold"),
         ),
         "must be 1 or more",
         lambda value: value >= 1,
     ),
     (
-        ("dataset.workers", "evaluation.every", "optimizer.weight_decay"),
+        (
+            *("dataset.workers", "evaluation.every", "optimizer.weight_decay", "objective.l1", "objective.l2"),
+            *("plan.finetune.epochs", "plan.finetune.autoencoder_epochs"),
+        ),
         "must be 0 or more",
         lambda value: value >= 0,
     ),
     (
-        ("optimizer.lr", "optimizer.decay", "optimizer.decay_every", "optimizer.clip_norm", "cache.budget_gb"),
+        (
+            *("optimizer.lr", "optimizer.decay", "optimizer.decay_every", "optimizer.clip_norm", "cache.budget_gb"),
+            "plan.finetune.lr",
+        ),
         "must be more than 0 and finite",
         lambda value: 0 < value < math.inf,
     ),
@@ -123,6 +119,26 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         ("objective.similarity",),
         "must be at least 0 and at most 1",
         lambda value: 0 <= value <= 1,
+    ),
+    (
+        ("dataset.test", "plan.search_fraction"),
+        "must be more than 0 and less than 1",
+        lambda value: 0 < value < 1,
+    ),
+    (
+        ("dataset.labelled",),
+        "must be more than 0 and at most 1",
+        lambda value: 0 < value <= 1,
+    ),
+    (
+        ("dataset.folds",),
+        "must be 2 or more",
+        lambda value: value >= 2,
+    ),
+    (
+        ("model.widths",),
+        "must be a list of widths, 1 or more each",
+        lambda value: len(value) > 0 and min(value) >= 1,
     ),
     (
         ("cache.views",),
@@ -174,6 +190,9 @@ def identity(config: Any) -> dict[str, Any]:
             kept |= {f"{entry.name}.{name}": inner for name, inner in identity(value).items()}
         else:
             kept[entry.name] = value.value if isinstance(value, Enum) else value
+    for name in ("path", "test_path"):
+        if kept.get(name) is not None:
+            kept[name] = str(Path(kept[name]).resolve())
     if kept.get("name") in ("imagefolder", "imagenette"):
         kept["root"] = str(Path(config.root).resolve())  # the folder is the data set, or says which version of it
     return kept

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from layerwise.models.blocknet import Segment
+from layerwise.objectives import LossName, Objective, class_loss
 from layerwise.precision import Precision
-from layerwise.types import Batch, Scores
+from layerwise.types import Accuracies, Batch, Scores
 
 
 @torch.no_grad()
@@ -33,18 +33,39 @@ def predict(segment: Segment, batches: Iterable[Batch], precision: Precision) ->
     return {depth: torch.cat(rows) for depth, rows in zip(segment.depths, collected, strict=True)}
 
 
-def score(z: Tensor, targets: Tensor, on_probabilities: bool = False) -> Scores:
+@torch.no_grad()
+def mean_losses(
+    segment: Segment, batches: Iterable[Batch], precision: Precision, objective: Objective
+) -> dict[int, float]:
+    """The objective's mean over all samples at each of the segment's depths; the segment is put in eval mode."""
+    segment.eval()
+    total, n = torch.zeros(len(segment.depths), dtype=torch.float64), 0
+    for batch in batches:
+        with precision.autocast():
+            terms = objective(segment(batch.inputs), batch.targets)
+        total += terms["sums"]["loss"].cpu()
+        n += len(batch.targets)
+    return dict(zip(segment.depths, (total / n).tolist(), strict=True))
+
+
+def score(z: Tensor, targets: Tensor, loss: LossName = LossName.cross_entropy) -> Scores:
     """Loss and accuracies of class scores.
 
     Args:
-        z: [N, c] raw scores, or probabilities if `on_probabilities`.
+        z: [N, c].
+        targets: [N] int64.
+        loss: which one.
+    """
+    return {"loss": float(class_loss(loss, z, targets)), **accuracies(z, targets)}
+
+
+def accuracies(z: Tensor, targets: Tensor) -> Accuracies:
+    """Shares of the samples in per cent whose class is the first, or among the first five.
+
+    Args:
+        z: [N, c] scores or probabilities.
         targets: [N] int64.
     """
     n, classes = z.shape
-    loss = F.nll_loss(z.clamp_min(1e-12).log(), targets) if on_probabilities else F.cross_entropy(z, targets)
     hits = z.topk(min(5, classes), dim=1).indices == targets[:, None]  # [N, 5]
-    return {
-        "loss": float(loss),
-        "top1": 100.0 * int(hits[:, :1].sum()) / n,
-        "top5": 100.0 * int(hits.sum()) / n,
-    }
+    return {"top1": 100.0 * int(hits[:, :1].sum()) / n, "top5": 100.0 * int(hits.sum()) / n}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,9 +16,11 @@ from omegaconf import DictConfig
 from layerwise import build
 from layerwise.allocator import keep_freed_memory
 from layerwise.cache_plan import CacheDecision
-from layerwise.checkpoint import Checkpoints
+from layerwise.checkpoint import Checkpoints, rows_of
+from layerwise.classification import classification_report
 from layerwise.config import parse
 from layerwise.data import DatasetSpec
+from layerwise.depth_search import final_config, run_config, search_config
 from layerwise.errors import Interrupted, LayerwiseError
 from layerwise.finished import FinishedStage, restore
 from layerwise.interrupt import StopRequest
@@ -28,9 +31,10 @@ from layerwise.report.tables import results_table, show
 from layerwise.resolve import resolve
 from layerwise.results import assemble_results, run_facts
 from layerwise.reuse import shared_stages, take_over
+from layerwise.run import Run
 from layerwise.run_folder import METRICS, RESULTS, RunFolder
 from layerwise.schema import Config, ProgressName, Summary
-from layerwise.stage_run import Run, run_stage
+from layerwise.stage_run import run_stage
 from layerwise.summarise import summarise
 from layerwise.summary import total_parameters
 
@@ -49,18 +53,45 @@ def run(composed: DictConfig) -> None:
         return
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
+    results, folder = run_in_folder(config, device, precision)
+    show(results_table(results))
+    print(f"run folder: {folder}")
+
+
+def run_in_folder(config: Config, device: torch.device, precision: Precision) -> tuple[dict[str, Any], Path]:
+    """The results of a resolved configuration and their folder: trained now, or found there."""
     spec = build.build_spec(config)  # refuses what cannot be built, before a folder is made
     folder = RunFolder(config)
     try:
+        if not config.fresh:
+            folder.check_data(spec)
         results = None if config.fresh else folder.finished_results()
-        if results is not None and all_blocks_readable(config, folder):
+        if results is not None and all_blocks_readable(folder):
             print("this run is finished; fresh=true would start it over", file=sys.stderr)
+        elif config.plan.search_fraction is not None:
+            results = search_then_train(config, spec, folder, device, precision)
         else:
             results = train(config, spec, folder, device, precision)
-        show(results_table(results))
-        print(f"run folder: {folder.path}")
     finally:
         folder.close()
+    return results, folder.path
+
+
+def search_then_train(
+    config: Config, spec: DatasetSpec, folder: RunFolder, device: torch.device, precision: Precision
+) -> dict[str, Any]:
+    """Chooses the depth on a part of the data and trains it on all of them."""
+    samples, _ = build.sample_counts(config, spec)
+    found, _ = run_in_folder(search_config(config, folder.path, samples), device, precision)
+    depth = found["final"]["block"]
+    chosen = final_config(config, depth)
+    search = {
+        "fraction": config.plan.search_fraction,
+        "block": depth,
+        "validation": [row["validation"]["top1"] for row in found["blocks"]],
+        "seconds": found["seconds"],
+    }
+    return train(chosen, spec, folder, device, precision, {"search": search})
 
 
 def train(
@@ -69,9 +100,11 @@ def train(
     folder: RunFolder,
     device: torch.device,
     precision: Precision,
+    facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Trains all stages that are not finished yet and returns the results."""
-    stages = build.build_stages(config)
+    """Trains all stages that are not finished yet and returns the results, to which `facts` are added."""
+    agenda = build.build_agenda(config)
+    stages = agenda.stages()
     network = build.build_network(config, spec, stages)
     costs = build.build_costs(config, network, spec, precision.dtype)
     display = Display(config.progress is ProgressName.auto)
@@ -82,7 +115,7 @@ def train(
     source = None if config.plan.reuse is None else Path(config.plan.reuse)
     shared = [] if source is None else shared_stages(source, config, folder.path)
     data = build.build_data(config, spec, device)
-    folder.begin(spec)
+    folder.begin(data.spec)
     checkpoints = Checkpoints(folder.checkpoints, display.warn)
     if source is not None and (reused := take_over(source, shared, checkpoints)):
         display.note(f"{reused} of {len(stages)} stages are taken from {source}")
@@ -93,7 +126,7 @@ def train(
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = Run(
         config=config,
-        stages=stages,
+        agenda=agenda,
         network=network,
         data=data,
         precision=precision,
@@ -103,12 +136,15 @@ def train(
         stop=StopRequest(),
     )
     finished = restore_finished(run)
-    facts = run_facts(decision, precision, device)
+    facts = {**run_facts(decision, precision, device), **facts}
 
-    def save_results(status: str, **more: str) -> dict[str, Any]:
-        results = assemble_results(config, folder.path.name, finished, total_parameters(costs), status) | facts | more
-        write_results(folder.path / RESULTS, results)
-        return results
+    def save_results(status: str, **more: Any) -> dict[str, Any]:
+        rows = [outcome.rows for outcome in finished]
+        known, depth = agenda.stages(rows), agenda.depth(rows)
+        parameters = total_parameters(costs[:depth])
+        results = assemble_results(config, folder.path.name, known, finished, depth, parameters, status)
+        write_results(folder.path / RESULTS, results | facts | more)
+        return results | facts | more
 
     try:
         with run.stop:
@@ -117,36 +153,50 @@ def train(
         with contextlib.suppress(LayerwiseError):  # the disk may be what failed
             save_results("interrupted" if isinstance(error, Interrupted) else "failed", error=str(error))
         raise
-    return save_results("completed")
+    return save_results("completed", classification=describe_classes(run, finished))
 
 
 def train_stages(
     run: Run, finished: list[FinishedStage], decision: CacheDecision, cache: Path, after_stage: Callable[[], object]
 ) -> None:
     """Trains what is not finished, stage after stage, and appends it to `finished`."""
-    done = len(finished)
-    start = run.stages[done].start if done < len(run.stages) else 0
-    started = time.perf_counter()
-    prefix = list(run.network.blocks[:start])
-    source = build.build_source(run.config, run.data, run.precision, decision, cache, prefix, run.stop)
-    for stage in run.stages[done:]:
-        if stage.start > source.depth:
-            source.advance(list(run.network.blocks[source.depth : stage.start]))
-        finished.append(run_stage(run, stage, source, finished, advance_seconds=time.perf_counter() - started))
+    blocks, source = run.network.blocks, None
+    while len(finished) < len(stages := run.agenda.stages([outcome.rows for outcome in finished])):
+        started, start = time.perf_counter(), stages[len(finished)].start
+        if source is not None and source.depth > start:  # fine-tuning begins at the images again
+            source.close()
+            source = None
+        if source is None:
+            prefix = list(blocks[:start])
+            source = build.build_source(run.config, run.data, run.precision, decision, cache, prefix, run.stop)
+        elif source.depth < start:
+            source.advance(list(blocks[source.depth : start]))
+        finished.append(run_stage(run, stages, source, finished, advance_seconds=time.perf_counter() - started))
         after_stage()
-        started = time.perf_counter()
-    source.close()
+    if source is not None:
+        source.close()
 
 
-def all_blocks_readable(config: Config, folder: RunFolder) -> bool:
+def describe_classes(run: Run, finished: Sequence[FinishedStage]) -> dict[str, Any]:
+    """Confusion matrix and ROC curves of the result's class scores on the test samples."""
+    depth = run.agenda.depth([outcome.rows for outcome in finished])
+    z = next(outcome.scores["test"][depth] for outcome in reversed(finished) if depth in outcome.scores.get("test", {}))
+    return classification_report(z, run.data.splits["test"].labels.cpu(), run.data.spec.classes)
+
+
+def all_blocks_readable(folder: RunFolder) -> bool:
     """Whether the checkpoints of a finished run are still whole; if not, it is repaired by running on."""
-    stages = build.build_stages(config)
-    trees, _ = Checkpoints(folder.checkpoints, warn=print).read_finished(stages)
-    return len(trees) == len(stages)
+    try:
+        agenda = build.build_agenda(run_config(folder.path))
+    except LayerwiseError:  # its search is damaged
+        return False
+    trees, _ = Checkpoints(folder.checkpoints, warn=print).read_finished(agenda)
+    return len(trees) == len(agenda.stages(rows_of(trees)))
 
 
 def restore_finished(run: Run) -> list[FinishedStage]:
     """Loads the finished stages of an earlier process into the network."""
-    finished = [FinishedStage(**tree) for tree in run.checkpoints.load_finished(run.stages)]
-    restore(run.network, run.stages, finished)
+    finished = [FinishedStage(**tree) for tree in run.checkpoints.load_finished(run.agenda)]
+    stages = run.agenda.stages([outcome.rows for outcome in finished])
+    restore(run.network, stages, finished)
     return finished

@@ -11,6 +11,7 @@ from torch import Tensor
 from layerwise.compression import prune_block
 from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.plan import Stage
+from layerwise.types import Target
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class FinishedStage:
     Attributes:
         rows: one entry of results.json's `blocks` per depth that was read.
         segment: weights of the stage's blocks and heads.
-        scores: class scores [N, c] by held-out split and depth, for the ensembles of later depths.
+        scores: class scores [N, c] by held-out split and depth, for the ensembles of later depths; none of a
+            stage that reconstructs.
         kept_filters: those that the stage's block keeps from now on, or None for all.
     """
 
@@ -32,7 +34,7 @@ class FinishedStage:
 
 def segment_of(network: BlockNet, stage: Stage) -> Segment:
     """What a stage trains of a network."""
-    return Segment(network, stage.start, stage.stop, stage.depths, stage.detached)
+    return Segment(network, stage.start, stage.stop, stage.depths, stage.detached, stage.target)
 
 
 def restore(network: BlockNet, stages: Sequence[Stage], finished: Iterable[FinishedStage]) -> None:
@@ -46,3 +48,16 @@ def restore(network: BlockNet, stages: Sequence[Stage], finished: Iterable[Finis
         segment_of(network, stage).load_state_dict(outcome.segment)
         if outcome.kept_filters is not None:
             prune_block(network, stage.stop, outcome.kept_filters)
+
+
+def valid_depths(stages: Sequence[Stage], target: Target) -> list[int]:
+    """Depths whose heads (or decoders) read the blocks that they were trained on, after some finished stages.
+
+    A stage that trains earlier blocks again, as fine-tuning does, leaves the heads behind these blocks invalid.
+    """
+    valid: set[int] = set()
+    for stage in stages:
+        if stage.start < stage.stop:
+            valid = {depth for depth in valid if depth <= stage.start}
+        valid |= set(stage.depths) if stage.target == target else set()
+    return sorted(valid)

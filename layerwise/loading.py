@@ -7,22 +7,22 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from layerwise.build import build_network, build_stages
-from layerwise.checkpoint import Checkpoints
-from layerwise.config import from_yaml
+from layerwise.build import build_agenda, build_network
+from layerwise.checkpoint import Checkpoints, rows_of
 from layerwise.data import DatasetSpec
+from layerwise.depth_search import run_config
 from layerwise.errors import LayerwiseError
-from layerwise.finished import FinishedStage, restore
+from layerwise.finished import FinishedStage, restore, valid_depths
 from layerwise.models.blocknet import BlockNet
-from layerwise.resolve import resolve
-from layerwise.run_folder import CHECKPOINTS, CONFIG, SPEC
+from layerwise.run_folder import CHECKPOINTS, SPEC
 
 
 class TrainedNet(BlockNet):
     """A trained `BlockNet` with what is needed to feed it.
 
     `forward(x)` gives the scores of the last classifier, `forward(x, depth=j)` those at depth j,
-    `features(x, j)` the block outputs x_j, `ensemble(x)` the 2^j ensemble.
+    `features(x, j)` the block outputs x_j, `ensemble(x)` the 2^j ensemble, `reconstruct(x)` of an
+    autoencoder the input as its decoder gives it back.
 
     Args:
         network: with trained weights.
@@ -30,17 +30,20 @@ class TrainedNet(BlockNet):
     """
 
     def __init__(self, network: BlockNet, spec: DatasetSpec) -> None:
-        super().__init__(list(network.blocks), {d: network.head(d) for d in network.depths}, network.ensemble_on)
+        heads, decoders = ({int(d): m for d, m in network.readers(t).items()} for t in ("labels", "inputs"))
+        super().__init__(list(network.blocks), heads, network.ensemble_on, decoders)
         self.spec = spec
 
-    def normalise(self, pixels: Tensor) -> Tensor:
-        """uint8 [B, C, H, W] → float32 [B, C, H, W], as in training."""
-        mean, std = (torch.tensor(v, device=pixels.device)[:, None, None] for v in (self.spec.mean, self.spec.std))
-        return (pixels.float() / 255 - mean) / std
+    def normalise(self, values: Tensor) -> Tensor:
+        """Images uint8 [B, C, H, W] or vectors [B, F] → float32 of the same shape, scaled as in training."""
+        mean, std = (torch.tensor(v, device=values.device) for v in (self.spec.mean, self.spec.std))
+        if not self.spec.has_images:
+            return (values.float() - mean) / std
+        return (values.float() / 255 - mean[:, None, None]) / std[:, None, None]
 
 
 def load(run_folder: str | Path, device: str | torch.device = "cpu") -> TrainedNet:
-    """The network of a run, in eval mode, up to the last finished depth.
+    """The network of a run, in eval mode, up to the last finished depth, or that which a finished run chose.
 
     Args:
         run_folder: the folder that a run printed.
@@ -50,19 +53,23 @@ def load(run_folder: str | Path, device: str | torch.device = "cpu") -> TrainedN
         LayerwiseError: not a run folder, or no depth is finished yet.
     """
     folder = Path(run_folder)
-    config = resolve(from_yaml(folder / CONFIG))
-    stages = build_stages(config)
-    finished, damage = Checkpoints(folder / CHECKPOINTS, warn=print).read_finished(stages)
+    config = run_config(folder)
+    agenda = build_agenda(config)
+    trees, damage = Checkpoints(folder / CHECKPOINTS, warn=print).read_finished(agenda)
     if damage is not None:
         raise LayerwiseError(f"{damage}. Run the command of {folder} again: it trains that block anew.")
-    while finished and len(finished) < len(stages) and stages[len(finished)].stop == stages[len(finished) - 1].stop:
-        finished.pop()  # a pruned block whose head was not fine-tuned yet
-    if not finished:
+    rows = rows_of(trees)
+    stages, complete = agenda.stages(rows)[: len(trees)], len(trees) == len(agenda.stages(rows))
+    while stages and (stages[-1].prune_to is not None or not valid_depths(stages, "labels")):
+        stages.pop()  # a pruned block or a fine-tuned encoder whose classifier was not fitted yet
+    if not stages:
         raise LayerwiseError(f"{folder}: no block is finished yet; run its command to the end.")
     spec = DatasetSpec.from_json((folder / SPEC).read_text())
-    network = build_network(config, spec, stages)
-    restore(network, stages, [FinishedStage(**tree) for tree in finished])
-    trained = stages[len(finished) - 1].stop
-    heads = {depth: network.head(depth) for depth in network.depths if depth <= trained}
-    network = BlockNet(list(network.blocks[:trained]), heads, network.ensemble_on)
+    network = build_network(config, spec, agenda.stages())
+    restore(network, stages, [FinishedStage(**tree) for tree in trees[: len(stages)]])
+    depths = valid_depths(stages, "labels")
+    deepest = agenda.depth(rows) if complete else depths[-1]
+    heads = {depth: network.head(depth) for depth in depths if depth <= deepest}
+    decoders = {d: network.readers("inputs")[str(d)] for d in valid_depths(stages, "inputs") if d <= deepest}
+    network = BlockNet(list(network.blocks[:deepest]), heads, network.ensemble_on, decoders)
     return TrainedNet(network, spec).to(device).eval()

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import fields
 
+import torch
+
+from layerwise.counters import key, seeded
 from layerwise.data import DatasetSpec
+from layerwise.decoders import linear_decoder
 from layerwise.errors import LayerwiseError
 from layerwise.heads import QUADRANTS, HeadKind
 from layerwise.models import timm_net
 from layerwise.models.blocknet import BlockNet
+from layerwise.models.mlp import mlp
 from layerwise.models.simcnn import simcnn
 from layerwise.models.vgg import ALEXNET_LAYERS, VGG_LAYERS, block_count, vgg
 from layerwise.schema import Config, ModelConfig, ModelKind, Plan, filled
+from layerwise.summary import block_costs
 
 
 def fixed_depth(model: ModelConfig, plan: Plan) -> int | None:
@@ -23,6 +29,8 @@ def fixed_depth(model: ModelConfig, plan: Plan) -> int | None:
     """
     if model.kind is ModelKind.simcnn:
         return None
+    if model.kind is ModelKind.mlp:
+        return None if model.widths is None else len(model.widths)
     if model.kind is ModelKind.timm:
         return 1 if plan is Plan.joint else timm_net.block_count(filled(model.name))
     return block_count(_layers(model))
@@ -55,12 +63,14 @@ def check_used(model: ModelConfig, k: int) -> None:
             raise LayerwiseError(f"model.{name}={getattr(model, name)}: {what} has no such option. Leave it out.")
 
 
+MLP_KEYS = {"widths", "activation", "initialisation"}
 CNN_HEAD_KEYS = {"head_width", "final_head_width", "pool"}
 USED_KEYS: dict[ModelKind, set[str]] = {
-    ModelKind.simcnn: {entry.name for entry in fields(ModelConfig)} - {"depth"},
+    ModelKind.simcnn: {entry.name for entry in fields(ModelConfig)} - {"depth", *MLP_KEYS},
     ModelKind.vgg: {"kind", "name", "depth", "width"},
     ModelKind.alexnet: {"kind", "name", "width"},
     ModelKind.timm: {"kind", "name", "head", "head_width"},
+    ModelKind.mlp: {"kind", "name", "width", "head_width", "batch_norm", *MLP_KEYS},
 }
 """The keys that each kind of network has; all have a name once they are resolved."""
 
@@ -72,18 +82,60 @@ def label(model: ModelConfig) -> str:
     return f"vgg{model.depth}" if model.kind is ModelKind.vgg else model.kind.value
 
 
-def build_network(config: Config, spec: DatasetSpec, depths: Collection[int]) -> BlockNet:
+def build_network(
+    config: Config, spec: DatasetSpec, depths: Collection[int], decoder_depths: Collection[int] = ()
+) -> BlockNet:
     """The network of a resolved configuration at its initialisation, on the CPU.
 
     Args:
         config: resolved.
-        spec: of the images.
+        spec: of the samples.
         depths: that get a head.
+        decoder_depths: that get a decoder.
 
     Raises:
-        LayerwiseError: the network does not fit the images.
+        LayerwiseError: the network does not fit the samples.
     """
+    network = _build_classifier(config, spec, depths)
+    if not decoder_depths:
+        return network
+    shapes = [cost.output_shape for cost in block_costs(network, spec.shape, torch.float32)]
+    decoders = {}
+    for depth in decoder_depths:
+        with seeded(key("decoder", config.seed, depth)):
+            decoders[depth] = linear_decoder(shapes[depth - 1], spec.shape)
+    return BlockNet(list(network.blocks), {d: network.head(d) for d in depths}, network.ensemble_on, decoders)
+
+
+def check_samples(model: ModelConfig, spec: DatasetSpec) -> None:
+    """Refuses a network of convolutions for vectors.
+
+    Raises:
+        LayerwiseError: names the network and the data set.
+    """
+    if model.kind is not ModelKind.mlp and not spec.has_images:
+        raise LayerwiseError(
+            f"model={model.kind.value}: is for images; a sample of dataset={spec.name} is a vector of "
+            f"{spec.shape[0]} number(s). Use model=mlp."
+        )
+
+
+def _build_classifier(config: Config, spec: DatasetSpec, depths: Collection[int]) -> BlockNet:
     model, classes, on = config.model, len(spec.classes), filled(config.ensemble.on)
+    if model.kind is ModelKind.mlp:
+        return mlp(
+            spec.shape,
+            classes,
+            k=config.k,
+            widths=filled(model.widths),
+            head_width=model.head_width,
+            activation=model.activation,
+            batch_norm=filled(model.batch_norm),
+            initialisation=model.initialisation,
+            ensemble_on=on,
+            depths=depths,
+            seed=config.seed,
+        )
     if model.kind is ModelKind.timm:
         if config.plan.name is Plan.joint:
             return timm_net.end_to_end(filled(model.name), spec.shape, classes, seed=config.seed)

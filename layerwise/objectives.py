@@ -1,18 +1,25 @@
-"""What a stage minimises: from the readouts of its heads to a loss and exact counts."""
+"""What a stage minimises: from the readouts of its heads to a loss and exact sums over the batch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypedDict
+from enum import Enum
+from typing import NamedTuple, Protocol, TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from layerwise.types import Target
+
 
 class Readout(NamedTuple):
-    """What a head says of a batch: class scores [B, c] and, from some heads in training, an embedding [B, E]."""
+    """What a head says of a batch.
+
+    `scores` are class scores [B, c], of a decoder its reconstruction of x_0. Some heads give an embedding
+    [B, E] in training.
+    """
 
     scores: Tensor
     embedding: Tensor | None = None
@@ -22,38 +29,128 @@ class Terms(TypedDict):
     """Result of an objective on one batch; D heads."""
 
     loss: Tensor  # scalar to minimise
-    losses: Tensor  # [D] mean loss of each head, detached
-    correct: Tensor  # [D] number of samples whose first class is right
+    sums: dict[str, Tensor]  # [D] each: over the samples, of `loss` (float64) and perhaps of `correct` (int64)
+
+
+class Objective(Protocol):
+    """Loss of a batch."""
+
+    @property
+    def target(self) -> Target:
+        """What readouts are compared with."""
+
+    def __call__(self, readouts: Sequence[Readout], targets: Tensor) -> Terms:
+        """Args: readouts: one per head. targets: labels [B] int64, or inputs [B, …]."""
+
+
+class LossName(Enum):
+    """Values of `objective.loss` and `objective.reconstruction`."""
+
+    cross_entropy = "cross_entropy"
+    binary_cross_entropy = "binary_cross_entropy"
+    squared_error = "squared_error"
+    absolute_error = "absolute_error"
+
+
+def class_loss(name: LossName, z: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Mean loss of class scores; all losses but the cross-entropy compare with a one-hot vector.
+
+    Args:
+        name: binary_cross_entropy takes each class against the rest, through a sigmoid; the errors take the
+            scores as they are.
+        z: [B, c] float32.
+        targets: [B] int64.
+        label_smoothing: weight of the uniform distribution in the targets, in [0, 1).
+    """
+    if name is LossName.cross_entropy:
+        return F.cross_entropy(z, targets, label_smoothing=label_smoothing)
+    classes = z.shape[1]
+    wanted = F.one_hot(targets, classes) * (1 - label_smoothing) + label_smoothing / classes
+    return elementwise_loss(name, z, wanted)
+
+
+def elementwise_loss(name: LossName, prediction: Tensor, wanted: Tensor) -> Tensor:
+    """Mean over all elements; binary_cross_entropy takes predictions through a sigmoid, and wants values in [0, 1]."""
+    losses: dict[LossName, Callable[[Tensor, Tensor], Tensor]] = {
+        LossName.binary_cross_entropy: F.binary_cross_entropy_with_logits,
+        LossName.squared_error: F.mse_loss,
+        LossName.absolute_error: F.l1_loss,
+    }
+    return losses[name](prediction, wanted.to(prediction.dtype))
 
 
 @dataclass(frozen=True)
 class LocalLoss:
-    """The loss of each head, summed over the heads.
+    """The loss of each head's class scores, summed over the heads.
 
-    A head without embedding has the cross-entropy (paper, equation 3), one with an embedding
-    (1 − β) cross-entropy + β similarity (Nøkland and Eidnes 2019, section 2.3: predsim).
+    A head without embedding has the plain loss (paper, equation 3: the cross-entropy), one with an embedding
+    (1 − β) loss + β similarity (Nøkland and Eidnes 2019, section 2.3: predsim).
 
     Args:
         label_smoothing: weight of the uniform distribution in the targets, in [0, 1).
         similarity: β in [0, 1].
+        loss: of the class scores.
     """
 
     label_smoothing: float = 0.0
     similarity: float = 0.99
+    loss: LossName = LossName.cross_entropy
+    target: Target = "labels"
 
     def __call__(self, readouts: Sequence[Readout], targets: Tensor) -> Terms:
-        """Args: readouts: one per head. targets: [B] int64."""
         losses = torch.stack([self._loss(readout, targets) for readout in readouts])
         correct = torch.stack([(r.scores.detach().argmax(dim=1) == targets).sum() for r in readouts])
-        return {"loss": losses.sum(), "losses": losses.detach(), "correct": correct}
+        return {"loss": losses.sum(), "sums": {"loss": losses.detach().double() * len(targets), "correct": correct}}
 
     def _loss(self, readout: Readout, targets: Tensor) -> Tensor:
         z = readout.scores.float()
-        prediction = F.cross_entropy(z, targets, label_smoothing=self.label_smoothing)
+        prediction = class_loss(self.loss, z, targets, self.label_smoothing)
         if readout.embedding is None:
             return prediction
         similar = similarity_loss(readout.embedding, targets, classes=z.shape[1])
         return (1 - self.similarity) * prediction + self.similarity * similar
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """The error of each decoder's reconstruction of x_0, summed over the decoders.
+
+    Args:
+        loss: mean over all values of the input.
+    """
+
+    loss: LossName = LossName.squared_error
+    target: Target = "inputs"
+
+    def __call__(self, readouts: Sequence[Readout], targets: Tensor) -> Terms:
+        losses = torch.stack([elementwise_loss(self.loss, readout.scores.float(), targets) for readout in readouts])
+        return {"loss": losses.sum(), "sums": {"loss": losses.detach().double() * len(targets)}}
+
+
+@dataclass(frozen=True)
+class Penalised:
+    """An objective plus λ₁ Σ|w| + λ₂ Σw² over some weights; the sums that it reports stay without the penalty.
+
+    Args:
+        objective: without penalty.
+        weights: w.
+        l1: λ₁.
+        l2: λ₂; with SGD the same as a weight decay of 2 λ₂ of these weights.
+    """
+
+    objective: Objective
+    weights: Sequence[Tensor]
+    l1: float
+    l2: float
+
+    @property
+    def target(self) -> Target:
+        return self.objective.target
+
+    def __call__(self, readouts: Sequence[Readout], targets: Tensor) -> Terms:
+        terms = self.objective(readouts, targets)
+        penalties = [self.l1 * w.abs().sum() + self.l2 * w.square().sum() for w in self.weights]
+        return {"loss": terms["loss"] + torch.stack(penalties).sum(), "sums": terms["sums"]}
 
 
 def similarity_loss(embedding: Tensor, targets: Tensor, classes: int) -> Tensor:

@@ -86,6 +86,11 @@ def adam(parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float) 
     return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
 
 
+def adamw(parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float) -> torch.optim.AdamW:
+    """Adam with a weight decay of its own beside the gradient, as one fused kernel."""
+    return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Sets the learning rate of all groups."""
     for group in optimizer.param_groups:

@@ -18,14 +18,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from layerwise.build import build_data, build_objective, build_optimizer, build_recipe, build_stages
-from layerwise.config import from_yaml
+from layerwise.build import build_agenda, build_data, build_objective, build_optimizer, build_recipe
 from layerwise.counters import key, seeded
-from layerwise.data import ImageData, SplitName
+from layerwise.data import Dataset, SplitName
 from layerwise.data.split import limit
+from layerwise.depth_search import run_config
 from layerwise.environment import git_commit, hardware, versions
 from layerwise.errors import LayerwiseError
-from layerwise.evaluate import predict, score
+from layerwise.evaluate import accuracies, predict
 from layerwise.heads import QUADRANTS, HeadKind, auxiliary_head
 from layerwise.interrupt import StopRequest
 from layerwise.loading import TrainedNet, load
@@ -33,8 +33,6 @@ from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.plan import Stage
 from layerwise.precision import Precision, choose_device, choose_precision
 from layerwise.record import write_results
-from layerwise.resolve import resolve
-from layerwise.run_folder import CONFIG
 from layerwise.schema import Config, filled
 from layerwise.sources import BatchPlan, Recompute
 from layerwise.storage import fingerprint
@@ -108,11 +106,11 @@ def probe_run(
     folder = Path(run_folder)
     place = choose_device(device)
     network = load(folder, place).to(memory_format=torch.channels_last)
-    config = resolve(from_yaml(folder / CONFIG))
+    config = run_config(folder)
     precision = choose_precision(config.precision, place)
     width = width or config.model.head_width or DEFAULT_WIDTH
     settings = ProbeSettings(epochs, width, images, seed, precision.name)
-    planned, trained = build_stages(config)[-1].stop, len(network.blocks)
+    planned, trained = build_agenda(config).stages()[-1].stop, len(network.blocks)
     with torch.no_grad():
         deepest = network.features(torch.zeros(1, *network.spec.shape, device=place), trained)
     if deepest.dim() != 4:
@@ -129,7 +127,7 @@ def probe_run(
         "depths": [],
         "earlier": stored,
     }
-    data: ImageData | None = None
+    data: Dataset | None = None
     with StopRequest() as stop:
         for depth in range(1, trained + 1):
             identity = {
@@ -167,7 +165,7 @@ def probe_depth(
     config: Config,
     network: TrainedNet,
     depth: int,
-    data: ImageData,
+    data: Dataset,
     settings: ProbeSettings,
     precision: Precision,
     stop: StopRequest,
@@ -176,10 +174,10 @@ def probe_depth(
     started = time.perf_counter()
     plan = BatchPlan(filled(config.batch_size), settings.seed)
     source = Recompute(data, plan, precision, list(network.blocks[:depth]))
-    accuracies = {"linear": linear_separability(source, settings.limit, settings.seed, stop)}
+    separability = {"linear": linear_separability(source, settings.limit, settings.seed, stop)}
     for name, p in CNN_PROBES.items():
-        accuracies[name] = cnn_separability(config, network, depth, source, p, settings, precision, stop)
-    return accuracies | {
+        separability[name] = cnn_separability(config, network, depth, source, p, settings, precision, stop)
+    return separability | {
         "seconds": time.perf_counter() - started,
         "hardware": hardware(data.device),
         "versions": versions(),
@@ -206,12 +204,12 @@ def linear_separability(source: Recompute, images: int | None, seed: int, stop: 
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    splits, batch_size = source.data.splits, source.plan.batch_size
+    splits = source.data.splits
     labels = splits["train"].labels
     order = torch.arange(len(labels), device=labels.device) if images is None else limit(labels, images, seed, "limit")
 
     def averaged(split: SplitName, positions: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        return average_quadrants(stop.watch(source.read(split, positions, batch_size, view=None)))
+        return average_quadrants(stop.watch(source.read(split, positions, view=None)))
 
     regression = OneVsRestClassifier(LogisticRegression(max_iter=ITERATIONS))
     classifier = make_pipeline(StandardScaler(), regression).fit(*averaged("train", order))
@@ -265,13 +263,12 @@ def cnn_separability(
     trainer = StageTrainer(
         stage.index,
         segment,
-        build_objective(config),
+        build_objective(config, stage.target, segment),
         build_optimizer(config, segment),
-        replace(build_recipe(config, stage, len(data.splits["train"])), seed=settings.seed),
+        replace(build_recipe(config, stage, data), seed=settings.seed),
         precision,
-        heads=1,
     )
     for _ in trainer.run(source, stop):
         stop.check()
     scores = predict(segment, stop.watch(source.evaluate("test")), precision)[depth]
-    return score(scores, data.splits["test"].labels)["top1"]
+    return accuracies(scores, data.splits["test"].labels)["top1"]

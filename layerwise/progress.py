@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from layerwise.trainer import EpochReport
-from layerwise.types import Scores
 
 SECONDS_BETWEEN_LINES = 1.0
 """Epochs that are shorter than this are not all shown; metrics.jsonl has them all."""
@@ -61,20 +60,21 @@ class Display:
         if self._stage is not None:
             self._stage.glance(step, loss)
 
-    def end_epoch(self, report: EpochReport, held_out: Mapping[str, Scores]) -> None:
+    def end_epoch(self, report: EpochReport, held_out: Mapping[str, Mapping[str, float]]) -> None:
         """Says what an epoch gave."""
         assert self._stage is not None
         self._epoch_seconds.append(report.seconds)
         recent = self._epoch_seconds[-5:]
         label = self._stage.label
         left = self._stage.end_epoch(seconds_per_epoch=sum(recent) / len(recent))
-        scores = "".join(f"  {split} {values['top1']:.2f} %" for split, values in held_out.items())
+        train = f"  train {report.top1[-1]:.2f} %" if report.top1 else ""
+        scores = "".join(f"  {split} {_in_words(values)}" for split, values in held_out.items())
         is_last = self._stage.epoch == self._stage.epochs
         if not is_last and time.perf_counter() - self._last_line < SECONDS_BETWEEN_LINES:
             return
         self._last_line = time.perf_counter()
         self.note(
-            f"{label}  loss {report.loss[-1]:.4f}  train {report.top1[-1]:.2f} %{scores}  "
+            f"{label}  loss {report.loss[-1]:.4f}{train}{scores}  "
             f"lr {report.lr:.4g}  {report.images_per_second:,.0f} img/s  left {left}"
         )
 
@@ -137,6 +137,11 @@ class _StageView:
     def close(self) -> None:
         if self.bar is not None:
             self.bar.stop()
+
+
+def _in_words(scores: Mapping[str, float]) -> str:
+    """The accuracy, or the error of a reconstruction."""
+    return f"{scores['top1']:.2f} %" if "top1" in scores else f"loss {scores['loss']:.4f}"
 
 
 def _duration(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,14 @@ class Metrics:
 
 
 def write_results(path: Path, results: dict[str, Any]) -> None:
-    """Writes results.json, atomically."""
-    write_atomically(path, json.dumps(_finite(results), indent=2) + "\n", kept=KEPT)
+    """Writes results.json, atomically; a list of numbers takes one line."""
+    text = json.dumps(_finite(results), indent=2)
+    text = re.sub(r"\[\n([^][{}\"]*?)\n\s*\]", _on_one_line, text)
+    write_atomically(path, text + "\n", kept=KEPT)
+
+
+def _on_one_line(numbers: re.Match[str]) -> str:
+    return f"[{' '.join(numbers[1].split())}]"
 
 
 def _finite(tree: Any) -> Any:

@@ -15,6 +15,12 @@ from layerwise.schema import Config, EnsembleConfig, ModelConfig, ModelKind, Pla
 
 T = TypeVar("T")
 
+FINETUNE_FRACTION = 10
+"""Fine-tuning's learning rate is so many times smaller than training's, unless it is given."""
+
+MLP_WIDTH, MLP_BLOCKS = 256, 3
+"""A multi-layer perceptron's hidden layers, unless they are given."""
+
 
 def resolve(config: Config) -> Config:
     """The configuration with the paper's values in place of null. The argument is not changed.
@@ -25,17 +31,25 @@ def resolve(config: Config) -> Config:
     training = training_values(config.dataset.name)
     J, model = _resolve_network(config)
     epochs = _given(config.epochs, training.epochs)
-    on_probabilities = model.kind is not ModelKind.simcnn  # as the paper's code for VGG
+    plan_epochs = _given(config.plan.epochs, _stages_to_match(config, J) * epochs)
+    lr = _given(config.optimizer.lr, training.lr)
+    on_probabilities = model.kind not in (ModelKind.simcnn, ModelKind.mlp)  # as the paper's code for VGG
     resolved = replace(
         config,
         J=J,
         epochs=epochs,
         batch_size=_given(config.batch_size, training.batch_size),
         model=model,
-        plan=replace(config.plan, epochs=_given(config.plan.epochs, _stages_to_match(config, J) * epochs)),
+        plan=replace(
+            config.plan,
+            epochs=plan_epochs,
+            classifier_epochs=_given(config.plan.classifier_epochs, plan_epochs),
+            finetune=replace(config.plan.finetune, lr=_given(config.plan.finetune.lr, lr / FINETUNE_FRACTION)),
+        ),
         optimizer=replace(
             config.optimizer,
-            lr=_given(config.optimizer.lr, training.lr),
+            name=_given(config.optimizer.name, config.optimizer.kind.value),
+            lr=lr,
             momentum=_given(config.optimizer.momentum, training.momentum),
             weight_decay=_given(config.optimizer.weight_decay, training.weight_decay),
             decay=_given(config.optimizer.decay, training.decay),
@@ -51,7 +65,7 @@ def resolve(config: Config) -> Config:
 
 def _stages_to_match(config: Config, J: int) -> int:
     """By how much `epochs` is multiplied, so that all plans see the data equally often."""
-    if config.plan.name is Plan.greedy:
+    if config.plan.name in (Plan.greedy, Plan.autoencoder):
         return 1
     return greedy_depth(config.model) if config.model.kind is ModelKind.timm else J
 
@@ -59,17 +73,20 @@ def _stages_to_match(config: Config, J: int) -> int:
 def _resolve_network(config: Config) -> tuple[int, ModelConfig]:
     """J and the keys of the network."""
     model = config.model
+    wanted = config.J if config.plan.max_blocks is None else config.plan.max_blocks
     fixed = fixed_depth(model, config.plan.name)
+    if fixed is not None and wanted not in (None, fixed):
+        plan, key = config.plan.name.value, "J" if config.plan.max_blocks is None else "plan.max_blocks"
+        raise LayerwiseError(
+            f"{key}={wanted}: {label(model)} has {fixed} block(s) with plan={plan}. Leave {key} at null."
+        )
+    if model.kind is ModelKind.mlp:
+        return _resolve_mlp(model, wanted)
     if fixed is not None:
-        if config.J not in (None, fixed):
-            plan = config.plan.name.value
-            raise LayerwiseError(
-                f"J={config.J}: {label(model)} has {fixed} block(s) with plan={plan}. Leave J at null."
-            )
         width = model.width if model.kind is ModelKind.timm else _given(model.width, FIRST_WIDTH)
         return fixed, replace(model, name=label(model), width=width)
     paper = simcnn_values(config.dataset.name, config.k)
-    J = _given(config.J, paper.J)
+    J = _given(wanted, paper.J)
     return J, replace(
         model,
         name=label(model),
@@ -81,6 +98,15 @@ def _resolve_network(config: Config) -> tuple[int, ModelConfig]:
         batch_norm=_given(model.batch_norm, paper.batch_norm),
         pool=_given(model.pool, paper.pool) if model.head is HeadKind.cnn else None,
     )
+
+
+def _resolve_mlp(model: ModelConfig, J: int | None) -> tuple[int, ModelConfig]:
+    """Widths of all hidden layers from `model.widths`, or from J and `model.width`."""
+    if model.widths is not None and model.width is not None:
+        raise LayerwiseError(f"model.width={model.width}: model.widths={model.widths} says otherwise. Leave one out.")
+    widths = _given(model.widths, [_given(model.width, MLP_WIDTH)] * _given(J, MLP_BLOCKS))
+    batch_norm = _given(model.batch_norm, False)
+    return len(widths), replace(model, name=label(model), width=None, widths=widths, batch_norm=batch_norm)
 
 
 def check_pruning(config: Config) -> None:

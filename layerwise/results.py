@@ -10,6 +10,7 @@ import torch
 from layerwise.cache_plan import CacheDecision
 from layerwise.environment import git_commit, hardware, versions
 from layerwise.finished import FinishedStage
+from layerwise.plan import Stage
 from layerwise.precision import Precision
 from layerwise.schema import Config
 
@@ -18,25 +19,36 @@ SCHEMA = 1
 
 
 def assemble_results(
-    config: Config, name: str, finished: Sequence[FinishedStage], parameters: int, status: str
+    config: Config,
+    name: str,
+    stages: Sequence[Stage],
+    finished: Sequence[FinishedStage],
+    depth: int,
+    parameters: int,
+    status: str,
 ) -> dict[str, Any]:
     """What was trained and how good it is: results.json but for `run_facts`.
 
     Args:
         config: of the run, resolved.
         name: of the run folder.
-        finished: stages so far.
-        parameters: of the final network, all blocks and the last head.
+        stages: of the run, as far as they are known.
+        finished: the first of them.
+        depth: of the network that is the result.
+        parameters: of that network, all its blocks and their last head.
         status: "running", "completed", "interrupted" or "failed".
     """
-    rows = merge_rows(finished)
+    rows = mark_improvements(merge_rows(finished))
+    scored = [row for row in rows if "test" in row]
     final = None
-    if rows:
+    if scored:
+        last = next((row for row in scored if row["block"] == depth), scored[-1])
         final = {
-            "test_top1": rows[-1]["test"]["top1"],
-            "test_top5": rows[-1]["test"]["top5"],
-            "ensemble_top1": rows[-1]["ensemble"]["top1"],
-            "ensemble_top5": rows[-1]["ensemble"]["top5"],
+            "block": last["block"],
+            "test_top1": last["test"]["top1"],
+            "test_top5": last["test"]["top5"],
+            "ensemble_top1": last["ensemble"]["top1"],
+            "ensemble_top5": last["ensemble"]["top5"],
             "parameters": parameters,
         }
     return {
@@ -50,9 +62,40 @@ def assemble_results(
         "k": config.k,
         "J": config.J,
         "blocks": rows,
+        "stages": [stage_entry(stage, outcome) for stage, outcome in zip(stages, finished, strict=False)],
         "final": final,
         "seconds": sum(spent(outcome.rows[0]) for outcome in finished),  # the rows of a stage share them
     }
+
+
+MEASURES = ("train", "validation", "test", "ensemble", "reconstruction")
+"""What a row says of quality."""
+
+
+def stage_entry(stage: Stage, outcome: FinishedStage) -> dict[str, Any]:
+    """One stage: what it trained, and how good its last depth was then."""
+    row = outcome.rows[-1]
+    return {
+        "stage": stage.index + 1,
+        "title": stage.title,
+        "target": stage.target,
+        "block": stage.stop,
+        "epochs": stage.epochs,
+        **{name: row[name] for name in MEASURES if name in row},
+    }
+
+
+def mark_improvements(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows in the order of depth; where samples are held out to choose by, `improved` says if a depth is the best so
+    far."""
+    best = -1.0
+    marked = []
+    for row in rows:
+        if "validation" in row:
+            row = row | {"improved": row["validation"]["top1"] > best}
+            best = max(best, row["validation"]["top1"])
+        marked.append(row)
+    return marked
 
 
 def spent(row: dict[str, Any]) -> float:
@@ -61,13 +104,16 @@ def spent(row: dict[str, Any]) -> float:
 
 
 def merge_rows(finished: Sequence[FinishedStage]) -> list[dict[str, Any]]:
-    """A row per depth: that of the last stage that read it, with what the stage before gave as `before`."""
+    """A row per depth: what the last stages that read it say, with an earlier value of the same as `before`."""
     rows: dict[int, dict[str, Any]] = {}
     for row in (row for outcome in finished for row in outcome.rows):
         if earlier := rows.get(row["block"]):
-            kept = ("train", "validation", "test", "ensemble", "parameters")
+            again = {name: earlier[name] for name in MEASURES if name in earlier and name in row}
+            parameters = earlier["parameters"] | row["parameters"]
+            if again:
+                again["parameters"] = earlier["parameters"]
             seconds = {name: value + earlier["seconds"][name] for name, value in row["seconds"].items()}
-            row = row | {"seconds": seconds, "before": {name: earlier[name] for name in kept if name in earlier}}
+            row = earlier | row | {"parameters": parameters, "seconds": seconds} | ({"before": again} if again else {})
         rows[row["block"]] = row
     return list(rows.values())
 

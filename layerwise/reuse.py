@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from layerwise.build import build_stages
+from layerwise.build import build_agenda
 from layerwise.checkpoint import Checkpoints
 from layerwise.config import from_yaml, identity
 from layerwise.errors import LayerwiseError
-from layerwise.plan import Stage
+from layerwise.plan import Agenda, Stage
 from layerwise.resolve import resolve
 from layerwise.run_folder import CHECKPOINTS, CONFIG
 from layerwise.schema import Config
@@ -44,7 +44,7 @@ def shared_stages(source: Path, config: Config, folder: Path) -> list[Stage]:
             f"plan.reuse={source}: that run differs in more than its last block ({values}). "
             f"Only {' and '.join(LAST_BLOCK_ONLY)} may differ."
         )
-    mine, theirs = build_stages(config), build_stages(other)
+    mine, theirs = build_agenda(config).stages(), build_agenda(other).stages()
     last = min(mine[-1].stop, theirs[-1].stop)
     return [stage for stage, same in zip(mine, theirs, strict=False) if stage == same and stage.stop < last]
 
@@ -65,7 +65,7 @@ def take_over(source: Path, shared: list[Stage], checkpoints: Checkpoints) -> in
     """
     if any(checkpoints.folder.glob("stage_*")):
         return 0
-    trees, _ = Checkpoints(source / CHECKPOINTS, warn=checkpoints.warn).read_finished(shared)
+    trees, _ = Checkpoints(source / CHECKPOINTS, warn=checkpoints.warn).read_finished(Agenda(shared))
     for stage, tree in zip(shared, trees, strict=False):
         for row in tree["rows"]:
             row["reused"] = str(source)

@@ -17,7 +17,7 @@ from layerwise.schema import CacheKind, Config
 from layerwise.storage import write_atomically
 
 CONFIG, SPEC, METRICS, RESULTS = "config.yaml", "dataset.json", "metrics.jsonl", "results.json"
-CHECKPOINTS, CACHE, LOCK = "checkpoints", "cache", ".lock"
+CHECKPOINTS, CACHE, SEARCH, LOCK = "checkpoints", "cache", "search", ".lock"
 
 
 class RunFolder:
@@ -39,7 +39,7 @@ class RunFolder:
         self._acquire(self._lock)
         if (self.path / CONFIG).exists():
             self._refuse_other()
-        elif foreign := [entry.name for entry in self.path.iterdir() if entry.name != LOCK]:
+        elif foreign := [entry.name for entry in self.path.iterdir() if entry.name not in (LOCK, SEARCH)]:
             raise LayerwiseError(
                 f"{self.path} is no run folder: it holds {foreign[0]} and no {CONFIG}. Give this run another name=…."
             )
@@ -49,14 +49,35 @@ class RunFolder:
 
         Args:
             spec: of the data set, kept so that the trained network can be used without it.
+
+        Raises:
+            LayerwiseError: the run began with other data, or the folder cannot be written.
         """
         if self.config.fresh:
             self._clear()
+        self.check_data(spec)
         with writing(self.cache, kept="Nothing was started."):
             if self.config.cache.kind is CacheKind.disk:
                 self.cache.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / CONFIG, to_yaml(self.config), kept="Nothing was started.")
         write_atomically(self.path / SPEC, spec.to_json(), kept="Nothing was started.")
+
+    def check_data(self, spec: DatasetSpec) -> None:
+        """Refuses data that changed since the run began.
+
+        Raises:
+            LayerwiseError: the number of samples, their shape or the classes differ.
+        """
+        try:
+            known = DatasetSpec.from_json((self.path / SPEC).read_text())
+        except (OSError, ValueError, TypeError):
+            return
+        if not known.agrees_with(spec):
+            raise LayerwiseError(
+                f"dataset={spec.name}: the data are not those that {self.path} began with "
+                f"({known.in_words()} there, {spec.in_words()} now). Restore them, give this run another name=…, "
+                "or start over with fresh=true."
+            )
 
     @property
     def checkpoints(self) -> Path:
@@ -102,7 +123,10 @@ class RunFolder:
 
     def _clear(self) -> None:
         shutil.rmtree(self.cache, ignore_errors=True)
+        searched = self.config.plan.search_fraction is not None  # then that run has cleared its own folder
         for entry in self.path.iterdir():
+            if entry.name == SEARCH and searched:
+                continue
             if entry.is_dir():
                 shutil.rmtree(entry)
             elif entry.name != LOCK:

@@ -15,6 +15,8 @@ from layerwise.downsampling import Downsampling
 from layerwise.ensemble import EnsembleOn
 from layerwise.feature_codec import FeatureDtype
 from layerwise.heads import HeadKind
+from layerwise.models.mlp import Activation, Initialisation
+from layerwise.objectives import LossName
 from layerwise.precision import PrecisionName
 
 WHERE = {"identity": False}
@@ -27,6 +29,14 @@ class Plan(Enum):
     greedy = "greedy"
     joint = "joint"
     simultaneous = "simultaneous"
+    autoencoder = "autoencoder"
+
+
+class HeadStart(Enum):
+    """Values of `plan.head`: what a new depth's head begins as."""
+
+    fresh = "fresh"
+    carried = "carried"
 
 
 class ModelKind(Enum):
@@ -35,6 +45,16 @@ class ModelKind(Enum):
     simcnn = "simcnn"
     vgg = "vgg"
     alexnet = "alexnet"
+    timm = "timm"
+    mlp = "mlp"
+
+
+class OptimizerKind(Enum):
+    """Values of `optimizer`."""
+
+    sgd = "sgd"
+    adam = "adam"
+    adamw = "adamw"
     timm = "timm"
 
 
@@ -86,7 +106,7 @@ class ProgressName(Enum):
 
 @dataclass
 class ModelConfig:
-    """`model=simcnn|vgg|alexnet|timm`; each file of conf/model holds the keys that its network has."""
+    """`model=simcnn|vgg|alexnet|timm|mlp`; each file of conf/model holds the keys that its network has."""
 
     kind: ModelKind = ModelKind.simcnn
     name: str | None = None
@@ -100,31 +120,57 @@ class ModelConfig:
     input_downsample: bool | None = None
     batch_norm: bool | None = None
     pool: int | None = None
+    widths: list[int] | None = None
+    activation: Activation = Activation.relu
+    initialisation: Initialisation = Initialisation.pytorch
 
 
 @dataclass
 class DatasetConfig:
-    """`dataset=…`; `size`, `workers` and `unreadable` are for data sets of image files."""
+    """`dataset=…`; `size`, `workers` and `unreadable` are for data sets of image files, the last four for tables."""
 
     name: str = MISSING
     root: str = field(default="data", metadata=WHERE)
     validation: float = 0.0
+    folds: int | None = None
+    fold: int = 1
+    labelled: float = 1.0
+    standardise: bool = True
     limit: int | None = None
     limit_test: int | None = None
     augment: bool = True
     size: int | None = None
     workers: int | None = field(default=None, metadata=WHERE)
     unreadable: Unreadable = Unreadable.fatal
+    path: str | None = None
+    label: str | None = None
+    test_path: str | None = None
+    test: float = 0.2
+
+
+@dataclass
+class FinetuneConfig:
+    """Stages that train all blocks of the grown network together."""
+
+    epochs: int = 0
+    autoencoder_epochs: int = 0
+    lr: float | None = None
 
 
 @dataclass
 class PlanConfig:
-    """`plan=greedy|joint|simultaneous`."""
+    """`plan=greedy|joint|simultaneous|autoencoder`."""
 
     name: Plan = Plan.greedy
     epochs: int | None = None
     blocks_per_stage: int = 1
+    head: HeadStart = HeadStart.fresh
     warm_start: bool = False
+    classifier_epochs: int | None = None
+    max_blocks: int | None = None
+    patience: int | None = None
+    search_fraction: float | None = None
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     prune_to: int | None = None
     prune_epochs: int = 20
     reuse: str | None = field(default=None, metadata=WHERE)
@@ -144,9 +190,10 @@ class CacheConfig:
 
 @dataclass
 class OptimizerConfig:
-    """`optimizer=sgd`."""
+    """`optimizer=sgd|adam|adamw|timm`."""
 
-    name: str = "sgd"
+    kind: OptimizerKind = OptimizerKind.sgd
+    name: str | None = None
     lr: float | None = None
     momentum: float | None = None
     weight_decay: float | None = None
@@ -162,8 +209,12 @@ class OptimizerConfig:
 class ObjectiveConfig:
     """What a stage minimises."""
 
+    loss: LossName = LossName.cross_entropy
+    reconstruction: LossName = LossName.squared_error
     label_smoothing: float = 0.0
     similarity: float = 0.99
+    l1: float = 0.0
+    l2: float = 0.0
 
 
 @dataclass
@@ -175,9 +226,10 @@ class EnsembleConfig:
 
 @dataclass
 class EvaluationConfig:
-    """When the held-out sets are scored, beside the end of each stage."""
+    """What is scored beside the held-out sets at the end of each stage, and when else."""
 
     every: int = field(default=0, metadata=WHERE)
+    train: bool = False
 
 
 @dataclass

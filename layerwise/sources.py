@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from layerwise.counters import key, permutation
-from layerwise.data import ImageData, SplitName
+from layerwise.data import Dataset, SplitName
 from layerwise.feature_store import FeatureStores
 from layerwise.interrupt import StopRequest
 from layerwise.models.blocknet import freeze
 from layerwise.precision import Precision
-from layerwise.types import Batch
+from layerwise.types import Batch, Target
 
 
 class Source(Protocol):
@@ -33,11 +33,11 @@ class Source(Protocol):
     def depth(self) -> int:
         """Number of frozen blocks."""
 
-    def train(self, stage: int, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """The shuffled, augmented batches of one epoch of a stage, from a step on."""
+    def train(self, stage: int, epoch: int, first_step: int = 0, target: Target = "labels") -> Iterator[Batch]:
+        """The shuffled, augmented batches of one epoch of a stage, from a step on: all samples that have the target."""
 
-    def evaluate(self, split: SplitName) -> Iterator[Batch]:
-        """All samples of a split in order, not augmented."""
+    def evaluate(self, split: SplitName, target: Target = "labels") -> Iterator[Batch]:
+        """All samples of a split in order, not augmented; of the training samples those that have the target."""
 
     def advance(self, blocks: Sequence[nn.Module]) -> None:
         """Freezes newly trained blocks and gives their outputs from now on."""
@@ -59,17 +59,15 @@ class BatchPlan:
     batch_size: int
     seed: int
 
-    def order(self, stage: int, epoch: int, n: int, device: torch.device) -> Tensor:
+    def order(self, stage: int, epoch: int, positions: Tensor) -> Tensor:
         """[n] positions, shuffled by (seed, stage, epoch) alone."""
-        return permutation(key("order", self.seed, stage, epoch), n, device)
+        return positions[permutation(key("order", self.seed, stage, epoch), len(positions), positions.device)]
 
 
 class Recompute:
     """Runs the frozen blocks on freshly augmented images at each step, as the paper's code does."""
 
-    def __init__(
-        self, data: ImageData, plan: BatchPlan, precision: Precision, prefix: Sequence[nn.Module] = ()
-    ) -> None:
+    def __init__(self, data: Dataset, plan: BatchPlan, precision: Precision, prefix: Sequence[nn.Module] = ()) -> None:
         self.data, self.plan, self.precision = data, plan, precision
         freeze(prefix)
         self.prefix = list(prefix)
@@ -78,19 +76,17 @@ class Recompute:
     def depth(self) -> int:
         return len(self.prefix)
 
-    def train(self, stage: int, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        order = self.plan.order(stage, epoch, len(self.data.splits["train"]), self.data.device)
-        order = order[first_step * self.plan.batch_size :]
-        return self.read("train", order, self.plan.batch_size, view=epoch)
+    def train(self, stage: int, epoch: int, first_step: int = 0, target: Target = "labels") -> Iterator[Batch]:
+        order = self.plan.order(stage, epoch, self.data.having(target))
+        return self.read("train", order[first_step * self.plan.batch_size :], view=epoch, target=target)
 
-    def evaluate(self, split: SplitName) -> Iterator[Batch]:
-        order = torch.arange(len(self.data.splits[split]), device=self.data.device)
-        return self.read(split, order, self.plan.batch_size, view=None)
+    def evaluate(self, split: SplitName, target: Target = "labels") -> Iterator[Batch]:
+        return self.read(split, in_order(self.data, split, target), view=None, target=target)
 
-    def read(self, split: SplitName, order: Tensor, batch_size: int, view: int | None) -> Iterator[Batch]:
-        """Features of the images at some positions, augmented with a view's draws."""
-        for batch in self.data.batches(split, order, batch_size, view):
-            yield Batch(run_frozen(self.prefix, batch.inputs, self.precision), batch.targets)
+    def read(self, split: SplitName, order: Tensor, view: int | None, target: Target = "labels") -> Iterator[Batch]:
+        """Features of the samples at some positions, augmented with a view's draws."""
+        for x, labels in self.data.batches(split, order, self.plan.batch_size, view):
+            yield Batch(run_frozen(self.prefix, x, self.precision), x if target == "inputs" else labels)
 
     def advance(self, blocks: Sequence[nn.Module]) -> None:
         freeze(blocks)
@@ -130,40 +126,45 @@ class Cached:
     def depth(self) -> int:
         return len(self.prefix)
 
-    def train(self, stage: int, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        plan, labels = self.images.plan, self.images.data.splits["train"].labels
-        order = plan.order(stage, epoch, len(labels), labels.device)[first_step * plan.batch_size :]
+    def train(self, stage: int, epoch: int, first_step: int = 0, target: Target = "labels") -> Iterator[Batch]:
+        plan = self.images.plan
+        order = plan.order(stage, epoch, self.images.data.having(target))
         view = epoch % self.views if self.store else epoch  # images need no store: all their views are there
-        return self.read("train", order, plan.batch_size, view)
+        return self.read("train", order[first_step * plan.batch_size :], view, target)
 
-    def evaluate(self, split: SplitName) -> Iterator[Batch]:
-        labels = self.images.data.splits[split].labels
-        order = torch.arange(len(labels), device=labels.device)
-        return self.read(split, order, self.images.plan.batch_size, view=None)
+    def evaluate(self, split: SplitName, target: Target = "labels") -> Iterator[Batch]:
+        data = self.images.data
+        order = in_order(data, split, target)
+        if split == "train" and data.augmented:  # the store holds augmented views only
+            return Recompute(data, self.images.plan, self.images.precision, self.prefix).read(
+                split, order, None, target
+            )
+        return self.read(split, order, None, target)
 
-    def read(self, split: SplitName, order: Tensor, batch_size: int, view: int | None) -> Iterator[Batch]:
+    def read(self, split: SplitName, order: Tensor, view: int | None, target: Target = "labels") -> Iterator[Batch]:
         """Features of the samples at some positions, as the store holds them."""
         if self.store is None:
-            yield from self.images.read(split, order, batch_size, view)
+            yield from self.images.read(split, order, view, target)
             return
-        data = self.images.data
+        data, batch_size = self.images.data, self.images.plan.batch_size
         rows = order.cpu()  # once, so that no step waits for the device
+        inputs = data.batches(split, order, batch_size, view) if target == "inputs" else None
         for positions, on_host in zip(order.split(batch_size), rows.split(batch_size), strict=True):
             stored = self.store.read(split, view or 0, on_host)
             features = stored.to(data.device, self.images.precision.dtype, non_blocking=True)  # as a block gives them
-            yield Batch(features, data.splits[split].labels[positions])
+            yield Batch(features, next(inputs).inputs if inputs else data.splits[split].labels[positions])
 
     def advance(self, blocks: Sequence[nn.Module]) -> None:
         """One pass of the new blocks over all views of all splits; the old store goes when the new one is whole."""
         freeze(blocks)
-        splits, plan = self.images.data.splits, self.images.plan
+        splits = self.images.data.splits
         new = self.stores.create([*self.prefix, *blocks])
         try:
             for split in splits:
                 order = torch.arange(len(splits[split]), device=self.images.data.device)
                 for view in range(self.views) if split == "train" else [None]:
                     with new.writer(split, view or 0, len(order)) as writer:
-                        for batch in self.stop.watch(self.read(split, order, plan.batch_size, view)):
+                        for batch in self.stop.watch(self.read(split, order, view)):
                             writer.append(run_frozen(blocks, batch.inputs, self.images.precision))
             new.commit()
         except BaseException:
@@ -177,6 +178,11 @@ class Cached:
     def close(self) -> None:
         self.stores.close()
         self.store = None
+
+
+def in_order(data: Dataset, split: SplitName, target: Target) -> Tensor:
+    """Positions of all samples of a split, of the training samples those that have the target."""
+    return data.having(target) if split == "train" else torch.arange(len(data.splits[split]), device=data.device)
 
 
 @torch.no_grad()

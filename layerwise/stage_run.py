@@ -4,61 +4,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from layerwise import build
-from layerwise.allocator import return_freed_memory
-from layerwise.checkpoint import Checkpoints
 from layerwise.compression import most_important, prune_block, taylor_importance
-from layerwise.data import ImageData, SplitName
-from layerwise.ensemble import EnsembleOn, ensemble
 from layerwise.environment import peak_memory_mb
-from layerwise.evaluate import predict, score
 from layerwise.finished import FinishedStage, segment_of
-from layerwise.interrupt import StopRequest
-from layerwise.models.blocknet import BlockNet, Segment, count_parameters
+from layerwise.models.blocknet import Segment
 from layerwise.plan import Stage
-from layerwise.precision import Precision
-from layerwise.progress import Display
-from layerwise.record import Metrics
-from layerwise.schema import Config, filled
+from layerwise.run import Run
 from layerwise.sources import Source
+from layerwise.stage_scores import score_now, stage_rows
 from layerwise.trainer import EpochReport, StageTrainer
-from layerwise.types import Scores
-from layerwise.warm_start import warm_start
+from layerwise.warm_start import carry_head, warm_start
 
-HELD_OUT: tuple[SplitName, ...] = ("validation", "test")
-
-
-@dataclass(frozen=True)
-class Run:
-    """What all stages of a run share."""
-
-    config: Config
-    stages: Sequence[Stage]
-    network: BlockNet
-    data: ImageData
-    precision: Precision
-    checkpoints: Checkpoints
-    metrics: Metrics
-    display: Display
-    stop: StopRequest
+SECONDS_BETWEEN_CHECKPOINTS = 5.0
+"""Epochs that are shorter than this are not all saved; a signal saves at once."""
 
 
 def run_stage(
-    run: Run, stage: Stage, source: Source, earlier: Sequence[FinishedStage], advance_seconds: float
+    run: Run, stages: Sequence[Stage], source: Source, earlier: Sequence[FinishedStage], advance_seconds: float
 ) -> FinishedStage:
-    """Trains a stage, or goes on with it, and evaluates it.
+    """Trains the next stage, or goes on with it, and evaluates it.
 
     Args:
         run: the run that it belongs to.
-        stage: what to train.
+        stages: all of the run, as far as they are known.
         source: gives x_start.
-        earlier: the stages before, for the ensemble.
+        earlier: the finished stages; the next one is trained.
         advance_seconds: what it took to prepare the source for this stage.
 
     Raises:
@@ -66,10 +42,12 @@ def run_stage(
         NonFiniteLoss: the training diverged.
         LayerwiseError: a checkpoint or record cannot be written.
     """
+    stage = stages[len(earlier)]
     segment = segment_of(run.network, stage)
+    segment.requires_grad_(True)  # fine-tuning trains blocks that were frozen
     if run.data.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(run.data.device)
-    trainer = build_trainer(run, stage, segment)
+    trainer = build_trainer(run, stages, stage, segment)
     saved = run.checkpoints.load_training(stage)
     report: EpochReport | None = None
     if saved is not None:
@@ -78,28 +56,33 @@ def run_stage(
             run.display.warn(f"this stage began in {saved['precision']} and goes on in {run.precision.name}")
         report = EpochReport(**saved["report"]) if saved["report"] else None
         advance_seconds += saved["advance_seconds"]
-    elif stage.warm_start:
-        warm_start(run.network, stage.stop, source.train(stage.index, epoch=0))
+    else:
+        set_beginning(run, stage, source)
     run.metrics.truncate(stage.index + 1, trainer.epoch)
 
-    steps_per_epoch = trainer.recipe.steps_per_epoch
     title = f"{stage.title}/{len(run.network.blocks)}"
-    epochs_left = sum(later.epochs for later in run.stages[stage.index :]) - trainer.epoch
-    run.display.begin_stage(title, stage.epochs, steps_per_epoch, trainer.epoch, epochs_left, trainer.step)
+    epochs_left = sum(later.epochs for later in stages[stage.index :]) - trainer.epoch
+    run.display.begin_stage(
+        title, stage.epochs, trainer.recipe.steps_per_epoch, trainer.epoch, epochs_left, trainer.step
+    )
+    last_saved = time.perf_counter()
     try:
         for latest in trainer.run(source, run.stop, run.display.glance):
             if latest.complete:
                 report = latest
-                held_out = evaluate_now(run, segment, source, report)
-                run.metrics.append(metrics_line(run, stage, report, steps_per_epoch) | held_out)
+                held_out = score_now(run, stage, segment, source, report)
+                run.metrics.append(metrics_line(run, stages, stage, report) | held_out)
                 run.display.end_epoch(report, held_out)
-            tree = {
-                "trainer": trainer.state_dict(),
-                "report": asdict(report) if report else None,
-                "advance_seconds": advance_seconds,
-                "precision": run.precision.name,
-            }
-            run.checkpoints.save_training(stage, trainer.steps_done, tree)
+            is_last = trainer.epoch == stage.epochs
+            if is_last or run.stop.signal is not None or time.perf_counter() - last_saved > SECONDS_BETWEEN_CHECKPOINTS:
+                tree = {
+                    "trainer": trainer.state_dict(),
+                    "report": asdict(report) if report else None,
+                    "advance_seconds": advance_seconds,
+                    "precision": run.precision.name,
+                }
+                run.checkpoints.save_training(stage, trainer.steps_done, tree)
+                last_saved = time.perf_counter()
             run.stop.check()
     finally:
         run.display.end_stage()
@@ -107,30 +90,33 @@ def run_stage(
     assert report is not None  # a stage has at least one epoch
     trainer.optimizer.zero_grad(set_to_none=True)  # else the gradients of all stages stay until the run ends
     started = time.perf_counter()
-    scores = held_out_scores(run, segment, source)
+    rows, scores = stage_rows(run, stages[: stage.index + 1], segment, source, report, earlier)
     run.stop.check()
-    seconds = {
-        "train": trainer.seconds,
-        "advance": advance_seconds,
-        "evaluate": time.perf_counter() - started,
-    }
-    images = stage.epochs * len(run.data.splits["train"])
     costs = {
-        "seconds": seconds,
-        "images_per_second": images / max(trainer.seconds, 1e-9),
+        "seconds": {"train": trainer.seconds, "advance": advance_seconds, "evaluate": time.perf_counter() - started},
+        "images_per_second": stage.epochs * report.images / max(trainer.seconds, 1e-9),
         "peak_memory_mb": peak_memory_mb(run.data.device),
     }
-    rows = [
-        {"block": depth, "train": {"loss": report.loss[i], "top1": report.top1[i]}, **quality, **costs}
-        for i, (depth, quality) in enumerate(describe_depths(run, stage, scores, earlier).items())
-    ]
     kept_on_host = {split: {depth: z.cpu() for depth, z in by_depth.items()} for split, by_depth in scores.items()}
-    outcome = FinishedStage(rows, segment.state_dict(), kept_on_host, filters_to_keep(run, stage, source))
+    filters = filters_to_keep(run, stage, source)
+    outcome = FinishedStage([row | costs for row in rows], segment.state_dict(), kept_on_host, filters)
     run.checkpoints.save_finished(stage, vars(outcome))
     outcome = replace(outcome, segment={})  # the network has the weights; those of pruned filters may go
     if outcome.kept_filters is not None:
         prune_block(run.network, stage.stop, outcome.kept_filters)
     return outcome
+
+
+def set_beginning(run: Run, stage: Stage, source: Source) -> None:
+    """Weights that the stage begins with, where they are not the network's initialisation."""
+    readers = run.network.readers(stage.target)
+    if stage.carry_from is not None and not carry_head(readers, stage.carry_from, stage.stop):
+        run.display.note(f"depth {stage.stop}: the head of depth {stage.carry_from} has another shape; it starts fresh")
+    if stage.restart_head:
+        initial = build.build_network(run.config, run.data.spec, [stage]).readers(stage.target)
+        readers[str(stage.stop)].load_state_dict(initial[str(stage.stop)].state_dict())
+    if stage.warm_start:
+        warm_start(run.network, stage.stop, source.train(stage.index, epoch=0))
 
 
 def filters_to_keep(run: Run, stage: Stage, source: Source) -> list[int] | None:
@@ -142,88 +128,41 @@ def filters_to_keep(run: Run, stage: Stage, source: Source) -> list[int] | None:
     return most_important(taylor_importance(block, head, batches, run.precision), stage.prune_to)
 
 
-def build_trainer(run: Run, stage: Stage, segment: Segment) -> StageTrainer:
+def build_trainer(run: Run, stages: Sequence[Stage], stage: Stage, segment: Segment) -> StageTrainer:
     """The trainer of a stage at its beginning."""
     if run.config.compile:  # all stages share one forward, which is compiled anew for each
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * len(run.stages))
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * len(stages))
     return StageTrainer(
         stage.index,
         segment,
-        build.build_objective(run.config),
+        build.build_objective(run.config, stage.target, segment),
         build.build_optimizer(run.config, segment),
-        build.build_recipe(run.config, stage, len(run.data.splits["train"])),
+        build.build_recipe(run.config, stage, run.data),
         run.precision,
-        heads=len(stage.depths),
         compiled=run.config.compile,
     )
 
 
-def held_out_scores(run: Run, segment: Segment, source: Source) -> dict[str, dict[int, Tensor]]:
-    """Class scores of all held-out samples, by split and depth."""
-    return_freed_memory()
-    scores: dict[str, dict[int, Tensor]] = {
-        split: predict(segment, source.evaluate(split), run.precision) for split in HELD_OUT if split in run.data.splits
-    }
-    return_freed_memory()
-    return scores
-
-
-def evaluate_now(run: Run, segment: Segment, source: Source, report: EpochReport) -> dict[str, Scores]:
-    """Scores of the last head in mid-stage, every `evaluation.every` epochs; nothing is chosen by them."""
-    every = run.config.evaluation.every
-    if not every or (report.epoch + 1) % every:
-        return {}
-    scores = held_out_scores(run, segment, source)
-    return {
-        split: score(by_depth[segment.depths[-1]], run.data.splits[split].labels)  # type: ignore[index]
-        for split, by_depth in scores.items()
-    }
-
-
-def describe_depths(
-    run: Run, stage: Stage, scores: dict[str, dict[int, Tensor]], earlier: Sequence[FinishedStage]
-) -> dict[int, dict[str, Any]]:
-    """Held-out scores, ensemble and parameters of each depth that the stage reads."""
-    described = {}
-    on = filled(run.config.ensemble.on)
-    below = stage.start if stage.start < stage.stop else stage.stop - 1  # of a head alone: the block that it reads
-    for depth in stage.depths:
-        quality: dict[str, Any] = {
-            split: score(by_depth[depth], run.data.splits[split].labels)  # type: ignore[index]
-            for split, by_depth in scores.items()
-        }
-        known = [outcome.scores["test"] for outcome in earlier] + [scores["test"]]
-        heads = {d: z.to(run.data.device) for by_depth in known for d, z in by_depth.items() if d <= depth}
-        z = ensemble(heads, on)
-        combined = score(z, run.data.splits["test"].labels, on_probabilities=on is EnsembleOn.probabilities)
-        described[depth] = quality | {
-            "ensemble": {"top1": combined["top1"], "top5": combined["top5"]},
-            "parameters": {
-                "block": count_parameters(*run.network.blocks[below:depth]),
-                "head": count_parameters(run.network.head(depth)),
-            },
-        }
-        below = depth
-    return described
-
-
-def metrics_line(run: Run, stage: Stage, report: EpochReport, steps_per_epoch: int) -> dict[str, Any]:
+def metrics_line(run: Run, stages: Sequence[Stage], stage: Stage, report: EpochReport) -> dict[str, Any]:
     """A line of metrics.jsonl for the last head of the stage, and with several heads for each of them.
 
     `step` counts over the whole run.
     """
-    epochs_before = sum(other.epochs for other in run.stages[: stage.index])
+
+    def steps(of: Stage, epochs: int) -> int:
+        return epochs * build.steps_per_epoch(run.config, of, run.data)
+
+    top1: Sequence[float | None] = report.top1 or [None] * len(stage.depths)  # of a reconstruction
     heads = [
-        {"block": depth, "loss": loss, "top1": top1}
-        for depth, loss, top1 in zip(stage.depths, report.loss, report.top1, strict=True)
+        {"block": depth, "loss": loss, "top1": accuracy}
+        for depth, loss, accuracy in zip(stage.depths, report.loss, top1, strict=True)
     ]
     line = {
         "stage": stage.index + 1,
-        "block": stage.stop,
+        "target": stage.target,
         "epoch": report.epoch + 1,
-        "step": (epochs_before + report.epoch + 1) * steps_per_epoch,
-        "loss": report.loss[-1],
-        "top1": report.top1[-1],
+        "step": sum(steps(other, other.epochs) for other in stages[: stage.index]) + steps(stage, report.epoch + 1),
+        **heads[-1],
         "lr": report.lr,
         "seconds": report.seconds,
         "images_per_second": report.images_per_second,

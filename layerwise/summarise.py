@@ -16,10 +16,10 @@ from layerwise.summary import total_parameters
 def summarise(config: Config) -> None:
     """Prints what the network costs, as a table or as JSON on stdout."""
     spec = build.build_spec(config)
-    stages = build.build_stages(config)
+    stages = build.build_agenda(config).stages()
     precision = choose_precision(config.precision, choose_device(config.device))
     costs = build.build_costs(config, build.build_network(config, spec, stages), spec, precision.dtype)
-    images, held_out = build.image_counts(config, spec)
+    images, held_out = build.sample_counts(config, spec)
     views = filled(config.plan.epochs) if config.cache.views == "epochs" and config.dataset.augment else 1
     views = views if config.cache.views == "epochs" else config.cache.views
     codec = build.codec(config, precision)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -62,7 +63,7 @@ def block_costs(network: BlockNet, image_shape: Shape, dtype: torch.dtype) -> li
     return costs
 
 
-def total_parameters(costs: list[BlockCost]) -> int:
+def total_parameters(costs: Sequence[BlockCost]) -> int:
     """Parameters of the final network: all blocks and the last head."""
     return sum(cost.block_parameters for cost in costs) + costs[-1].head_parameters
 

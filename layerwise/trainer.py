@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from layerwise.counters import key
 from layerwise.errors import NonFiniteLoss
 from layerwise.interrupt import StopRequest
-from layerwise.objectives import LocalLoss, Readout
+from layerwise.objectives import Objective, Readout
 from layerwise.optim import Schedule, restart_momentum, set_learning_rate
 from layerwise.precision import Precision
 from layerwise.sources import Source
@@ -24,16 +24,28 @@ GLANCE_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What one epoch gave, over its own (augmented) training images. Lists have an entry per head."""
+    """What one epoch gave, over its own (augmented) training samples.
+
+    `sums` are those of the objective over all samples, with an entry per head.
+    """
 
     epoch: int
     steps: int
-    loss: list[float]
-    top1: list[float]  # per cent
+    sums: dict[str, list[float]]
     lr: float
     seconds: float
     images: int
     complete: bool  # False: a stop was requested in mid-epoch
+
+    @property
+    def loss(self) -> list[float]:
+        """Mean loss of each head."""
+        return [total / self.images for total in self.sums["loss"]]
+
+    @property
+    def top1(self) -> list[float]:
+        """Accuracy of each head in per cent; empty where nothing is classified."""
+        return [100.0 * total / self.images for total in self.sums.get("correct", [])]
 
     @property
     def images_per_second(self) -> float:
@@ -80,11 +92,10 @@ class StageTrainer:
         self,
         stage: int,
         segment: nn.Module,
-        objective: LocalLoss,
+        objective: Objective,
         optimizer: torch.optim.Optimizer,
         recipe: Recipe,
         precision: Precision,
-        heads: int,
         compiled: bool = False,
     ) -> None:
         self.stage, self.segment, self.objective = stage, segment, objective
@@ -96,7 +107,7 @@ class StageTrainer:
         self.step = 0  # next step in it
         self.seconds = 0.0  # spent on the whole stage
         self.epoch_seconds = 0.0  # spent on the present epoch
-        self.sums = _Sums.zero(heads, self.parameters[0].device)
+        self.sums = _Sums(self.parameters[0].device)
 
     @property
     def steps_done(self) -> int:
@@ -124,7 +135,7 @@ class StageTrainer:
                 torch.manual_seed(key("layers", self.recipe.seed, self.stage, self.epoch))
             self.segment.train()
             started, last_glance = time.perf_counter() - self.epoch_seconds, time.perf_counter()
-            for inputs, targets in source.train(self.stage, self.epoch, self.step):
+            for inputs, targets in source.train(self.stage, self.epoch, self.step, self.objective.target):
                 self._train_step(inputs, targets)
                 self.step += 1
                 if stop.signal is not None:
@@ -155,12 +166,12 @@ class StageTrainer:
             nn.utils.clip_grad_norm_(self.parameters, recipe.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.sums.add(terms["losses"], terms["correct"], len(targets), self.step)
+        self.sums.add(terms["sums"], len(targets), self.step)
 
     def _mean_loss(self) -> float:
         """Mean loss of the epoch so far (waits for the device)."""
         self._check_finite()
-        return float(self.sums.loss.sum() / self.sums.images)
+        return float(self.sums.totals["loss"].sum() / self.sums.images)
 
     def _check_finite(self) -> None:
         bad = int(self.sums.first_bad_step)
@@ -179,8 +190,7 @@ class StageTrainer:
         report = EpochReport(
             epoch=self.epoch,
             steps=self.step,
-            loss=(self.sums.loss / self.sums.images).tolist(),
-            top1=(100.0 * self.sums.correct / self.sums.images).tolist(),
+            sums={name: total.tolist() for name, total in self.sums.totals.items()},
             lr=self.optimizer.param_groups[0]["lr"],
             seconds=self.epoch_seconds,
             images=self.sums.images,
@@ -226,39 +236,28 @@ class StageTrainer:
             torch.cuda.set_rng_state(state["random"]["cuda"], self.parameters[0].device)
 
 
-@dataclass
 class _Sums:
     """Running sums of an epoch, kept on the device so that no step waits for them."""
 
-    loss: Tensor  # [D] float64
-    correct: Tensor  # [D] int64
-    first_bad_step: Tensor  # scalar int64, −1 while all losses are finite
-    images: int = 0
+    def __init__(self, device: torch.device) -> None:
+        self.totals: dict[str, Tensor] = {}  # [D] each
+        self.first_bad_step = torch.full((), -1, device=device)  # −1 while all losses are finite
+        self.images = 0
 
-    @classmethod
-    def zero(cls, heads: int, device: torch.device) -> _Sums:
-        return cls(
-            torch.zeros(heads, dtype=torch.float64, device=device),
-            torch.zeros(heads, dtype=torch.int64, device=device),
-            torch.full((), -1, device=device),
-        )
-
-    def add(self, losses: Tensor, correct: Tensor, images: int, step: int) -> None:
-        self.loss += losses.double() * images
-        self.correct += correct
-        is_first = (self.first_bad_step < 0) & ~torch.isfinite(losses).all()
+    def add(self, sums: dict[str, Tensor], images: int, step: int) -> None:
+        for name, value in sums.items():
+            self.totals[name] = self.totals[name] + value if name in self.totals else value
+        is_first = (self.first_bad_step < 0) & ~torch.isfinite(sums["loss"]).all()
         self.first_bad_step.masked_fill_(is_first, step)
         self.images += images
 
     def clear(self) -> None:
-        self.loss.zero_()
-        self.correct.zero_()
+        self.totals = {}
         self.images = 0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"loss": self.loss, "correct": self.correct, "images": self.images}
+        return {"totals": self.totals, "images": self.images}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.loss.copy_(state["loss"])
-        self.correct.copy_(state["correct"])
+        self.totals = {name: total.to(self.first_bad_step.device) for name, total in state["totals"].items()}
         self.images = state["images"]

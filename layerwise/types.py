@@ -6,24 +6,33 @@ D depths that are read out.
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypedDict
+from typing import Literal, NamedTuple, TypedDict
 
 from torch import Tensor
 
 Shape = tuple[int, ...]
-"""Shape of one sample without the batch axis: (C, H, W) for images."""
+"""Shape of one sample without the batch axis: (C, H, W) for images, (F,) for vectors."""
+
+
+Target = Literal["labels", "inputs"]
+"""What a stage predicts: the classes, or x_0 again (an autoencoder)."""
 
 
 class Batch(NamedTuple):
-    """One step's input: x_j and the labels, on the training device."""
+    """One step's input: x_j and what is to be predicted from it, on the training device."""
 
-    inputs: Tensor  # [B, C, H, W] float, channels_last
-    targets: Tensor  # [B] int64
+    inputs: Tensor  # [B, C, H, W] float, channels_last; or [B, F]
+    targets: Tensor  # labels [B] int64, or the scaled input x_0
 
 
-class Scores(TypedDict):
-    """How good one set of class scores is. Accuracies are percentages."""
+class Accuracies(TypedDict):
+    """Shares of samples in per cent."""
 
-    loss: float
     top1: float
     top5: float
+
+
+class Scores(Accuracies):
+    """How good one set of class scores is."""
+
+    loss: float

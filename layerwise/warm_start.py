@@ -1,7 +1,7 @@
-"""Warm start of a block: Proposition 3.1 made executable.
+"""What a stage begins with: the head of the depth before, and perhaps a block that is the identity.
 
 With P = Id, W = Id and the previous classifier, the new problem starts at the risk where the old one
-ended, because ρ ∘ ρ = ρ.
+ended, because ρ ∘ ρ = ρ: Proposition 3.1 made executable.
 """
 
 from __future__ import annotations
@@ -18,9 +18,27 @@ from layerwise.types import Batch
 STATISTICS_BATCHES = 8
 
 
+def carry_head(readers: nn.ModuleDict, before: int, depth: int) -> bool:
+    """Copies the weights of a trained head or decoder to the one at another depth; the trained one stays as it is.
+
+    Args:
+        readers: heads or decoders by depth.
+        before: depth whose weights are taken.
+        depth: depth that gets them.
+
+    Returns:
+        False if the two differ in shape: then nothing is copied.
+    """
+    trained, new = readers[str(before)].state_dict(), readers[str(depth)].state_dict()
+    if [value.shape for value in trained.values()] != [value.shape for value in new.values()]:
+        return False
+    readers[str(depth)].load_state_dict(trained)
+    return True
+
+
 @torch.no_grad()
 def warm_start(network: BlockNet, depth: int, features: Iterable[Batch]) -> None:
-    """Makes block `depth` the identity and copies the head of the depth before.
+    """Makes block `depth` the identity.
 
     A batch norm becomes the identity by taking mean and variance of its input both as statistics
     and as shift and scale; they are estimated on the first batches.
@@ -37,7 +55,6 @@ def warm_start(network: BlockNet, depth: int, features: Iterable[Batch]) -> None
                 nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.BatchNorm2d):
             _make_identity(layer, *_statistics(batch.inputs for batch in islice(features, STATISTICS_BATCHES)))
-    network.head(depth).load_state_dict(network.head(depth - 1).state_dict())
 
 
 def _make_identity(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:

@@ -50,11 +50,11 @@ from torchvision.datasets import ImageFolder
 
 from layerwise.allocator import keep_freed_memory, return_freed_memory
 from layerwise.counters import key, permutation
-from layerwise.data import ImageData
+from layerwise.data import Dataset
 from layerwise.data.augment import CropFlip
 from layerwise.data.class_folders import TRAIN, list_images
 from layerwise.data.folder_images import Cut, FolderImages
-from layerwise.data.images import ResidentImages
+from layerwise.data.dataset import Resident
 from layerwise.data.resized_crop import ResizedCrop
 from layerwise.data.torchvision_sets import CIFAR10
 from layerwise.downsampling import Downsampling
@@ -175,7 +175,7 @@ def measure_memory(device: torch.device) -> Figures:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         (results,) = Path(folder).glob("*/results.json")
         peak = json.loads(results.read_text())["blocks"][-1]["peak_memory_mb"] * 2**20 / 1e9
-    rest = (CIFAR10.train_images + CIFAR10.test_images - images - 512) * prod(CIFAR10.shape) / 1e9
+    rest = (CIFAR10.train_samples + CIFAR10.test_samples - images - 512) * prod(CIFAR10.shape) / 1e9
     print("peak resident memory, CIFAR-10, k = 3, full width, batch 128, cache=none: ", end="")
     print(f"{peak:.2f} GB with {images} images, and {rest:.2f} GB for the others: {peak + rest:.2f} GB")
     return {"peak_gb_of_few_images": peak, "peak_gb": peak + rest}
@@ -203,9 +203,9 @@ def serve_peak_of_vgg(pipe: Connection, plan: Callable[[int, int], list[Stage]],
     depths = {depth for stage in stages for depth in stage.depths}
     net = vgg((3, 224, 224), 1000, layers=VGG_LAYERS[11], k=3, depths=depths)
     net.to(device, memory_format=torch.channels_last)
-    split = ResidentImages(torch.zeros(batch, 224, 224, 3, dtype=torch.uint8), torch.zeros(batch).long(), device)
+    split = Resident(torch.zeros(batch, 224, 224, 3, dtype=torch.uint8), torch.zeros(batch).long(), device)
     spec = replace(CIFAR10, shape=(3, 224, 224))
-    data = ImageData(spec, {"train": split, "test": split}, None, seed=0, device=device)
+    data = Dataset(spec, {"train": split, "test": split}, None, seed=0, device=device)
     source = Recompute(data, BatchPlan(batch, seed=0), choose_precision(PrecisionName.auto, device))
     for stage in stages:
         source.advance(list(net.blocks[source.depth : stage.start]))
@@ -246,7 +246,7 @@ def decoding_loops(folder: Path, size: int, images: int) -> list[Callable[[], ob
         [transforms.RandomResizedCrop(size), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
     )
     theirs = DataLoader(Subset(ImageFolder(str(folder), textbook), chosen.tolist()), BATCH)
-    return [lambda: list(ours.pixels(batches, view=0)), lambda: list(theirs)]
+    return [lambda: list(ours.read(batches, view=0)), lambda: list(theirs)]
 
 
 class ReadyInputs:
@@ -275,12 +275,12 @@ def network(width: int, head_width: int, J: int) -> BlockNet:
     )
 
 
-def images_on(device: torch.device, n: int, augment: bool) -> ImageData:
+def images_on(device: torch.device, n: int, augment: bool) -> Dataset:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (n, 32, 32, 3), dtype=torch.uint8, generator=generator)
-    split = ResidentImages(images, torch.randint(0, 10, (n,), generator=generator), device)
+    split = Resident(images, torch.randint(0, 10, (n,), generator=generator), device)
     crop_flip = CropFlip(CIFAR10.padding, CIFAR10.flip) if augment else None
-    return ImageData(CIFAR10, {"train": split, "test": split}, crop_flip, seed=0, device=device)
+    return Dataset(CIFAR10, {"train": split, "test": split}, crop_flip, seed=0, device=device)
 
 
 def source_of(device: torch.device) -> Recompute:
@@ -300,7 +300,7 @@ def trainer_of(segment: Segment, device: torch.device) -> StageTrainer:
     recipe = Recipe(
         epochs=10**6, steps_per_epoch=391, lr=0.01, schedule=Constant(), restart_momentum=False, clip_norm=None, seed=0
     )
-    trainer = StageTrainer(0, segment, LocalLoss(), optimizer, recipe, precision, heads=1)
+    trainer = StageTrainer(0, segment, LocalLoss(), optimizer, recipe, precision)
     segment.train()
     return trainer
 

@@ -57,7 +57,7 @@ from torch import Tensor
 from layerwise.build import build_data
 from layerwise.cli import reported
 from layerwise.config import from_yaml
-from layerwise.data import ImageData
+from layerwise.data import Dataset
 from layerwise.environment import git_commit, hardware, versions
 from layerwise.errors import LayerwiseError, suggest
 from layerwise.evaluate import predict, score
@@ -69,7 +69,7 @@ from layerwise.record import write_results
 from layerwise.report.tables import show
 from layerwise.run_folder import CONFIG
 from layerwise.sources import BatchPlan, Recompute
-from layerwise.warm_start import warm_start
+from layerwise.warm_start import carry_head, warm_start
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 CPU = torch.device("cpu")
@@ -145,7 +145,7 @@ def check_options(options: Options) -> None:
         raise LayerwiseError(f"shorter={options.shorter}: must be numbers from 1 to {options.epochs - 1} (epochs − 1).")
 
 
-def trained(options: Options, epochs: int) -> tuple[TrainedNet, ImageData]:
+def trained(options: Options, epochs: int) -> tuple[TrainedNet, Dataset]:
     """The network of a run that stops each block after some epochs of the reference run, and its data.
 
     The run goes through train.py's configuration and code; if its folder holds it already, it is not trained again.
@@ -170,7 +170,7 @@ def trained(options: Options, epochs: int) -> tuple[TrainedNet, ImageData]:
     return network, build_data(from_yaml(folder / CONFIG), network.spec, CPU)
 
 
-def progressive_improvement(network: TrainedNet, data: ImageData) -> list[dict[str, Any]]:
+def progressive_improvement(network: TrainedNet, data: Dataset) -> list[dict[str, Any]]:
     """Proposition 3.1 for j = 2 … J: the risk where block j−1 ended, and where block j begins."""
     rows = []
     for j in network.depths[1:]:
@@ -179,6 +179,7 @@ def progressive_improvement(network: TrainedNet, data: ImageData) -> list[dict[s
         ended = risk(Segment(begun, j - 1, j - 1, (j - 1,)), source)
         after = risk(Segment(begun, j - 1, j, (j,)), source)
         warm_start(begun, j, source.train(stage=0, epoch=0))
+        carry_head(begun.heads, j - 1, j)
         begins = risk(Segment(begun, j - 1, j, (j,)), source)
         difference = abs(begins - ended) / ended
         rows.append({"block": j, "ended": ended, "begins": begins, "relative_difference": difference, "trained": after})
@@ -192,7 +193,7 @@ def risk(segment: Segment, source: Recompute) -> float:
 
 
 @torch.no_grad()
-def accumulation(reference: TrainedNet, data: ImageData, perturbed: TrainedNet, epochs: int) -> dict[str, Any]:
+def accumulation(reference: TrainedNet, data: Dataset, perturbed: TrainedNet, epochs: int) -> dict[str, Any]:
     """Proposition 3.2 for a perturbed run: ε_j of each block, ε, and error_J for J = 1 … .
 
     Args:

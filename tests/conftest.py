@@ -15,8 +15,9 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
+from layerwise import stage_run
 from layerwise.data.augment import CropFlip
-from layerwise.data.images import DatasetSpec, ImageData, ResidentImages
+from layerwise.data.dataset import DatasetSpec, Dataset, Resident
 from layerwise.downsampling import Downsampling
 from layerwise.models.blocknet import BlockNet
 from layerwise.models.simcnn import simcnn
@@ -48,21 +49,21 @@ def tiny_spec(channels: int = 3, size: int = 8) -> DatasetSpec:
         std=(0.25,) * channels,
         padding=2,
         flip=True,
-        train_images=70,
-        test_images=30,
+        train_samples=70,
+        test_samples=30,
     )
 
 
 @pytest.fixture
-def tiny_data() -> ImageData:
+def tiny_data() -> Dataset:
     """70 random training and 30 test images of 8×8 in three classes, augmented."""
     generator = torch.Generator().manual_seed(0)
     spec = tiny_spec()
     splits = {}
-    for name, n in (("train", spec.train_images), ("test", spec.test_images)):
+    for name, n in (("train", spec.train_samples), ("test", spec.test_samples)):
         images = torch.randint(0, 256, (n, 8, 8, 3), generator=generator, dtype=torch.uint8)
-        splits[name] = ResidentImages(images, torch.randint(0, 3, (n,), generator=generator), CPU)
-    return ImageData(spec, splits, CropFlip(spec.padding, spec.flip), seed=0, device=CPU)
+        splits[name] = Resident(images, torch.randint(0, 3, (n,), generator=generator), CPU)
+    return Dataset(spec, splits, CropFlip(spec.padding, spec.flip), seed=0, device=CPU)
 
 
 def tiny_net(**changes: Any) -> BlockNet:
@@ -93,6 +94,12 @@ class Outcome:
 
 
 TrainPy = Callable[..., Outcome]
+
+
+@pytest.fixture
+def save_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Epochs of tiny runs are too short to be saved each."""
+    monkeypatch.setattr(stage_run, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
 
 
 def arguments(tmp_path: Path, *more: str, **overrides: Any) -> list[str]:

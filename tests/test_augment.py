@@ -7,7 +7,7 @@ from conftest import CPU, tiny_spec
 
 from layerwise.counters import bits, key
 from layerwise.data.augment import CropFlip, shift_and_mirror
-from layerwise.data.images import ImageData, ResidentImages
+from layerwise.data.dataset import Dataset, Resident
 
 
 def reference(image: torch.Tensor, down: int, right: int, mirrored: bool, padding: int) -> torch.Tensor:
@@ -48,10 +48,10 @@ def test_without_padding_and_flip_images_stay():
     assert torch.equal(CropFlip(padding=0, flip=False)(images, torch.arange(5) * 12345), images)
 
 
-def data_of(images: torch.Tensor, seed: int = 0) -> ImageData:
+def data_of(images: torch.Tensor, seed: int = 0) -> Dataset:
     spec = tiny_spec()
-    split = ResidentImages(images, torch.zeros(len(images), dtype=torch.long), CPU)
-    return ImageData(spec, {"train": split, "test": split}, CropFlip(spec.padding, spec.flip), seed, CPU)
+    split = Resident(images, torch.zeros(len(images), dtype=torch.long), CPU)
+    return Dataset(spec, {"train": split, "test": split}, CropFlip(spec.padding, spec.flip), seed, CPU)
 
 
 def test_an_image_is_the_same_for_the_same_seed_view_and_sample_in_any_batch():
@@ -78,6 +78,6 @@ def test_a_subset_sees_the_same_augmented_images_as_the_whole():
 def test_normalisation_is_the_textbooks_and_channels_last():
     images = torch.randint(0, 256, (4, 8, 8, 3), dtype=torch.uint8)
     data = data_of(images)
-    x = data.normalise(images)
+    x = data.prepare(images)
     torch.testing.assert_close(x, (images.permute(0, 3, 1, 2) / 255 - 0.5) / 0.25)
     assert x.is_contiguous(memory_format=torch.channels_last)

@@ -157,6 +157,7 @@ def full_disk_after(monkeypatch, path_part: str, writes: int) -> None:
     monkeypatch.setattr(storage, "open", opening, raising=False)
 
 
+@pytest.mark.usefixtures("save_each_epoch")
 def test_a_full_disk_at_a_checkpoint_loses_nothing(train_py, tmp_path, monkeypatch):
     train_py(name="whole")
     with monkeypatch.context() as patch:

@@ -54,8 +54,8 @@ def test_validation_and_training_images_are_disjoint_and_balanced():
 def test_a_validation_split_leaves_the_test_set_alone():
     spec = describe("digits", Path())
     plain, held = (load(spec, Path(), CPU, validation=v, limit_train=500) for v in (0.0, 0.2))
-    assert torch.equal(plain.splits["test"].images, held.splits["test"].images)
-    assert len(held.splits["validation"]) == round(0.2 * spec.train_images)
+    assert torch.equal(plain.splits["test"].values, held.splits["test"].values)
+    assert len(held.splits["validation"]) == round(0.2 * spec.train_samples)
     assert len(held.splits["train"]) == 500
     samples = [set(held.splits[name].samples.tolist()) for name in ("train", "validation")]
     assert not samples[0] & samples[1]
@@ -65,10 +65,10 @@ def test_digits_are_what_the_specification_says():
     spec = describe("digits", Path())
     data = load(spec, Path(), CPU)
     train = data.splits["train"]
-    assert (len(train), len(data.splits["test"])) == (spec.train_images, spec.test_images)
-    assert train.images.shape[1:] == (8, 8, 1)
+    assert (len(train), len(data.splits["test"])) == (spec.train_samples, spec.test_samples)
+    assert train.values.shape[1:] == (8, 8, 1)
     assert torch.bincount(data.splits["test"].labels).tolist() == [36] * 10
-    x = train.images.double() / 255
+    x = train.values.double() / 255
     assert x.mean().item() == pytest.approx(spec.mean[0], abs=0.01)
     assert x.std().item() == pytest.approx(spec.std[0], abs=0.01)
 
@@ -95,11 +95,11 @@ def write_cifar(root: Path, name: str, monkeypatch, per_file: int = 20) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("name", "train_images"), [("cifar10", 100), ("cifar100", 20)])
-def test_cifar_is_read_from_its_files(tmp_path, monkeypatch, name, train_images):
+@pytest.mark.parametrize(("name", "train_samples"), [("cifar10", 100), ("cifar100", 20)])
+def test_cifar_is_read_from_its_files(tmp_path, monkeypatch, name, train_samples):
     folder = write_cifar(tmp_path, name, monkeypatch)
     (images, labels), test = torchvision_sets.read(name, tmp_path)
-    assert images.shape == (train_images, 32, 32, 3)
+    assert images.shape == (train_samples, 32, 32, 3)
     assert images.dtype == torch.uint8
     assert labels.dtype == torch.int64
     assert len(test[0]) == 20
@@ -160,18 +160,18 @@ def folder(tmp_path) -> Path:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_image_folder_is_the_same_resident_and_streamed(folder, workers):
     spec = imagefolder.spec(folder, size=16)
-    assert (spec.shape, spec.classes, spec.train_images, spec.test_images) == ((3, 16, 16), ("a", "b"), 10, 4)
+    assert (spec.shape, spec.classes, spec.train_samples, spec.test_samples) == ((3, 16, 16), ("a", "b"), 10, 4)
     resident, _ = imagefolder.read(folder, 16, CPU, workers, budget_bytes=10**9)
     streamed, _ = imagefolder.read(folder, 16, CPU, workers, budget_bytes=0)
     assert type(resident) is not type(streamed)
     order = [torch.tensor([9, 0, 4]), torch.tensor([1, 2])]
-    for a, b in zip(resident.pixels(order), streamed.pixels(order), strict=True):
+    for a, b in zip(resident.read(order), streamed.read(order), strict=True):
         assert torch.equal(a, b)
         assert a.shape[1:] == (16, 16, 3)
     part = streamed.take(torch.tensor([9, 0]))
     assert part.labels.tolist() == [1, 0]
     assert part.samples.tolist() == [9, 0]
-    assert next(part.pixels([torch.tensor([0])])).float().mean() == pytest.approx(160, abs=3)
+    assert next(part.read([torch.tensor([0])])).float().mean() == pytest.approx(160, abs=3)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

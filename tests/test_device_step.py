@@ -9,18 +9,18 @@ from test_trainer import trainer_of
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from layerwise.data.augment import CropFlip
-from layerwise.data.images import ImageData, ResidentImages
+from layerwise.data.dataset import Dataset, Resident
 from layerwise.models.blocknet import BlockNet
 from layerwise.precision import Precision
 from layerwise.sources import BatchPlan, Recompute
 from layerwise.trainer import StageTrainer
 
 
-def data_on(device: torch.device) -> ImageData:
+def data_on(device: torch.device) -> Dataset:
     spec = tiny_spec()
     images = torch.randint(0, 256, (70, 8, 8, 3), dtype=torch.uint8)
-    split = ResidentImages(images, torch.randint(0, 3, (70,)), device)
-    return ImageData(spec, {"train": split, "test": split}, CropFlip(2, flip=True), seed=0, device=device)
+    split = Resident(images, torch.randint(0, 3, (70,)), device)
+    return Dataset(spec, {"train": split, "test": split}, CropFlip(2, flip=True), seed=0, device=device)
 
 
 def prepare(net: BlockNet, device: torch.device, precision: Precision) -> tuple[Recompute, StageTrainer]:

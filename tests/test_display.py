@@ -40,7 +40,9 @@ def test_the_summary_table_has_a_row_per_block(train_py):
 
 
 def report(epoch: int) -> EpochReport:
-    return EpochReport(epoch, steps=10, loss=[1.5], top1=[42.0], lr=0.1, seconds=2.0, images=1000, complete=True)
+    return EpochReport(
+        epoch, steps=10, sums={"loss": [1500.0], "correct": [420]}, lr=0.1, seconds=2.0, images=1000, complete=True
+    )
 
 
 @pytest.mark.parametrize("terminal", [True, False])

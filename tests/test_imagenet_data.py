@@ -22,7 +22,7 @@ from torchvision.transforms import RandomResizedCrop, v2
 from layerwise.counters import seeded
 from layerwise.data import decoding, describe, imagenet, load
 from layerwise.data.decoding import UnreadableImage, decode
-from layerwise.data.images import DatasetSpec, ImageData
+from layerwise.data.dataset import DatasetSpec, Dataset
 from layerwise.data.resized_crop import ATTEMPTS, LANE_BITS, RATIO, SCALE, ResizedCrop, choose_box
 from layerwise.data.worker_map import WorkerMap
 from layerwise.errors import LayerwiseError
@@ -49,11 +49,11 @@ def root(tmp_path) -> Path:
     return tmp_path
 
 
-def imagenette(root: Path, size: int = 16, **options) -> ImageData:
+def imagenette(root: Path, size: int = 16, **options) -> Dataset:
     return load(describe("imagenette", root, size), root, CPU, **options)
 
 
-def inputs(data: ImageData, order: torch.Tensor, batch_size: int, view: int | None) -> torch.Tensor:
+def inputs(data: Dataset, order: torch.Tensor, batch_size: int, view: int | None) -> torch.Tensor:
     return torch.cat([batch.inputs for batch in data.batches("train", order, batch_size, view)])
 
 
@@ -63,7 +63,7 @@ def inputs(data: ImageData, order: torch.Tensor, batch_size: int, view: int | No
 def test_imagenette_is_found_in_its_folder_or_around_it(root):
     inside = describe("imagenette", root / "imagenette2-160", 16)
     assert inside == describe("imagenette", root, 16)
-    assert (inside.shape, inside.train_images, inside.test_images) == ((3, 16, 16), 30, 10)
+    assert (inside.shape, inside.train_samples, inside.test_samples) == ((3, 16, 16), 30, 10)
     assert inside.classes[:3] == ("tench", "English springer", "cassette player")
     assert inside.augmented
     data = imagenette(root, validation=0.2)
@@ -104,7 +104,7 @@ def test_val_with_other_classes_than_train_is_refused(root):
 
 def test_an_absent_set_is_described_by_its_official_numbers_and_refused_when_read(tmp_path):
     spec = describe("imagenet", tmp_path, 224)
-    assert (len(spec.classes), spec.train_images, spec.test_images) == (1000, 1_281_167, 50_000)
+    assert (len(spec.classes), spec.train_samples, spec.test_samples) == (1000, 1_281_167, 50_000)
     with pytest.raises(LayerwiseError, match=r"imagenet.*dataset\.root=FOLDER"):
         load(spec, tmp_path, CPU)
     (tmp_path / "imagenet").mkdir()
@@ -152,7 +152,7 @@ def test_imagenette_is_downloaded_where_it_is_absent(root, tmp_path, monkeypatch
     unfinished = empty / "imagenette.download" / "imagenette2-320"
     unfinished.mkdir(parents=True)
     spec = describe("imagenette", empty, 224)
-    assert (spec.train_images, spec.test_images) == (9_469, 3_925)
+    assert (spec.train_samples, spec.test_samples) == (9_469, 3_925)
     assert len(load(spec, empty, CPU).splits["train"]) == 30
     assert asked == ["320px"]
     assert [path.name for path in empty.iterdir()] == ["imagenette2-320"]
@@ -179,7 +179,7 @@ def test_specifications_of_older_runs_are_still_read():
 
 def test_held_out_images_are_resized_and_cut_as_torchvision_does(root):
     data = imagenette(root, size=21)
-    (pixels,) = data.splits["test"].pixels([torch.arange(10)])
+    (pixels,) = data.splits["test"].read([torch.arange(10)])
     textbook = v2.Compose([v2.Resize(24, antialias=True), v2.CenterCrop(21)])  # 24 = 21 · 8/7
     for wnid, image in zip(WNIDS, pixels, strict=True):
         decoded = decode(str(root / "imagenette2-160" / "val" / wnid / f"{wnid}_0.JPEG"))

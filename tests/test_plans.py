@@ -199,6 +199,7 @@ def test_blocks_can_be_grouped(train_py, tmp_path, plan):
 
 
 @pytest.mark.parametrize(("head", "optimizer"), [("cnn", "sgd"), ("predsim", "adam")])
+@pytest.mark.usefixtures("save_each_epoch")
 def test_a_simultaneous_run_that_is_stopped_goes_on_to_the_bit(train_py, tmp_path, monkeypatch, head, optimizer):
     options = {"plan": "simultaneous", "optimizer": optimizer, "model.head": head, "model.head_width": None}
     assert train_py(name="whole", **options).code == 0
@@ -355,7 +356,7 @@ BAD = [
     ({"objective.similarity": 1.5}, r"objective\.similarity=1\.5: must be at least 0 and at most 1"),
     (
         {"model.head": "mlp_sr", "model.head_width": None, "dataset.limit": 193},
-        "leaves a last batch of one of the 193 images",
+        "leaves a last batch of one of the 193 samples",
     ),
     ({"model.head": "predsim"}, r"model\.head_width=8: model\.head=predsim has no such option"),
     ({"k": 1, "model.final_head_width": 4}, r"model\.final_head_width=4: k=1, whose heads are linear, has no such"),

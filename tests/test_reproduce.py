@@ -113,7 +113,7 @@ def test_a_smaller_scale_shrinks_every_row(name, scale):
     campaign = Campaign(name, scale, [0], Path("/nowhere"), ())
     for row in SETS[name]:
         config = resolve(parse(composed(*campaign.command(row))))
-        stages = build.build_stages(config)
+        stages = build.build_agenda(config).stages()
         assert sum(stage.epochs for stage in stages) <= {"small": 24, "tiny": 8}[scale], row.name
         assert (config.model.width or 0) <= (256 if row.family == "separability" else 32), row.name
 
@@ -125,7 +125,7 @@ def test_the_compressed_network_and_its_baseline_have_the_same_shape(scale):
     for row in SETS["compression"]:
         config = resolve(parse(composed(*campaign.command(row))))
         spec = build.build_spec(config)
-        network = build.build_network(config, spec, build.build_stages(config))
+        network = build.build_network(config, spec, build.build_agenda(config).stages())
         sizes.add(total_parameters(build.build_costs(config, network, spec, torch.float32)))
     assert len(sizes) == 1
 

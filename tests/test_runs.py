@@ -41,6 +41,7 @@ def test_a_run_leaves_the_files_of_the_contract(train_py, tmp_path):
     last = results["blocks"][-1]
     blocks = sum(row["parameters"]["block"] for row in results["blocks"])
     assert results["final"] == {
+        "block": 2,
         "test_top1": last["test"]["top1"],
         "test_top5": last["test"]["top5"],
         "ensemble_top1": last["ensemble"]["top1"],
@@ -256,7 +257,7 @@ def test_a_finished_run_loads_as_a_network_that_scores_as_reported(train_py, tmp
     spec = describe("digits", Path())
     assert net.spec == spec
     test = load(spec, Path(), torch.device("cpu"), limit_test=100, seed=0).splits["test"]
-    x = net.normalise(test.images.permute(0, 3, 1, 2))
+    x = net.normalise(test.values.permute(0, 3, 1, 2))
     with torch.no_grad():
         for row in results["blocks"]:
             depth = row["block"]

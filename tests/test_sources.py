@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import CPU, tiny_net
 
-from layerwise.data.images import ImageData
+from layerwise.data.dataset import Dataset
 from layerwise.feature_codec import FeatureCodec, FeatureDtype
 from layerwise.feature_store import MANIFEST, FeatureStores
 from layerwise.interrupt import StopRequest
@@ -82,10 +82,10 @@ def test_fewer_views_are_an_approximation_that_repeats_them(tiny_data):
     recompute = Recompute(tiny_data, PLAN, FP32, list(net.blocks[:1]))
     seen = [cached.store.read("train", view, order) for view in range(2)]
     for view in range(2):
-        expected = torch.cat([batch.inputs for batch in recompute.read("train", order, 70, view)])
+        expected = torch.cat([batch.inputs for batch in recompute.read("train", order, view)])
         assert torch.equal(seen[view], expected)
     by_epoch = {epoch: next(iter(cached.train(0, epoch))).inputs for epoch in range(3)}
-    position = PLAN.order(0, 2, 70, CPU)[:16]
+    position = PLAN.order(0, 2, torch.arange(70))[:16]
     assert torch.equal(by_epoch[2], seen[0][position])  # epoch 2 reads view 2 mod 2
 
 
@@ -166,9 +166,9 @@ def test_a_kept_disk_cache_stays(tiny_data, tmp_path):
     assert (tmp_path / "x1" / MANIFEST).exists()
 
 
-def test_a_split_that_is_held_out_is_cached_without_augmentation(tiny_data: ImageData):
+def test_a_split_that_is_held_out_is_cached_without_augmentation(tiny_data: Dataset):
     net = tiny_net()
     cached = Cached(Recompute(tiny_data, PLAN, FP32), stores(None), 1, StopRequest(), list(net.blocks[:1]))
     with torch.no_grad():
-        expected = net.blocks[0](tiny_data.normalise(tiny_data.splits["test"].images))
+        expected = net.blocks[0](tiny_data.prepare(tiny_data.splits["test"].values))
     torch.testing.assert_close(torch.cat([b.inputs for b in cached.evaluate("test")]), expected)

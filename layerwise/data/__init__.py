@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from layerwise.data import digits, imagefolder, imagenet, torchvision_sets
+from layerwise.data import blobs, digits, imagefolder, imagenet, table, torchvision_sets
 from layerwise.data.augment import CropFlip
-from layerwise.data.images import DatasetSpec, ImageData, ResidentImages, Split, SplitName
-from layerwise.data.split import hold_out, limit
+from layerwise.data.dataset import Dataset, DatasetSpec, Resident, Split, SplitName
+from layerwise.data.split import fold_out, fraction_of, hold_out, limit
+from layerwise.data.table import TableFiles
 from layerwise.environment import available_memory
 from layerwise.errors import LayerwiseError
 
-__all__ = ["NAMES", "DatasetSpec", "ImageData", "Split", "SplitName", "describe", "load"]
+__all__ = ["NAMES", "Dataset", "DatasetSpec", "Split", "SplitName", "TableFiles", "describe", "load"]
 
-NAMES = (*torchvision_sets.SPECS, "digits", *imagenet.NAMES, "imagefolder")
+NAMES = (*torchvision_sets.SPECS, "digits", "blobs", "table", *imagenet.NAMES, "imagefolder")
 
 
-def describe(name: str, root: Path, size: int | None = None) -> DatasetSpec:
+def describe(name: str, root: Path, size: int | None = None, files: TableFiles | None = None) -> DatasetSpec:
     """Shape, classes and statistics of a data set, without reading its images.
 
     Args:
         name: one of `NAMES`.
         root: where data sets lie; for `imagefolder` the folder with train/ and val/.
         size: resolution in pixels; for data sets of image files only.
+        files: of a table.
+
+    Raises:
+        LayerwiseError: see the data sets' modules.
     """
     if name in ("imagefolder", *imagenet.NAMES):
         if size is None:
             raise LayerwiseError(f"dataset.size: {name} needs a resolution in pixels, such as dataset.size=64.")
         return imagefolder.spec(root, size) if name == "imagefolder" else imagenet.spec(name, root, size)
-    return digits.SPEC if name == "digits" else torchvision_sets.SPECS[name]
+    if name == "table":
+        if files is None:
+            raise LayerwiseError("dataset=table: say which file: dataset.path=FILE.csv (or .npy, .npz).")
+        return table.spec(files)
+    return {"digits": digits.SPEC, "blobs": blobs.SPEC, **torchvision_sets.SPECS}[name]
 
 
 def load(
@@ -38,52 +48,100 @@ def load(
     root: Path,
     device: torch.device,
     *,
+    files: TableFiles | None = None,
     validation: float = 0.0,
+    folds: int | None = None,
+    fold: int = 1,
     limit_train: int | None = None,
     limit_test: int | None = None,
+    labelled: float = 1.0,
+    standardise: bool = True,
     augment: bool = True,
     seed: int = 0,
     workers: int = 0,
     skip_unreadable: bool = False,
-) -> ImageData:
+) -> Dataset:
     """Reads a data set and puts it on the device where it fits.
 
     Args:
         spec: from `describe`.
-        root: as there.
+        root, files: as there.
         device: where batches are prepared.
-        validation: fraction of the training images that is held out, class-balanced.
-        limit_train: number of training images, the first of a seeded, class-balanced order.
-        limit_test: likewise of the test images.
+        validation: fraction of the training samples that is held out, stratified.
+        folds: instead, cut the training samples in so many parts and hold one of them out.
+        fold: which one, 1 … folds.
+        limit_train: number of training samples, the first of a seeded, class-balanced order.
+        limit_test: likewise of the test samples.
+        labelled: fraction of the training samples whose labels may be used, stratified.
+        standardise: scale to mean 0 and deviation 1; else pixels are in [0, 1] and vectors as they are.
         augment: crop and flip training images as `spec` says.
         seed: of splits and augmentation.
         workers: processes that decode image files.
         skip_unreadable: leaves image files out that cannot be decoded; else they are an error.
 
+    Returns:
+        The data set; its `spec` has the statistics that were used.
+
     Raises:
         LayerwiseError: see the data sets' modules and `split`.
     """
-    train, test = _read(spec, root, device, workers, seed if augment else None, skip_unreadable)
+    train, test = _read(spec, root, files, device, workers, seed if augment else None, skip_unreadable)
     splits: dict[SplitName, Split] = {"train": train, "test": test}
-    if validation:
-        kept, held = hold_out(train.labels, validation, seed)
+    if validation or folds is not None:
+        labels = train.labels
+        kept, held = hold_out(labels, validation, seed) if folds is None else fold_out(labels, folds, fold)
         splits |= {"train": train.take(kept), "validation": train.take(held)}
     if limit_train is not None:
         chosen = limit(splits["train"].labels, limit_train, seed, "dataset.limit")
         splits["train"] = splits["train"].take(chosen)
     if limit_test is not None:
         splits["test"] = test.take(limit(test.labels, limit_test, seed, "dataset.limit_test"))
-    crop_flip = CropFlip(spec.padding, spec.flip) if augment and not spec.resized_crop else None
-    return ImageData(spec, splits, crop_flip, seed, device)
+    some = fraction_of(splits["train"].labels, labelled, seed, "dataset.labelled") if labelled < 1 else None
+    spec = _with_statistics(spec, splits["train"], standardise)
+    _scale_vectors(splits, spec)
+    crop_flip = CropFlip(spec.padding, spec.flip) if augment and not spec.resized_crop and spec.augmented else None
+    return Dataset(spec, splits, crop_flip, seed, device, labelled=some, augmented=augment and spec.augmented)
+
+
+def _with_statistics(spec: DatasetSpec, train: Split, standardise: bool) -> DatasetSpec:
+    """The spec with the mean and deviation that samples are scaled by."""
+    channels = spec.shape[0]
+    if not standardise:
+        return replace(spec, mean=(0.0,) * channels, std=(1.0,) * channels)
+    if spec.mean:
+        return spec
+    assert isinstance(train, Resident)
+    deviation, mean = torch.std_mean(train.values.double(), dim=0, correction=0)
+    deviation[deviation == 0] = 1  # a constant feature becomes 0
+    return replace(spec, mean=tuple(mean.tolist()), std=tuple(deviation.tolist()))
+
+
+def _scale_vectors(splits: dict[SplitName, Split], spec: DatasetSpec) -> None:
+    """Scales vectors once and for all; images stay uint8 and are scaled batch by batch."""
+    for split in splits.values() if not spec.has_images else ():
+        assert isinstance(split, Resident)
+        mean, std = (torch.tensor(v, dtype=torch.float64, device=split.device) for v in (spec.mean, spec.std))
+        split.values = ((split.values - mean) / std).float()
 
 
 def _read(
-    spec: DatasetSpec, root: Path, device: torch.device, workers: int, crop_seed: int | None, skip_unreadable: bool
+    spec: DatasetSpec,
+    root: Path,
+    files: TableFiles | None,
+    device: torch.device,
+    workers: int,
+    crop_seed: int | None,
+    skip_unreadable: bool,
 ) -> tuple[Split, Split]:
     if spec.name in imagenet.NAMES:
         return imagenet.read(spec.name, root, spec.shape[1], device, workers, crop_seed, skip_unreadable)
     if spec.name == "imagefolder":
         budget = available_memory(device) // 4
         return imagefolder.read(root, spec.shape[1], device, workers, budget, skip_unreadable)
-    train, test = digits.read(root) if spec.name == "digits" else torchvision_sets.read(spec.name, root)
-    return ResidentImages(*train, device), ResidentImages(*test, device)
+    if files is not None:
+        train, test = table.read(files)
+    elif spec.name == "blobs":
+        train, test = blobs.read()
+    else:
+        train, test = digits.read(root) if spec.name == "digits" else torchvision_sets.read(spec.name, root)
+    return Resident(*train, device), Resident(*test, device)

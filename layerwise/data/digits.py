@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from layerwise.counters import key
-from layerwise.data.images import DatasetSpec
+from layerwise.data.dataset import DatasetSpec
 from layerwise.data.split import balanced_order
 
 TEST_IMAGES = 360
@@ -20,8 +20,8 @@ SPEC = DatasetSpec(
     std=(0.3760,),
     padding=1,
     flip=False,
-    train_images=1797 - TEST_IMAGES,
-    test_images=TEST_IMAGES,
+    train_samples=1797 - TEST_IMAGES,
+    test_samples=TEST_IMAGES,
 )
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
 from layerwise.data.class_folders import Files
+from layerwise.data.dataset import Resident
 from layerwise.data.decoding import UnreadableImage, decode
-from layerwise.data.images import ResidentImages
 from layerwise.data.resized_crop import ResizedCrop
 from layerwise.data.worker_map import WorkerMap
 from layerwise.errors import LayerwiseError
@@ -88,7 +88,7 @@ class FolderImages:
             samples=self.samples[on_device],
         )
 
-    def pixels(self, batches: Sequence[Tensor], view: int | None = None) -> Iterator[Tensor]:
+    def read(self, batches: Sequence[Tensor], view: int | None = None) -> Iterator[Tensor]:
         if self._decoders is None:  # here and not before: most splits are only taken from
             decode_batch = _Decode(self.files, self.samples.cpu(), self.cut)
             self._decoders = WorkerMap(decode_batch, self.workers, pin_memory=self.device.type == "cuda")
@@ -121,10 +121,10 @@ class FolderImages:
             raise LayerwiseError(f"{folder}: none of its {len(self)} images can be decoded.")
         return self.take(torch.tensor([i for i in range(len(self)) if i not in unreadable]))
 
-    def decoded(self) -> ResidentImages:
+    def decoded(self) -> Resident:
         """All images, on the device."""
         batches = torch.arange(len(self)).split(256)
-        return ResidentImages(torch.cat(list(self.pixels(batches))), self.labels, self.device, self.samples)
+        return Resident(torch.cat(list(self.read(batches))), self.labels, self.device, self.samples)
 
 
 _Work = tuple[list[int], int | None]

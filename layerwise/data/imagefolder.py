@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from layerwise.data.class_folders import TRAIN, VAL, common_classes, list_images
+from layerwise.data.dataset import IMAGENET_MEAN, IMAGENET_STD, DatasetSpec, Split
 from layerwise.data.folder_images import Cut, FolderImages
-from layerwise.data.images import IMAGENET_MEAN, IMAGENET_STD, DatasetSpec, Split
 
 
 def spec(root: Path, size: int) -> DatasetSpec:
@@ -29,8 +29,8 @@ def spec(root: Path, size: int) -> DatasetSpec:
         std=IMAGENET_STD,
         padding=max(1, size // 8),
         flip=True,
-        train_images=len(list_images(root / TRAIN)[0]),
-        test_images=len(list_images(root / VAL)[0]),
+        train_samples=len(list_images(root / TRAIN)[0]),
+        test_samples=len(list_images(root / VAL)[0]),
     )
 
 

@@ -15,8 +15,8 @@ from torchvision import datasets
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from layerwise.data.class_folders import TRAIN, VAL, classes_of, common_classes, list_images
+from layerwise.data.dataset import IMAGENET_MEAN, IMAGENET_STD, DatasetSpec
 from layerwise.data.folder_images import Cut, FolderImages
-from layerwise.data.images import IMAGENET_MEAN, IMAGENET_STD, DatasetSpec
 from layerwise.data.resized_crop import ResizedCrop
 from layerwise.errors import LayerwiseError
 
@@ -61,8 +61,8 @@ def spec(name: str, root: Path, size: int) -> DatasetSpec:
         std=IMAGENET_STD,
         padding=0,
         flip=True,
-        train_images=counts[0],
-        test_images=counts[1],
+        train_samples=counts[0],
+        test_samples=counts[1],
         resized_crop=True,
     )
 

@@ -1,4 +1,4 @@
-"""Class-balanced choices of samples: the validation split and small subsets for quick trials."""
+"""Class-aware choices of samples: validation splits, folds, and small subsets for quick trials."""
 
 from __future__ import annotations
 
@@ -19,16 +19,32 @@ def balanced_order(labels: Tensor, family: int) -> Tensor:
     Returns:
         int64 [N], positions; the first sample of each class comes first, then the second of each, …
     """
+    by_class, rank, _ = _ranks(labels, family)
+    return by_class[torch.argsort(rank, stable=True)]
+
+
+def stratified_order(labels: Tensor, family: int) -> Tensor:
+    """A random order of all samples of which every stretch has the classes in the proportions of the whole.
+
+    Args and result are those of `balanced_order`; for classes of equal size the two agree.
+    """
+    by_class, rank, size = _ranks(labels, family)
+    return by_class[torch.argsort((rank + 0.5) / size, stable=True)]
+
+
+def _ranks(labels: Tensor, family: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Shuffled positions sorted by class, the rank of each within its class, and the class's size."""
     shuffled = permutation(family, len(labels), labels.device)
     by_class = shuffled[torch.argsort(labels[shuffled], stable=True)]
     counts = torch.bincount(labels)
     first = torch.cumsum(counts, 0) - counts  # where each class begins in `by_class`
-    rank = torch.arange(len(labels), device=labels.device) - first[labels[by_class]]
-    return by_class[torch.argsort(rank, stable=True)]
+    classes = labels[by_class]
+    rank = torch.arange(len(labels), device=labels.device) - first[classes]
+    return by_class, rank, counts[classes].double()
 
 
 def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Positions that stay for training, and those held out for choosing; both sorted.
+    """Positions that stay for training, and those held out for choosing; stratified, both sorted.
 
     Raises:
         LayerwiseError: nothing would be held out, or nothing left.
@@ -36,11 +52,47 @@ def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor
     held = round(fraction * len(labels))
     if not 0 < held < len(labels):
         raise LayerwiseError(
-            f"dataset.validation={fraction}: of {len(labels)} training images this holds out {held}. "
+            f"dataset.validation={fraction}: of {len(labels)} training samples this holds out {held}. "
             "Choose a fraction that leaves some on both sides, such as 0.1, or 0 for no validation split."
         )
-    order = balanced_order(labels, key("validation", seed))
+    order = stratified_order(labels, key("validation", seed))
     return order[held:].sort().values, order[:held].sort().values
+
+
+def fold_out(labels: Tensor, folds: int, fold: int) -> tuple[Tensor, Tensor]:
+    """Positions outside a fold and in it, for cross-validation; stratified, both sorted.
+
+    The folds depend on nothing but the labels, so that runs with different seeds share them.
+
+    Args:
+        labels: int64 [N].
+        folds: number of folds.
+        fold: 1 … folds.
+
+    Raises:
+        LayerwiseError: there are fewer samples than folds.
+    """
+    if folds > len(labels):
+        raise LayerwiseError(f"dataset.folds={folds}: there are only {len(labels)} training samples.")
+    chunks = stratified_order(labels, key("folds")).tensor_split(folds)
+    rest = [chunk for i, chunk in enumerate(chunks, 1) if i != fold]
+    return torch.cat(rest).sort().values, chunks[fold - 1].sort().values
+
+
+def fraction_of(labels: Tensor, fraction: float, seed: int, option: str) -> Tensor:
+    """Sorted positions of a stratified part of the samples, at least one of each class.
+
+    Raises:
+        LayerwiseError: a class would be left without a sample; names `option`.
+    """
+    n = round(fraction * len(labels))
+    chosen = stratified_order(labels, key(option, seed))[:n].sort().values
+    if len(labels[chosen].unique()) < len(labels.unique()):
+        raise LayerwiseError(
+            f"{option}={fraction}: of {len(labels)} training samples this leaves {n}, and none of some class. "
+            "Use a larger fraction."
+        )
+    return chosen
 
 
 def limit(labels: Tensor, n: int, seed: int, option: str) -> Tensor:
@@ -50,5 +102,5 @@ def limit(labels: Tensor, n: int, seed: int, option: str) -> Tensor:
         LayerwiseError: there are fewer than n samples; names `option`.
     """
     if n > len(labels):
-        raise LayerwiseError(f"{option}={n}: there are only {len(labels)} images. Use a smaller number, or null.")
+        raise LayerwiseError(f"{option}={n}: there are only {len(labels)} samples. Use a smaller number, or null.")
     return balanced_order(labels, key("limit", seed))[:n]

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 
-from layerwise.data.images import DatasetSpec
+from layerwise.data.dataset import DatasetSpec
 from layerwise.errors import LayerwiseError
 
 CIFAR10 = DatasetSpec(
@@ -21,8 +21,8 @@ CIFAR10 = DatasetSpec(
     std=(0.2023, 0.1994, 0.2010),
     padding=4,
     flip=True,
-    train_images=50_000,
-    test_images=10_000,
+    train_samples=50_000,
+    test_samples=10_000,
 )
 CIFAR100 = DatasetSpec(
     name="cifar100",
@@ -32,8 +32,8 @@ CIFAR100 = DatasetSpec(
     std=(0.2673, 0.2564, 0.2762),
     padding=4,
     flip=True,
-    train_images=50_000,
-    test_images=10_000,
+    train_samples=50_000,
+    test_samples=10_000,
 )
 SVHN = DatasetSpec(
     name="svhn",
@@ -43,8 +43,8 @@ SVHN = DatasetSpec(
     std=(0.1980, 0.2010, 0.1970),
     padding=4,
     flip=False,  # a mirrored digit is another sign
-    train_images=73_257,
-    test_images=26_032,
+    train_samples=73_257,
+    test_samples=26_032,
 )
 FASHION_MNIST = DatasetSpec(
     name="fashion_mnist",
@@ -57,8 +57,8 @@ FASHION_MNIST = DatasetSpec(
     std=(0.3530,),
     padding=4,
     flip=True,
-    train_images=60_000,
-    test_images=10_000,
+    train_samples=60_000,
+    test_samples=10_000,
 )
 SPECS = {spec.name: spec for spec in (CIFAR10, CIFAR100, SVHN, FASHION_MNIST)}
 

@@ -1,7 +1,7 @@
 """A network as an ordered list of blocks with auxiliary classifiers beside them.
 
-Depth j counts blocks from 1: x_0 is the image, block j maps x_{j−1} to x_j, and the head at depth j
-maps x_j to the class scores z_j.
+Depth j counts blocks from 1: x_0 is the image (or a vector), block j maps x_{j−1} to x_j, and the head
+at depth j maps x_j to the class scores z_j. A decoder at depth j maps x_j back to x_0.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from layerwise.ensemble import EnsembleOn, ensemble
 from layerwise.heads import PredSimHead
 from layerwise.objectives import Readout
+from layerwise.types import Target
 
 
 class BlockNet(nn.Module):
@@ -22,12 +23,20 @@ class BlockNet(nn.Module):
         blocks: block j at position j−1.
         heads: head by depth; a depth may have none (an end-to-end network has only the last).
         ensemble_on: what the 2^j ensemble averages.
+        decoders: decoder by depth, of an autoencoder.
     """
 
-    def __init__(self, blocks: Sequence[nn.Module], heads: Mapping[int, nn.Module], ensemble_on: EnsembleOn) -> None:
+    def __init__(
+        self,
+        blocks: Sequence[nn.Module],
+        heads: Mapping[int, nn.Module],
+        ensemble_on: EnsembleOn,
+        decoders: Mapping[int, nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.heads = nn.ModuleDict({str(depth): head for depth, head in sorted(heads.items())})
+        self.decoders = nn.ModuleDict({str(depth): decoder for depth, decoder in sorted((decoders or {}).items())})
         self.ensemble_on = ensemble_on
 
     @property
@@ -41,8 +50,12 @@ class BlockNet(nn.Module):
             raise ValueError(f"there is no classifier at depth {depth}; there are some at {self.depths}")
         return self.heads[str(depth)]
 
+    def readers(self, target: Target) -> nn.ModuleDict:
+        """What predicts a target from block outputs, by depth: the heads, or the decoders."""
+        return self.heads if target == "labels" else self.decoders
+
     def features(self, x: Tensor, j: int) -> Tensor:
-        """x_j of normalised images x_0: [B, C, H, W] → [B, C_j, H_j, W_j]; ValueError if there is no depth j."""
+        """x_j of scaled inputs x_0: [B, C, H, W] → [B, C_j, H_j, W_j]; ValueError if there is no depth j."""
         if not 0 <= j <= len(self.blocks):
             raise ValueError(f"depth {j} does not exist; depths are 0 (the images) … {len(self.blocks)}")
         for block in self.blocks[:j]:
@@ -54,6 +67,14 @@ class BlockNet(nn.Module):
         depth = self.depths[-1] if depth is None else depth
         scores: Tensor = self.head(depth)(self.features(x, depth))
         return scores
+
+    def reconstruct(self, x: Tensor, depth: int | None = None) -> Tensor:
+        """x_0 as the decoder at the last depth or an earlier one gives it back; ValueError where there is none."""
+        depth = len(self.blocks) if depth is None else depth
+        if str(depth) not in self.decoders:
+            raise ValueError(f"there is no decoder at depth {depth}; there are some at {list(self.decoders)}")
+        reconstruction: Tensor = self.decoders[str(depth)](self.features(x, depth))
+        return reconstruction
 
     def ensemble(self, x: Tensor, depth: int | None = None) -> Tensor:
         """The 2^j ensemble [B, c] of all heads up to a depth, by default the last."""
@@ -77,17 +98,26 @@ class Segment(nn.Module):
         depths: of the heads, start … stop.
         detached: stop the gradient behind each head, so that blocks learn from their own heads only
             (decoupled greedy learning).
+        target: "labels" for the network's heads, "inputs" for its decoders in their place.
 
     Shapes: x_start [B, C, H, W] → one readout with scores [B, c] per depth in `depths`.
     """
 
-    def __init__(self, network: BlockNet, start: int, stop: int, depths: Sequence[int], detached: bool = False) -> None:
+    def __init__(
+        self,
+        network: BlockNet,
+        start: int,
+        stop: int,
+        depths: Sequence[int],
+        detached: bool = False,
+        target: Target = "labels",
+    ) -> None:
         super().__init__()
         self.start = start
         self.depths = tuple(depths)
         self.detached = detached
         self.blocks = network.blocks[start:stop]
-        self.heads = nn.ModuleDict({str(depth): network.head(depth) for depth in depths})
+        self.heads = nn.ModuleDict({str(depth): network.readers(target)[str(depth)] for depth in depths})
 
     def forward(self, x: Tensor) -> list[Readout]:
         readouts = [self._read(self.start, x)] if self.start in self.depths else []

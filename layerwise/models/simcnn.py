@@ -17,10 +17,11 @@ from layerwise.ensemble import EnsembleOn
 from layerwise.errors import LayerwiseError
 from layerwise.heads import QUADRANTS, HeadKind, auxiliary_head
 from layerwise.models.blocknet import BlockNet
+from layerwise.types import Shape
 
 
 def simcnn(
-    image_shape: tuple[int, int, int],
+    image_shape: Shape,
     classes: int,
     *,
     k: int,
@@ -88,9 +89,7 @@ def simcnn(
     return BlockNet(blocks, heads, ensemble_on)
 
 
-def check_resolution(
-    image_shape: tuple[int, int, int], J: int, downsample: Sequence[int], input_downsample: bool = False
-) -> None:
+def check_resolution(image_shape: Shape, J: int, downsample: Sequence[int], input_downsample: bool = False) -> None:
     """Refuses downsampled blocks that do not exist or that halve too often.
 
     Raises:

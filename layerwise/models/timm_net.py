@@ -20,9 +20,10 @@ from layerwise.ensemble import EnsembleOn
 from layerwise.errors import LayerwiseError
 from layerwise.heads import FullPrecisionLinear, HeadKind, auxiliary_head
 from layerwise.models.blocknet import BlockNet
+from layerwise.types import Shape
 
 
-def end_to_end(name: str, image_shape: tuple[int, int, int], classes: int, *, seed: int = 0) -> BlockNet:
+def end_to_end(name: str, image_shape: Shape, classes: int, *, seed: int = 0) -> BlockNet:
     """The whole classifier as one block and its last linear layer as the head.
 
     Args:
@@ -49,7 +50,7 @@ def end_to_end(name: str, image_shape: tuple[int, int, int], classes: int, *, se
 
 def layerwise(
     name: str,
-    image_shape: tuple[int, int, int],
+    image_shape: Shape,
     classes: int,
     *,
     k: int,
@@ -94,7 +95,7 @@ def block_count(name: str) -> int:
         return len(_cut(name, (3, 224, 224))[0])
 
 
-def _cut(name: str, image_shape: tuple[int, int, int]) -> tuple[list[nn.Module], list[int]]:
+def _cut(name: str, image_shape: Shape) -> tuple[list[nn.Module], list[int]]:
     """Blocks and the channels that each gives."""
     from timm.models._features import FeatureListNet  # slow to import, and needed here only
 
@@ -119,7 +120,7 @@ def _cut(name: str, image_shape: tuple[int, int, int]) -> tuple[list[nn.Module],
     return blocks, list(body.feature_info.channels())
 
 
-def _output_shapes(name: str, image_shape: tuple[int, int, int]) -> list[tuple[int, int, int]]:
+def _output_shapes(name: str, image_shape: Shape) -> list[tuple[int, int, int]]:
     """(C, H, W) of x_1 … x_J, found without computing anything."""
     shapes = []
     with torch.device("meta"), torch.no_grad():
@@ -151,7 +152,7 @@ def _run(module: nn.Module, x: Tensor, name: str) -> Tensor:
     return y
 
 
-def _create(name: str, image_shape: tuple[int, int, int], **options: Any) -> Any:
+def _create(name: str, image_shape: Shape, **options: Any) -> Any:
     import timm  # slow to import
 
     if not timm.is_model(name):

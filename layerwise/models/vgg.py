@@ -33,7 +33,7 @@ CLASSIFIER_WIDTH = 4096
 
 
 def vgg(
-    image_shape: tuple[int, int, int],
+    image_shape: Shape,
     classes: int,
     *,
     layers: Sequence[str | int],

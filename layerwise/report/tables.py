@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -11,28 +12,46 @@ from layerwise.summary import BlockCost, total_parameters
 
 
 def results_table(results: dict[str, Any]) -> Table:
-    """A row per block: parameters, accuracies, ensemble, seconds."""
+    """A row per block: parameters, accuracies, ensemble, seconds; of an autoencoder also its error.
+
+    With a validation split, `*` marks depths that improved on all before.
+    """
     table = Table(title=results["name"], title_justify="left")
-    names = ["block", "parameters", "head", "train %", "test %", "top-5 %", "ensemble %", "seconds"]
-    if has_validation := any("validation" in row for row in results["blocks"]):
-        names.insert(4, "validation %")
-    for name in names:
+    rows = results["blocks"]
+    columns: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
+        ("block", lambda row: str(row["block"])),
+        ("parameters", lambda row: f"{row['parameters']['block']:,}"),
+        ("head", lambda row: f"{row['parameters']['head']:,}"),
+        ("train %", lambda row: f"{row['train']['top1']:.2f}"),
+        ("test %", lambda row: f"{row['test']['top1']:.2f}"),
+        ("top-5 %", lambda row: f"{row['test']['top5']:.2f}"),
+        ("ensemble %", lambda row: f"{row['ensemble']['top1']:.2f}"),
+        ("seconds", lambda row: f"{sum(row['seconds'].values()):.1f}"),
+    ]
+    if any("validation" in row for row in rows):
+        columns.insert(4, ("validation %", _validation))
+    if any("reconstruction" in row for row in rows):
+        columns.insert(3, ("test error", lambda row: f"{row['reconstruction']['test']['loss']:.4g}"))
+    for name, _ in columns:
         table.add_column(name, justify="right")
-    for row in results["blocks"]:
-        cells = [
-            str(row["block"]),
-            f"{row['parameters']['block']:,}",
-            f"{row['parameters']['head']:,}",
-            f"{row['train']['top1']:.2f}",
-            f"{row['test']['top1']:.2f}",
-            f"{row['test']['top5']:.2f}",
-            f"{row['ensemble']['top1']:.2f}",
-            f"{sum(row['seconds'].values()):.1f}",
-        ]
-        if has_validation:
-            cells.insert(4, f"{row['validation']['top1']:.2f}")
-        table.add_row(*cells)
+    for row in rows:
+        table.add_row(*(_cell(text, row) for _, text in columns))
+    final = results.get("final")
+    if final and rows[-1]["block"] != final["block"]:
+        table.caption = f"the result is the network of depth {final['block']}, test {final['test_top1']:.2f} %"
     return table
+
+
+def _validation(row: dict[str, Any]) -> str:
+    return f"{row['validation']['top1']:.2f}" + (" *" if row["improved"] else "  ")
+
+
+def _cell(text: Callable[[dict[str, Any]], str], row: dict[str, Any]) -> str:
+    """A dash for what no stage has given yet."""
+    try:
+        return text(row)
+    except KeyError:
+        return "–"
 
 
 def costs_table(costs: list[BlockCost], cache_bytes: list[int], title: str) -> Table:

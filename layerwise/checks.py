@@ -1,0 +1,123 @@
+"""Options that exclude each other, whatever network and data they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from layerwise.errors import LayerwiseError
+from layerwise.networks import check_used
+from layerwise.objectives import LossName
+from layerwise.schema import Config, HeadStart, ModelKind, OptimizerKind, Plan
+from layerwise.timm_optim import check_timm_optimizer
+
+
+def check_options(config: Config) -> None:
+    """Refuses combinations of options that have no meaning.
+
+    Raises:
+        LayerwiseError: names the keys, and what to do.
+    """
+    problems = (*_of_growth(config), *_of_plan(config), *_of_data(config), *_of_optimisation(config))
+    for applies, message in problems:
+        if applies:
+            raise LayerwiseError(message)
+    check_used(config.model, config.k)
+    if config.optimizer.kind is OptimizerKind.timm and config.optimizer.name is not None:
+        check_timm_optimizer(config.optimizer.name)
+
+
+Problem = tuple[bool, str]
+"""Whether it is there, and what to say then."""
+
+
+def _of_growth(config: Config) -> Iterator[Problem]:
+    """Choosing the depth, and heads that are carried on."""
+    plan = config.plan
+    grows = plan.name in (Plan.greedy, Plan.autoencoder)
+    held_out = config.dataset.validation > 0 or config.dataset.folds is not None
+    for key, value in {"plan.patience": plan.patience, "plan.search_fraction": plan.search_fraction}.items():
+        given = value is not None
+        yield given and not grows, f"{key}={value}: only plan=greedy and plan=autoencoder grow block by block."
+        yield (
+            given and not held_out,
+            f"{key}={value}: needs samples to choose the depth by: dataset.validation=0.1.",
+        )
+        yield (
+            given and config.model.final_head_width is not None,
+            f"{key}={value}: which head is the last one is not known before; leave out model.final_head_width.",
+        )
+    given = plan.max_blocks is not None
+    yield (
+        given and not grows,
+        f"plan.max_blocks={plan.max_blocks}: only plan=greedy and plan=autoencoder grow. Use J={plan.max_blocks}.",
+    )
+    yield (
+        given and config.J not in (None, plan.max_blocks),
+        f"plan.max_blocks={plan.max_blocks}: J={config.J} says otherwise. Leave one of them out.",
+    )
+    yield (
+        plan.head is HeadStart.carried and not grows,
+        "plan.head=carried: only plan=greedy and plan=autoencoder have a head to carry on.",
+    )
+
+
+def _of_plan(config: Config) -> Iterator[Problem]:
+    plan, model = config.plan, config.model
+    greedy = plan.name is Plan.greedy
+    yield (
+        plan.finetune.autoencoder_epochs > 0 and plan.name is not Plan.autoencoder,
+        "plan.finetune.autoencoder_epochs: only plan=autoencoder has a decoder.",
+    )
+    yield (
+        plan.warm_start and not greedy,
+        "plan.warm_start=true: only plan=greedy starts a block behind a trained one.",
+    )
+    yield (
+        plan.warm_start and (plan.blocks_per_stage > 1 or model.kind is not ModelKind.simcnn),
+        "plan.warm_start=true: needs model=simcnn and plan.blocks_per_stage=1.",
+    )
+    yield (
+        plan.warm_start and model.final_head_width is not None,
+        "plan.warm_start=true: the last head of model.final_head_width cannot start as a copy.",
+    )
+    yield plan.reuse is not None and not greedy, "plan.reuse: only plan=greedy has stages that two runs can share."
+
+
+def _of_data(config: Config) -> Iterator[Problem]:
+    dataset = config.dataset
+    yield (
+        dataset.folds is not None and dataset.validation > 0,
+        f"dataset.folds={dataset.folds}: a fold is held out already; leave out dataset.validation.",
+    )
+    yield (
+        dataset.fold > (dataset.folds or 1),
+        f"dataset.fold={dataset.fold}: with dataset.folds={dataset.folds} there is no such fold; they count from 1.",
+    )
+
+
+def _of_optimisation(config: Config) -> Iterator[Problem]:
+    objective, optimizer = config.objective, config.optimizer
+    yield (
+        optimizer.nesterov and optimizer.momentum == 0,
+        "optimizer.nesterov=true: needs optimizer.momentum above 0.",
+    )
+    yield (
+        optimizer.kind is OptimizerKind.timm and optimizer.name is None,
+        "optimizer=timm: say which optimiser: optimizer.name=lamb.",
+    )
+    yield (
+        config.model.kind is ModelKind.timm and not config.model.name,
+        "model=timm: say which network: model.name=resnet18.",
+    )
+    yield (
+        objective.reconstruction is LossName.cross_entropy,
+        "objective.reconstruction=cross_entropy: is for classes. Use binary_cross_entropy.",
+    )
+    yield (
+        objective.reconstruction is LossName.binary_cross_entropy and config.dataset.standardise,
+        "objective.reconstruction=binary_cross_entropy: needs inputs in [0, 1]: dataset.standardise=false.",
+    )
+    yield (
+        objective.label_smoothing > 0 and objective.loss in (LossName.squared_error, LossName.absolute_error),
+        f"objective.label_smoothing: is for cross-entropies, not for objective.loss={objective.loss.value}.",
+    )

@@ -1,0 +1,57 @@
+"""Which classes are taken for which: the confusion matrix, and one-vs-rest ROC curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+CURVE_POINTS = 51
+"""Points that a curve is thinned to, evenly spaced in the false positive rate."""
+
+DETAILED_CLASSES = 100
+"""With more classes the matrix and the curves would be larger than all else; only the areas are given."""
+
+
+def classification_report(z: Tensor, targets: Tensor, classes: Sequence[str]) -> dict[str, Any]:
+    """What scikit-learn says of class scores.
+
+    Args:
+        z: [N, c] on the CPU; only the order of the scores within a class matters to the curves.
+        targets: [N] int64, on the CPU.
+        classes: names of the c classes.
+
+    Returns:
+        `classes`; `auc`, area under the curve of each class against the rest in [0, 1], None for a class
+        without or with only such samples; `macro_auc`, the mean of those there are. With at most
+        `DETAILED_CLASSES` also `confusion_matrix`, [true][predicted] counts; and `roc`, for each class
+        `true_positive_rate` at the common `false_positive_rate`.
+    """
+    from sklearn.metrics import auc, confusion_matrix, roc_curve  # slow to import, and needed here only
+
+    scores, labels = z.float().numpy(), targets.numpy()
+    grid = np.linspace(0, 1, CURVE_POINTS)
+    areas: list[float | None] = []
+    curves: list[list[float] | None] = []
+    for c in range(len(classes)):
+        is_class = labels == c
+        if is_class.all() or not is_class.any():
+            areas.append(None)
+            curves.append(None)
+            continue
+        false_positives, true_positives, _ = roc_curve(is_class, scores[:, c])
+        areas.append(float(auc(false_positives, true_positives)))
+        curves.append(np.interp(grid, false_positives, true_positives).round(5).tolist())
+    known = [area for area in areas if area is not None]
+    report: dict[str, Any] = {
+        "classes": list(classes),
+        "auc": areas,
+        "macro_auc": float(np.mean(known)) if known else None,
+    }
+    if len(classes) <= DETAILED_CLASSES:
+        matrix = confusion_matrix(labels, scores.argmax(axis=1), labels=range(len(classes)))
+        report["confusion_matrix"] = matrix.tolist()
+        report["roc"] = {"false_positive_rate": grid.round(5).tolist(), "true_positive_rate": curves}
+    return report

@@ -1,0 +1,199 @@
+"""A data set on the device: batched gathers, augmentation and scaling there.
+
+Images are uint8 pixels; vectors (of tables) are float32 and scaled once, when they are read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from layerwise.counters import bits, key
+from layerwise.data.augment import CropFlip
+from layerwise.types import Batch, Shape, Target
+
+SplitName = Literal["train", "validation", "test"]
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What is known of a data set before it is read.
+
+    Attributes:
+        shape: (C, H, W) of an image, or (F,) of a vector.
+        classes: names of the classes.
+        mean, std: per channel, of pixel values in [0, 1]; of a vector, per feature. Empty where they are
+            computed from the training samples.
+        train_samples, test_samples: how many there are.
+        padding: of the random crop in training; 0 for none.
+        flip: whether training images are mirrored at random.
+        resized_crop: training images are random resized crops, made while they are decoded.
+    """
+
+    name: str
+    shape: Shape
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    train_samples: int
+    test_samples: int
+    padding: int = 0
+    flip: bool = False
+    resized_crop: bool = False
+
+    @property
+    def has_images(self) -> bool:
+        """Whether samples are images and not vectors."""
+        return len(self.shape) == 3
+
+    @property
+    def augmented(self) -> bool:
+        """Whether views of a training image differ."""
+        return self.padding > 0 or self.flip or self.resized_crop
+
+    def agrees_with(self, other: DatasetSpec) -> bool:
+        """Whether both may describe the same data; statistics do not count, since they may not be computed yet."""
+        return replace(self, mean=(), std=()) == replace(other, mean=(), std=())
+
+    def in_words(self) -> str:
+        """`500 + 500 samples of 2, 3 classes`."""
+        size = "×".join(map(str, self.shape))
+        return f"{self.train_samples} + {self.test_samples} samples of {size}, {len(self.classes)} classes"
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> DatasetSpec:
+        """What `to_json` gave."""
+        values: dict[str, Any] = json.loads(text)
+        tuples: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**tuples)
+
+
+class Split(Protocol):
+    """Samples of one split, wherever they lie."""
+
+    labels: Tensor  # [N] int64, on the device
+    samples: Tensor  # [N] int64, on the device: numbers in the full data set, which key the augmentation
+
+    def __len__(self) -> int: ...
+
+    def take(self, positions: Tensor) -> Split:
+        """The split that holds the samples at some positions, in that order."""
+
+    def read(self, batches: Sequence[Tensor], view: int | None = None) -> Iterator[Tensor]:
+        """For each tensor of positions [B], the images uint8 [B, H, W, C] or vectors [B, F] on the device.
+
+        Args:
+            batches: positions.
+            view: of the augmentation, where a split augments while it decodes; None for none.
+        """
+
+
+class Resident:
+    """A split held whole on the device, so that a batch is one gather.
+
+    Args:
+        values: images [N, H, W, C] uint8, or vectors [N, F] float32.
+        labels: [N] int64.
+        device: where both go.
+        samples: numbers of the samples in the full data set; 0 … N−1 by default.
+    """
+
+    def __init__(self, values: Tensor, labels: Tensor, device: torch.device, samples: Tensor | None = None) -> None:
+        self.values = values.to(device)
+        self.labels = labels.to(device)
+        self.samples = torch.arange(len(labels), device=device) if samples is None else samples
+        self.device = device
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, positions: Tensor) -> Resident:
+        positions = positions.to(self.device)
+        return Resident(self.values[positions], self.labels[positions], self.device, self.samples[positions])
+
+    def read(self, batches: Sequence[Tensor], view: int | None = None) -> Iterator[Tensor]:
+        for positions in batches:
+            yield self.values.index_select(0, positions)
+
+
+class Dataset:
+    """Train, test and (where held out) validation samples, and how a batch of them is prepared.
+
+    Args:
+        spec: names, shape and statistics.
+        splits: "train", "test" and perhaps "validation".
+        augment: random crop and flip of training images on the device; None where there is none, or where
+            the splits augment while they decode.
+        seed: of the augmentation on the device.
+        labelled: [n] positions of the training samples whose labels may be used; None for all.
+        augmented: whether views of a training sample differ, wherever that is done.
+    """
+
+    def __init__(
+        self,
+        spec: DatasetSpec,
+        splits: dict[SplitName, Split],
+        augment: CropFlip | None,
+        seed: int,
+        device: torch.device,
+        labelled: Tensor | None = None,
+        augmented: bool = True,
+    ) -> None:
+        self.spec = spec
+        self.splits = splits
+        self.augment = augment
+        self.seed = seed
+        self.device = device
+        self.labelled = labelled
+        self.augmented = augmented
+        mean, std = (torch.tensor(v, device=device).view(-1) for v in (spec.mean, spec.std))
+        self._scale, self._shift = 1 / (255 * std), -mean / std  # (x/255 − mean) / std = x·scale + shift
+
+    def having(self, target: Target) -> Tensor:
+        """[n] positions of the training samples that have a target: all have inputs, perhaps not all a label."""
+        if target == "labels" and self.labelled is not None:
+            return self.labelled
+        return torch.arange(len(self.splits["train"]), device=self.device)
+
+    def batches(self, split: SplitName, order: Tensor, batch_size: int, view: int | None = None) -> Iterator[Batch]:
+        """Batches of scaled samples and their labels.
+
+        Args:
+            split: which samples.
+            order: [n] positions in the split, on the device; the last batch may be smaller.
+            batch_size: samples per batch.
+            view: augments with the draws of this view; None leaves the samples as they are.
+        """
+        samples = self.splits[split]
+        parts: Sequence[Tensor] = order.split(batch_size)
+        for positions, values in zip(parts, samples.read(parts, view), strict=True):
+            if self.augment is not None and view is not None:
+                values = self.augment(values, self._draws(view, samples.samples[positions]))
+            yield Batch(self.prepare(values), samples.labels[positions])
+
+    def within_unit_interval(self) -> bool:
+        """Whether all inputs are in [0, 1]: images that are not standardised, and perhaps a table."""
+        if self.spec.has_images:
+            return set(self.spec.mean) == {0.0} and set(self.spec.std) == {1.0}
+        values = torch.cat([torch.cat(list(split.read([torch.arange(len(split))]))) for split in self.splits.values()])
+        return bool((values >= 0).all() and (values <= 1).all())
+
+    def prepare(self, values: Tensor) -> Tensor:
+        """Images uint8 [B, H, W, C] → float32 [B, C, H, W] in channels_last, scaled; vectors [B, F] as they are."""
+        if values.dim() == 2:
+            return values
+        return (values.float().mul_(self._scale).add_(self._shift)).permute(0, 3, 1, 2)
+
+    def _draws(self, view: int, samples: Tensor) -> Tensor:
+        """[B] random bits that depend on nothing but the seed, the view and the sample."""
+        return bits(key("augment", self.seed, view), samples)

@@ -1,0 +1,138 @@
+"""timm's optimisers: each one that is offered learns and resumes, and the others say why not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import tiny_net
+from timm.optim import list_optimizers
+from torch import nn
+
+from layerwise.errors import LayerwiseError
+from layerwise.interrupt import StopRequest
+from layerwise.models.blocknet import BlockNet, Segment
+from layerwise.objectives import LocalLoss
+from layerwise.optim import Cosine
+from layerwise.precision import Precision
+from layerwise.sources import BatchPlan, Recompute
+from layerwise.storage import load_tree, save_tree
+from layerwise.timm_optim import check_timm_optimizer, timm_optimizer, usable_timm_optimizers
+from layerwise.trainer import Recipe, StageTrainer
+
+USABLE = usable_timm_optimizers()
+FULL = Precision(torch.float32, "cpu")
+
+
+def trainer_of(name: str, net: BlockNet) -> StageTrainer:
+    """Two epochs of five steps."""
+    segment = Segment(net, 0, 1, (1,))
+    optimizer = timm_optimizer(name, list(segment.parameters()), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    recipe = Recipe(
+        epochs=2, steps_per_epoch=5, lr=0.01, schedule=Cosine(), restart_momentum=False, clip_norm=None, seed=0
+    )
+    return StageTrainer(0, segment, LocalLoss(0.0), optimizer, recipe, FULL)
+
+
+def weight(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.ones(*shape))
+
+
+def test_most_of_timm_is_offered():
+    assert {"lamb", "lion", "adamw", "sgd", "rmsprop", "adafactorbv"} <= set(USABLE)
+    assert len(USABLE) > 0.7 * len(list_optimizers())
+
+
+@pytest.mark.parametrize("name", USABLE)
+def test_all_shapes_of_parameters_learn(name):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(96, 4))
+    x, y = torch.randn(32, 3, 6, 6), torch.arange(32) % 4
+    before, losses = [p.detach().clone() for p in net.parameters()], []
+    optimizer = timm_optimizer(name, list(net.parameters()), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    for _ in range(12):
+        loss = F.cross_entropy(net(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    for old, new in zip(before, net.parameters(), strict=True):
+        assert not torch.equal(old, new)
+        assert new.isfinite().all()
+
+
+@pytest.mark.parametrize("name", USABLE)
+def test_a_saved_stage_goes_on_to_the_bit(name, tiny_data, tmp_path):
+    whole, resumed = tiny_net(), tiny_net(seed=5)
+    trainer, again = trainer_of(name, whole), trainer_of(name, resumed)
+    source = Recompute(tiny_data, BatchPlan(batch_size=16, seed=0), FULL)
+    epochs = trainer.run(source, StopRequest())
+    next(epochs)
+    save_tree(tmp_path / "stage", trainer.state_dict())
+    last = next(epochs)
+    again.load_state_dict(load_tree(tmp_path / "stage"))
+    (rest,) = again.run(source, StopRequest())
+    assert rest.loss == last.loss
+    for a, b in zip(trainer.parameters, again.parameters, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_values_reach_the_optimizer():
+    values = {"lr": 0.3, "momentum": 0.7, "weight_decay": 0.2}
+    for name, keys in {"sgd": {"lr", "momentum", "weight_decay"}, "lamb": {"lr", "weight_decay"}}.items():
+        (group,) = timm_optimizer(name, [weight(3, 3), weight(3)], **values).param_groups
+        assert {key: group[key] for key in values if key in group} == {key: values[key] for key in keys}
+
+
+def test_the_momentum_in_float32_is_close_to_the_one_in_bfloat16():
+    """`momentum_dtype=None` would look right too, but lets the learning rate scale the momentum."""
+    from timm.optim import create_optimizer_v2
+
+    ours, theirs = weight(20, 20), weight(20, 20)
+    optimizers = [
+        timm_optimizer("adafactorbv", [ours], lr=0.01, momentum=0.9, weight_decay=0.0),
+        create_optimizer_v2([theirs], "adafactorbv", lr=0.01, momentum=0.9, weight_decay=0.0),
+    ]
+    for _ in range(10):
+        for parameter, optimizer in zip((ours, theirs), optimizers, strict=True):
+            parameter.grad = torch.linspace(-1, 1, 400).reshape(20, 20)
+            optimizer.step()
+    torch.testing.assert_close(1 - ours, 1 - theirs, rtol=0.02, atol=1e-4)
+    assert not torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("lmab", r"^optimizer\.name=lmab: unknown\. Did you mean 'lamb'\?$"),
+        ("LAMB", r"^optimizer\.name=LAMB: unknown\. Did you mean 'lamb'\?$"),
+        ("zzzz", r"^optimizer\.name=zzzz: unknown\. Known: adabelief, .*, sgdw\.$"),
+        ("adahessian", r"^optimizer\.name=adahessian: cannot be used: .* second-order gradients"),
+        ("fusedlamb", r"^optimizer\.name=fusedlamb: cannot be used: it needs the package apex"),
+        ("bnbadam8bit", r"^optimizer\.name=bnbadam8bit: cannot be used: it needs the package bitsandbytes"),
+        ("lookahead_lamb", r"^optimizer\.name=lookahead_lamb: cannot be used: Lookahead hides"),
+    ],
+)
+def test_what_cannot_be_used_says_why(name, message):
+    with pytest.raises(LayerwiseError, match=message):
+        check_timm_optimizer(name)
+    with pytest.raises(LayerwiseError, match=message):
+        timm_optimizer(name, [weight(2)], lr=0.1, momentum=0.9, weight_decay=0.0)
+
+
+@pytest.mark.parametrize("name", list_optimizers("kron*"))
+def test_kron_says_why_not(name):
+    with pytest.raises(LayerwiseError, match="its memory grows with the fourth power of the width"):
+        check_timm_optimizer(name)
+
+
+def test_a_refused_value_names_the_optimizer():
+    with pytest.raises(LayerwiseError, match=r"^optimizer\.name=sgd: Nesterov momentum requires a momentum"):
+        timm_optimizer("sgd", [weight(2)], lr=0.1, momentum=0.0, weight_decay=0.0)
+
+
+def test_an_old_timm_says_so(monkeypatch):
+    monkeypatch.delattr("timm.optim.list_optimizers")
+    with pytest.raises(LayerwiseError, match=r"^optimizer=timm: needs timm 1\.0\.12 or newer"):
+        check_timm_optimizer("lamb")
