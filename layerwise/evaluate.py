@@ -43,7 +43,7 @@ def mean_losses(
     for batch in batches:
         with precision.autocast():
             terms = objective(segment(batch.inputs), batch.targets)
-        total += terms["sums"]["loss"].cpu()
+        total += torch.stack(terms["means"]["loss"]).double().cpu() * len(batch.targets)
         n += len(batch.targets)
     return dict(zip(segment.depths, (total / n).tolist(), strict=True))
 

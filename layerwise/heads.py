@@ -43,9 +43,10 @@ class FullPrecisionLinear(nn.Linear):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.amp.is_autocast_available(x.device.type):  # the meta device, where only shapes are computed
+        kind = x.device.type
+        if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):  # or the meta device
             return super().forward(x.float())
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast(kind, enabled=False):
             return super().forward(x.float())
 
 

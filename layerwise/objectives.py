@@ -1,7 +1,8 @@
-"""What a stage minimises: from the readouts of its heads to a loss and exact sums over the batch."""
+"""What a stage minimises: from the readouts of its heads to a loss, and means and counts of the batch."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -29,7 +30,8 @@ class Terms(TypedDict):
     """Result of an objective on one batch; D heads."""
 
     loss: Tensor  # scalar to minimise
-    sums: dict[str, Tensor]  # [D] each: over the samples, of `loss` (float64) and perhaps of `correct` (int64)
+    means: dict[str, list[Tensor]]  # a scalar per head: over the samples, of `loss`
+    counts: dict[str, list[Tensor]]  # likewise, number of samples that are `correct`, where classes are predicted
 
 
 class Objective(Protocol):
@@ -98,9 +100,9 @@ class LocalLoss:
     target: Target = "labels"
 
     def __call__(self, readouts: Sequence[Readout], targets: Tensor) -> Terms:
-        losses = torch.stack([self._loss(readout, targets) for readout in readouts])
-        correct = torch.stack([(r.scores.detach().argmax(dim=1) == targets).sum() for r in readouts])
-        return {"loss": losses.sum(), "sums": {"loss": losses.detach().double() * len(targets), "correct": correct}}
+        losses = [self._loss(readout, targets) for readout in readouts]
+        correct = [(readout.scores.argmax(dim=1) == targets).sum() for readout in readouts]
+        return {"loss": total(losses), "means": {"loss": detached(losses)}, "counts": {"correct": correct}}
 
     def _loss(self, readout: Readout, targets: Tensor) -> Tensor:
         z = readout.scores.float()
@@ -123,13 +125,13 @@ class Reconstruction:
     target: Target = "inputs"
 
     def __call__(self, readouts: Sequence[Readout], targets: Tensor) -> Terms:
-        losses = torch.stack([elementwise_loss(self.loss, readout.scores.float(), targets) for readout in readouts])
-        return {"loss": losses.sum(), "sums": {"loss": losses.detach().double() * len(targets)}}
+        losses = [elementwise_loss(self.loss, readout.scores.float(), targets) for readout in readouts]
+        return {"loss": total(losses), "means": {"loss": detached(losses)}, "counts": {}}
 
 
 @dataclass(frozen=True)
 class Penalised:
-    """An objective plus λ₁ Σ|w| + λ₂ Σw² over some weights; the sums that it reports stay without the penalty.
+    """An objective plus λ₁ Σ|w| + λ₂ Σw² over some weights; the means that it reports stay without the penalty.
 
     Args:
         objective: without penalty.
@@ -150,7 +152,17 @@ class Penalised:
     def __call__(self, readouts: Sequence[Readout], targets: Tensor) -> Terms:
         terms = self.objective(readouts, targets)
         penalties = [self.l1 * w.abs().sum() + self.l2 * w.square().sum() for w in self.weights]
-        return {"loss": terms["loss"] + torch.stack(penalties).sum(), "sums": terms["sums"]}
+        return {**terms, "loss": total([terms["loss"], *penalties])}
+
+
+def total(losses: Sequence[Tensor]) -> Tensor:
+    """Sum of scalars; of one, that one itself, since on small networks each operation counts."""
+    return functools.reduce(torch.add, losses)
+
+
+def detached(losses: Sequence[Tensor]) -> list[Tensor]:
+    """The same values without the graph that they hold."""
+    return [loss.detach() for loss in losses]
 
 
 def similarity_loss(embedding: Tensor, targets: Tensor, classes: int) -> Tensor:

@@ -147,12 +147,13 @@ class Cached:
             yield from self.images.read(split, order, view, target)
             return
         data, batch_size = self.images.data, self.images.plan.batch_size
+        labels = data.splits[split].labels
         rows = order.cpu()  # once, so that no step waits for the device
         inputs = data.batches(split, order, batch_size, view) if target == "inputs" else None
         for positions, on_host in zip(order.split(batch_size), rows.split(batch_size), strict=True):
             stored = self.store.read(split, view or 0, on_host)
             features = stored.to(data.device, self.images.precision.dtype, non_blocking=True)  # as a block gives them
-            yield Batch(features, next(inputs).inputs if inputs else data.splits[split].labels[positions])
+            yield Batch(features, next(inputs).inputs if inputs else labels.index_select(0, positions))
 
     def advance(self, blocks: Sequence[nn.Module]) -> None:
         """One pass of the new blocks over all views of all splits; the old store goes when the new one is whole."""

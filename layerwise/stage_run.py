@@ -65,13 +65,16 @@ def run_stage(
     run.display.begin_stage(
         title, stage.epochs, trainer.recipe.steps_per_epoch, trainer.epoch, epochs_left, trainer.step
     )
+    steps_before = sum(
+        done.epochs * build.steps_per_epoch(run.config, done, run.data) for done in stages[: stage.index]
+    )
     last_saved = time.perf_counter()
     try:
         for latest in trainer.run(source, run.stop, run.display.glance):
             if latest.complete:
                 report = latest
                 held_out = score_now(run, stage, segment, source, report)
-                run.metrics.append(metrics_line(run, stages, stage, report) | held_out)
+                run.metrics.append(metrics_line(stage, report, steps_before + trainer.steps_done) | held_out)
                 run.display.end_epoch(report, held_out)
             is_last = trainer.epoch == stage.epochs
             if is_last or run.stop.signal is not None or time.perf_counter() - last_saved > SECONDS_BETWEEN_CHECKPOINTS:
@@ -143,15 +146,14 @@ def build_trainer(run: Run, stages: Sequence[Stage], stage: Stage, segment: Segm
     )
 
 
-def metrics_line(run: Run, stages: Sequence[Stage], stage: Stage, report: EpochReport) -> dict[str, Any]:
+def metrics_line(stage: Stage, report: EpochReport, step: int) -> dict[str, Any]:
     """A line of metrics.jsonl for the last head of the stage, and with several heads for each of them.
 
-    `step` counts over the whole run.
+    Args:
+        stage: that trains.
+        report: of an epoch.
+        step: of the whole run, at the epoch's end.
     """
-
-    def steps(of: Stage, epochs: int) -> int:
-        return epochs * build.steps_per_epoch(run.config, of, run.data)
-
     top1: Sequence[float | None] = report.top1 or [None] * len(stage.depths)  # of a reconstruction
     heads = [
         {"block": depth, "loss": loss, "top1": accuracy}
@@ -161,7 +163,7 @@ def metrics_line(run: Run, stages: Sequence[Stage], stage: Stage, report: EpochR
         "stage": stage.index + 1,
         "target": stage.target,
         "epoch": report.epoch + 1,
-        "step": sum(steps(other, other.epochs) for other in stages[: stage.index]) + steps(stage, report.epoch + 1),
+        "step": step,
         **heads[-1],
         "lr": report.lr,
         "seconds": report.seconds,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from layerwise.counters import key
 from layerwise.errors import NonFiniteLoss
 from layerwise.interrupt import StopRequest
-from layerwise.objectives import Objective, Readout
+from layerwise.objectives import Objective, Readout, Terms
 from layerwise.optim import Schedule, restart_momentum, set_learning_rate
 from layerwise.precision import Precision
 from layerwise.sources import Source
@@ -132,7 +132,7 @@ class StageTrainer:
         """
         while self.epoch < self.recipe.epochs:
             if self.step == 0:
-                torch.manual_seed(key("layers", self.recipe.seed, self.stage, self.epoch))
+                self._seed(key("layers", self.recipe.seed, self.stage, self.epoch))
             self.segment.train()
             started, last_glance = time.perf_counter() - self.epoch_seconds, time.perf_counter()
             for inputs, targets in source.train(self.stage, self.epoch, self.step, self.objective.target):
@@ -143,9 +143,15 @@ class StageTrainer:
                 if time.perf_counter() - last_glance > GLANCE_SECONDS:
                     glance(self.step, self._mean_loss())
                     last_glance = time.perf_counter()
-            self._check_finite()  # waits for the device, so that its time counts
+            sums = self._check_finite()  # waits for the device, so that its time counts
             self.epoch_seconds = time.perf_counter() - started
-            yield self._end_epoch()
+            yield self._end_epoch(sums)
+
+    def _seed(self, seed: int) -> None:
+        """Seeds the generators that layers draw from (torch.manual_seed would also keep a stack trace of each call)."""
+        torch.default_generator.manual_seed(seed)
+        if self.parameters[0].is_cuda:
+            torch.cuda.manual_seed(seed)
 
     def _train_step(self, inputs: Tensor, targets: Tensor) -> None:
         """Forward, backward and update; nothing here waits for the device."""
@@ -159,21 +165,23 @@ class StageTrainer:
 
         with self.precision.autocast():
             terms = self.objective(self.forward(inputs), targets)
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.parameters:
+            parameter.grad = None
         self.scaler.scale(terms["loss"]).backward()
         if recipe.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.parameters, recipe.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.sums.add(terms["sums"], len(targets), self.step)
+        self.sums.add(terms, len(targets))
 
     def _mean_loss(self) -> float:
         """Mean loss of the epoch so far (waits for the device)."""
-        self._check_finite()
-        return float(self.sums.totals["loss"].sum() / self.sums.images)
+        return float(self._check_finite()["loss"].sum() / self.sums.images)
 
-    def _check_finite(self) -> None:
+    def _check_finite(self) -> dict[str, Tensor]:
+        """The epoch's sums so far, once they and all weights are known to be finite."""
+        sums = self.sums.now()
         bad = int(self.sums.first_bad_step)
         what = "the loss"
         if bad < 0 and not torch.stack(torch._foreach_norm([*self.parameters])).isfinite().all():
@@ -184,13 +192,14 @@ class StageTrainer:
                 "Checkpoints of earlier epochs and blocks are kept. Try a smaller optimizer.lr, "
                 "optimizer.clip_norm=1, or precision=fp32."
             )
+        return sums
 
-    def _end_epoch(self) -> EpochReport:
+    def _end_epoch(self, sums: dict[str, Tensor]) -> EpochReport:
         complete = self.step == self.recipe.steps_per_epoch
         report = EpochReport(
             epoch=self.epoch,
             steps=self.step,
-            sums={name: total.tolist() for name, total in self.sums.totals.items()},
+            sums={name: total.tolist() for name, total in sums.items()},
             lr=self.optimizer.param_groups[0]["lr"],
             seconds=self.epoch_seconds,
             images=self.sums.images,
@@ -237,27 +246,77 @@ class StageTrainer:
 
 
 class _Sums:
-    """Running sums of an epoch, kept on the device so that no step waits for them."""
+    """Running sums of an epoch over its samples, kept on the device so that no step waits for them.
+
+    What the steps give is added up `EVERY` steps at a time: a few small operations a step would be a good part of
+    the time of a small network.
+    """
+
+    EVERY = 64
 
     def __init__(self, device: torch.device) -> None:
-        self.totals: dict[str, Tensor] = {}  # [D] each
+        self.device = device
         self.first_bad_step = torch.full((), -1, device=device)  # −1 while all losses are finite
-        self.images = 0
-
-    def add(self, sums: dict[str, Tensor], images: int, step: int) -> None:
-        for name, value in sums.items():
-            self.totals[name] = self.totals[name] + value if name in self.totals else value
-        is_first = (self.first_bad_step < 0) & ~torch.isfinite(sums["loss"]).all()
-        self.first_bad_step.masked_fill_(is_first, step)
-        self.images += images
+        self.clear()
 
     def clear(self) -> None:
-        self.totals = {}
-        self.images = 0
+        self.totals: dict[str, Tensor] = {}  # [D] float64 each
+        self.means: list[_Scalars] = []  # of the steps that are not in the totals yet
+        self.counts: list[_Scalars] = []
+        self.sizes: list[int] = []  # samples of these steps
+        self.images = self.steps = 0
+
+    def add(self, terms: Terms, images: int) -> None:
+        self.means.append(terms["means"])
+        self.counts.append(terms["counts"])
+        self.sizes.append(images)
+        self.images += images
+        self.steps += 1
+        if len(self.sizes) == self.EVERY:
+            self.totals = self.now()
+            self.means, self.counts, self.sizes = [], [], []
+
+    def now(self) -> dict[str, Tensor]:
+        """All sums up to the last step; notices the first step whose loss is not finite."""
+        if not self.sizes:
+            return self.totals
+        images = torch.tensor(self.sizes, device=self.device)[:, None]
+        means = _stacked(self.means)
+        bad = ~torch.isfinite(means["loss"]).all(dim=1)
+        step = self.steps - len(self.sizes) + bad.int().argmax()
+        self.first_bad_step = torch.where((self.first_bad_step < 0) & bad.any(), step, self.first_bad_step)
+        sums = {name: table.double() * images for name, table in means.items()} | _stacked(self.counts)
+        return {name: table.double().sum(dim=0) + self.totals.get(name, 0.0) for name, table in sums.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"totals": self.totals, "images": self.images}
+        return {
+            "totals": self.totals,
+            "means": _stacked(self.means),
+            "counts": _stacked(self.counts),
+            "sizes": self.sizes,
+            "images": self.images,
+            "steps": self.steps,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.totals = {name: total.to(self.first_bad_step.device) for name, total in state["totals"].items()}
-        self.images = state["images"]
+        self.totals = {name: total.to(self.device) for name, total in state["totals"].items()}
+        self.sizes = state["sizes"]
+        self.means, self.counts = (
+            _unstacked(state[kind], len(self.sizes), self.device) for kind in ("means", "counts")
+        )
+        self.images, self.steps = state["images"], state["steps"]
+
+
+_Scalars = dict[str, list[Tensor]]
+"""What one step gives: by name, a scalar per head."""
+
+
+def _stacked(steps: list[_Scalars]) -> dict[str, Tensor]:
+    """[steps, D] by name"""
+    names = steps[0] if steps else {}
+    return {name: torch.stack([s for step in steps for s in step[name]]).view(len(steps), -1) for name in names}
+
+
+def _unstacked(tables: dict[str, Tensor], steps: int, device: torch.device) -> list[_Scalars]:
+    """What `_stacked` was given."""
+    return [{name: list(table[i].to(device)) for name, table in tables.items()} for i in range(steps)]

@@ -53,8 +53,8 @@ from layerwise.counters import key, permutation
 from layerwise.data import Dataset
 from layerwise.data.augment import CropFlip
 from layerwise.data.class_folders import TRAIN, list_images
-from layerwise.data.folder_images import Cut, FolderImages
 from layerwise.data.dataset import Resident
+from layerwise.data.folder_images import Cut, FolderImages
 from layerwise.data.resized_crop import ResizedCrop
 from layerwise.data.torchvision_sets import CIFAR10
 from layerwise.downsampling import Downsampling

@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from layerwise import stage_run
 from layerwise.data.augment import CropFlip
-from layerwise.data.dataset import DatasetSpec, Dataset, Resident
+from layerwise.data.dataset import Dataset, DatasetSpec, Resident
 from layerwise.downsampling import Downsampling
 from layerwise.models.blocknet import BlockNet
 from layerwise.models.simcnn import simcnn

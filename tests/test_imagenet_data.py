@@ -21,8 +21,8 @@ from torchvision.transforms import RandomResizedCrop, v2
 
 from layerwise.counters import seeded
 from layerwise.data import decoding, describe, imagenet, load
+from layerwise.data.dataset import Dataset, DatasetSpec
 from layerwise.data.decoding import UnreadableImage, decode
-from layerwise.data.dataset import DatasetSpec, Dataset
 from layerwise.data.resized_crop import ATTEMPTS, LANE_BITS, RATIO, SCALE, ResizedCrop, choose_box
 from layerwise.data.worker_map import WorkerMap
 from layerwise.errors import LayerwiseError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CPU, tiny_net
+from conftest import tiny_net
 
 from layerwise.data.dataset import Dataset
 from layerwise.feature_codec import FeatureCodec, FeatureDtype

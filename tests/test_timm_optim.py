@@ -130,9 +130,3 @@ def test_kron_says_why_not(name):
 def test_a_refused_value_names_the_optimizer():
     with pytest.raises(LayerwiseError, match=r"^optimizer\.name=sgd: Nesterov momentum requires a momentum"):
         timm_optimizer("sgd", [weight(2)], lr=0.1, momentum=0.0, weight_decay=0.0)
-
-
-def test_an_old_timm_says_so(monkeypatch):
-    monkeypatch.delattr("timm.optim.list_optimizers")
-    with pytest.raises(LayerwiseError, match=r"^optimizer=timm: needs timm 1\.0\.12 or newer"):
-        check_timm_optimizer("lamb")

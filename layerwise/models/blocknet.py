@@ -119,17 +119,22 @@ class Segment(nn.Module):
         self.blocks = network.blocks[start:stop]
         self.heads = nn.ModuleDict({str(depth): network.readers(target)[str(depth)] for depth in depths})
 
+        # plain pairs, since to look modules up by name is a good part of a small network's forward pass
+        self._path = [(None, self._head(start))] + [(b, self._head(d)) for d, b in enumerate(self.blocks, start + 1)]
+
     def forward(self, x: Tensor) -> list[Readout]:
-        readouts = [self._read(self.start, x)] if self.start in self.depths else []
-        for depth, block in enumerate(self.blocks, self.start + 1):
-            x = block(x)
-            if depth in self.depths:
-                readouts.append(self._read(depth, x))
-                x = x.detach() if self.detached else x
+        readouts = []
+        for block, head in self._path:
+            x = x if block is None else block(x)
+            if head is not None:
+                readouts.append(self._read(head, x))
+                x = x.detach() if self.detached and block is not None else x
         return readouts
 
-    def _read(self, depth: int, x: Tensor) -> Readout:
-        head = self.heads[str(depth)]
+    def _head(self, depth: int) -> nn.Module | None:
+        return self.heads[str(depth)] if depth in self.depths else None
+
+    def _read(self, head: nn.Module, x: Tensor) -> Readout:
         embedding = head.embed(x) if self.training and isinstance(head, PredSimHead) else None
         return Readout(head(x), embedding)
 
