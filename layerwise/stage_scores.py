@@ -90,7 +90,8 @@ def class_rows(
     latest = {depth: z for by_depth in known for depth, z in by_depth.items()}
     valid = valid_depths(stages, "labels")
     scored = {d: {str(s): _score(run, s, by_depth[d]) for s, by_depth in scores.items()} for d in stage.depths}
-    below = stage.start if stage.start < stage.stop else stage.stop - 1  # of a head alone: the block that it reads
+    before = [depth for done in stages[:-1] for depth in done.depths if depth < stage.depths[0]]
+    below = max(before, default=stage.start)  # a row counts the blocks behind the depth before, whoever trains them
     for i, depth in enumerate(stage.depths):
         z = ensemble({d: latest[d].to(run.data.device) for d in valid if d <= depth}, on)
         rows.append(

@@ -17,18 +17,16 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import statistics
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from _runs import ROOT, call_script, spread, with_spread
+
 from layerwise.errors import LayerwiseError, suggest
 from layerwise.report.paper_figures import paper_figure
 from layerwise.storage import write_atomically
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -238,9 +236,11 @@ class Campaign:
         if row.reuses is not None:
             base = self.folder(next(other for other in SETS[self.set] if other.name == row.reuses), seed)
             words += [f"plan.reuse={base}"] if (base / "config.yaml").exists() else []
-        error = _call(ROOT / "train.py", words)
+        error = call_script(ROOT / "train.py", words)
         if error is None and row.probed:
-            error = _call(ROOT / "scripts" / "probe.py", [f"run={folder}", f"seed={seed}", *PROBE_SCALES[self.scale]])
+            error = call_script(
+                ROOT / "scripts" / "probe.py", [f"run={folder}", f"seed={seed}", *PROBE_SCALES[self.scale]]
+            )
         return error
 
     def results(self, row: Row) -> list[dict[str, Any]]:
@@ -257,29 +257,6 @@ class Campaign:
 def _slug(words: str) -> str:
     """Words as part of a file's name."""
     return words.replace(" ", "-").replace("=", "").replace(".", "_").replace("/", "_")
-
-
-def _call(script: Path, words: list[str]) -> str | None:
-    """Runs a script with its progress shown; None, or the last line of what it said if it failed."""
-    print("$", shlex.join(["python", str(script.relative_to(ROOT)), *words]), file=sys.stderr, flush=True)
-    process = subprocess.Popen(
-        [sys.executable, str(script), *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    last = ""
-    assert process.stderr is not None
-    interrupted = False
-    while True:
-        try:
-            for line in process.stderr:
-                print(line, end="", file=sys.stderr, flush=True)
-                last = line.strip() or last
-            code = process.wait()
-            break
-        except KeyboardInterrupt:  # the run has it, too; it saves what it has before it ends
-            interrupted = True
-    if interrupted or code >= 128:
-        raise KeyboardInterrupt
-    return None if code == 0 else f"failed ({last})"
 
 
 def _probes(folder: Path) -> Any:
@@ -319,12 +296,6 @@ def describe(row: Row, campaign: Campaign, error: str | None) -> dict[str, Any]:
     if any(run["probes"] for run in runs):
         entry["probes"] = [run["probes"] for run in runs]
     return entry
-
-
-def spread(values: list[float]) -> dict[str, Any]:
-    """Mean, sample standard deviation (None for one value) and the values."""
-    std = statistics.stdev(values) if len(values) > 1 else None
-    return {"mean": statistics.fmean(values), "std": std, "values": values}
 
 
 def markdown(document: dict[str, Any]) -> str:
@@ -378,11 +349,6 @@ def pair(top1: float | None, ensemble: float | None) -> str:
     if top1 is None:
         return "–"
     return f"{top1}" if ensemble is None else f"{top1} ({ensemble})"
-
-
-def with_spread(values: dict[str, Any]) -> str:
-    """`75.5 ± 0.4`."""
-    return f"{values['mean']:.2f}" + ("" if values["std"] is None else f" ± {values['std']:.2f}")
 
 
 if __name__ == "__main__":
