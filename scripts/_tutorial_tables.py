@@ -1,0 +1,186 @@
+"""The tables of docs/tutorials.md: the published figures beside ours, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from _runs import spread
+
+PUBLISHED_MLP = (48.5, 51.4, 50.5, 50.0, 48.7, 48.7, 48.0, 48.2, 47.9, 47.9)
+"""Test accuracy (%) of a published run with 25 epochs, for 1 … 10 hidden layers."""
+
+PUBLISHED_BLOBS = {"train": (81.6, 85.0), "test": (82.0, 83.8)}
+"""Lowest and highest accuracy (%) of a published run, over 2 … 12 layers."""
+
+PUBLISHED_ERROR = (0.000, 0.001, 0.002, 0.016, 2.311, 2.192)
+PUBLISHED_ENCODER = (83.2, 84.2, 83.8, 83.4, 76.2, 76.0)
+"""Squared error on train, and test accuracy (%) of the classifier, of a published run for 1 … 6 layers."""
+
+Runs = Mapping[str, list[dict[str, Any]]]
+"""results.json of each seed, by the name of the run."""
+
+
+def per_block(seeds: list[dict[str, Any]], *path: str) -> list[dict[str, Any]]:
+    """Mean and deviation over the seeds of one value of each block."""
+    return [spread([_value(results["blocks"][i], path) for results in seeds]) for i in range(len(seeds[0]["blocks"]))]
+
+
+def _value(row: Any, path: tuple[str, ...]) -> float:
+    for name in path:
+        row = row[name]
+    return float(row)
+
+
+def plus_minus(values: dict[str, Any], digits: int) -> str:
+    """`83.1 ± 0.4`."""
+    return f"{values['mean']:.{digits}f}" + ("" if values["std"] is None else f" ± {values['std']:.{digits}f}")
+
+
+def table(headings: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def mlp_table(runs: Runs) -> str:
+    """The main variant with all its figures, then the test accuracies of all variants."""
+    main_name = next(iter(runs))
+    seeds = runs[main_name]
+    parts = {(split, what): per_block(seeds, split, what) for split in SPLITS for what in ("loss", "top1")}
+    improved = per_block(seeds, "improved")
+    rows = []
+    for i in range(len(improved)):
+        cells = [plus_minus(parts[split, "loss"][i], 3) for split in SPLITS]
+        cells += [plus_minus(parts[split, "top1"][i], 1) for split in SPLITS]
+        gained = f"{round(improved[i]['mean'] * len(seeds))} of {len(seeds)}"
+        rows.append([str(i + 1), published(PUBLISHED_MLP, i, 1), cells[5], *cells[3:5], *cells[:3], gained])
+    headings = ["hidden layers", "published test %", "test %", "train %", "validation %"]
+    headings += [f"{split} loss" for split in SPLITS] + ["improved on the best so far"]
+    variants = {name: per_block(found, "test", "top1") for name, found in runs.items()}
+    seconds = {name: spread([results["seconds"] for results in found]) for name, found in runs.items()}
+    others = [
+        [str(i + 1), published(PUBLISHED_MLP, i, 1), *(plus_minus(values[i], 1) for values in variants.values())]
+        for i in range(len(improved))
+    ]
+    others.append(["seconds of a run", "", *(plus_minus(values, 0) for values in seconds.values())])
+    return (
+        f"{main_name}, {len(seeds)} seeds:\n\n{table(headings, rows)}\n\nTest accuracy (%) of all variants:\n\n"
+        + table(["hidden layers", "published, 25 epochs", *variants], others)
+    )
+
+
+SPLITS = ("train", "validation", "test")
+
+
+def published(values: tuple[float, ...], i: int, digits: int) -> str:
+    """A published value, or a dash where the table ends earlier."""
+    return f"{values[i]:.{digits}f}" if i < len(values) else "–"
+
+
+def blobs_table(runs: Runs) -> str:
+    (seeds,) = runs.values()
+    train, test = (per_block(seeds, split, "top1") for split in ("train", "test"))
+    rows = [[str(i + 2), plus_minus(train[i], 1), plus_minus(test[i], 1)] for i in range(len(train))]
+    ranges = [f"{low} … {high}" for low, high in PUBLISHED_BLOBS.values()]
+    ours = [f"{min(v['mean'] for v in values):.1f} … {max(v['mean'] for v in values):.1f}" for values in (train, test)]
+    rows += [["**range of our means**", *ours], ["**published range**", *ranges]]
+    return table(["layers", "train %", "test %"], rows)
+
+
+def autoencoder_table(runs: Runs) -> str:
+    """Depth by depth beside the published run, then what fine-tuning changes."""
+    seeds = next(iter(runs.values()))
+    error, accuracy = per_block(seeds, "reconstruction", "train", "loss"), depth_accuracies(seeds)
+    rows = [
+        [
+            *(str(i + 1), published(PUBLISHED_ERROR, i, 3), plus_minus(error[i], 3), each(error[i], 3)),
+            *(published(PUBLISHED_ENCODER, i, 1), plus_minus(accuracy[i], 1), each(accuracy[i], 1)),
+        ]
+        for i in range(len(error))
+    ]
+    headings = ["layers", "published error", "error on train", "each seed", "published test %", "test %", "each seed"]
+    return (
+        f"{table(headings, rows)}\n\nFine-tuning of all weights for 100 epochs at a tenth of the learning rate:\n\n"
+        + table(["encoder", "fine-tuned", "error on train", "classifier, test %"], finetuning_rows(runs))
+    )
+
+
+def finetuning_rows(runs: Runs) -> list[list[str]]:
+    """For each encoder: as it was grown; with the decoder before the classifier is fitted; then with it."""
+    rows = []
+    for name, seeds in runs.items():
+        base, tuned_before = name.removesuffix(", before"), name.endswith(", before")
+        last = len(seeds[0]["stages"]) - 1
+        grown = 2 * seeds[0]["stages"][last]["block"]  # of each depth a stage for the block, one for the classifier
+        if tuned_before:
+            rows.append([base, "with the decoder", _stage(seeds, grown, "error"), _stage(seeds, grown + 1, "test")])
+            rows.append([base, "with the decoder, then with the classifier", "", _stage(seeds, last, "test")])
+        else:
+            rows.append([base, "no", _stage(seeds, grown - 2, "error"), _stage(seeds, grown - 1, "test")])
+            rows.append([base, "with the classifier", "", _stage(seeds, last, "test")])
+    return rows
+
+
+def _stage(seeds: list[dict[str, Any]], index: int, what: str) -> str:
+    """The error on train, or the test accuracy, of one stage."""
+    stages = [results["stages"][index] for results in seeds]
+    if what == "error":
+        return plus_minus(spread([stage["reconstruction"]["train"]["loss"] for stage in stages]), 3)
+    return plus_minus(spread([stage["test"]["top1"] for stage in stages]), 1)
+
+
+def depth_accuracies(seeds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Test accuracy of the first classifier of each depth, before any fine-tuning."""
+    first = [{s["block"]: s["test"]["top1"] for s in reversed(r["stages"]) if s["target"] == "labels"} for r in seeds]
+    return [spread([by_depth[depth] for by_depth in first]) for depth in sorted(first[0])]
+
+
+def each(values: dict[str, Any], digits: int) -> str:
+    return ", ".join(f"{value:.{digits}f}" for value in values["values"])
+
+
+def labelled_table(runs: Runs) -> str:
+    rows = []
+    for name, seeds in runs.items():
+        data, how = name.split(", ")
+        frozen = depth_accuracies(seeds)[-1]
+        last = spread([results["final"]["test_top1"] for results in seeds])
+        if how == "pretrained":
+            rows.append([data, "on all inputs", plus_minus(frozen, 1), plus_minus(last, 1)])
+        else:
+            rows.append([data, "none", "–", plus_minus(last, 1)])
+    headings = [
+        "data, a tenth labelled",
+        "pretraining",
+        "classifier on frozen features, test %",
+        "all layers trained, test %",
+    ]
+    return table(headings, rows)
+
+
+def depth_table(runs: Runs) -> str:
+    rows = []
+    for name, seeds in runs.items():
+        searches = [results.get("search") for results in seeds]
+        grown = [
+            len(results["blocks"]) if search is None else len(search["validation"])
+            for results, search in zip(seeds, searches, strict=True)
+        ]
+        seconds = [
+            results["seconds"] + (0.0 if search is None else search["seconds"])
+            for results, search in zip(seeds, searches, strict=True)
+        ]
+        chosen = ", ".join(str(results["final"]["block"]) for results in seeds)
+        accuracy = spread([results["final"]["test_top1"] for results in seeds])
+        cells = [", ".join(map(str, grown)), chosen, plus_minus(accuracy, 1), plus_minus(spread(seconds), 1)]
+        rows.append([name, *cells])
+    return table(["how the depth is chosen", "layers tried", "layers of the result", "test %", "seconds"], rows)
+
+
+TABLES: dict[str, Callable[[Runs], str]] = {
+    "mlp": mlp_table,
+    "blobs": blobs_table,
+    "autoencoder": autoencoder_table,
+    "depth": depth_table,
+    "labelled": labelled_table,
+}

@@ -1,0 +1,134 @@
+"""Losses, penalties and optimisers: against textbook formulas and PyTorch's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import numbers, only_run, results_of
+from test_architecture import composed
+from torch import nn
+
+from layerwise.build import build_objective, build_optimizer
+from layerwise.config import parse
+from layerwise.objectives import LocalLoss, LossName, Penalised, Readout, Reconstruction, class_loss
+from layerwise.optim import adamw
+from layerwise.resolve import resolve
+
+Z = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]])
+Y = torch.tensor([0, 2])
+ONE_HOT = torch.tensor([[1.0, 0, 0], [0, 0, 1.0]])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cross_entropy", -(Z.log_softmax(1) * ONE_HOT).sum(1).mean()),
+        ("binary_cross_entropy", -(ONE_HOT * Z.sigmoid().log() + (1 - ONE_HOT) * (1 - Z.sigmoid()).log()).mean()),
+        ("squared_error", (Z - ONE_HOT).square().mean()),
+        ("absolute_error", (Z - ONE_HOT).abs().mean()),
+    ],
+)
+def test_class_losses_are_the_textbooks(name, expected):
+    torch.testing.assert_close(class_loss(LossName(name), Z, Y), expected)
+    terms = LocalLoss(loss=LossName(name))([Readout(Z), Readout(2 * Z)], Y)
+    torch.testing.assert_close(terms["means"]["loss"][0], expected)
+    torch.testing.assert_close(terms["loss"], sum(terms["means"]["loss"]))
+    assert [int(count) for count in terms["counts"]["correct"]] == [1, 1]
+
+
+def test_smoothing_mixes_the_targets_of_a_binary_cross_entropy():
+    wanted = 0.8 * ONE_HOT + 0.2 / 3
+    expected = F.binary_cross_entropy_with_logits(Z, wanted)
+    torch.testing.assert_close(class_loss(LossName.binary_cross_entropy, Z, Y, label_smoothing=0.2), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("squared_error", F.mse_loss),
+        ("absolute_error", F.l1_loss),
+        ("binary_cross_entropy", F.binary_cross_entropy_with_logits),
+    ],
+)
+def test_reconstruction_errors_are_means_over_all_values(name, expected):
+    x, guess = torch.rand(4, 3, 5, 5), torch.randn(4, 3, 5, 5)
+    terms = Reconstruction(LossName(name))([Readout(guess)], x)
+    torch.testing.assert_close(terms["loss"], expected(guess, x))
+    assert terms["counts"] == {}
+
+
+def test_penalties_add_to_the_loss_and_not_to_what_is_reported():
+    w = torch.tensor([[1.0, -2.0]], requires_grad=True)
+    plain, penalised = LocalLoss(), Penalised(LocalLoss(), [w], l1=0.1, l2=0.01)
+    a, b = (objective([Readout(Z)], Y) for objective in (plain, penalised))
+    torch.testing.assert_close(b["loss"] - a["loss"], torch.tensor(0.1 * 3 + 0.01 * 5))
+    assert a["means"] == b["means"]
+    assert penalised.target == "labels"
+
+
+def test_with_sgd_l2_is_half_of_a_weight_decay(train_py, tmp_path):
+    """Of weights alone: so on a network whose biases and norms have no decay either."""
+    torch.manual_seed(0)
+    decayed, penalised = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
+    penalised.load_state_dict(decayed.state_dict())
+    x = torch.randn(8, 3)
+    config = {
+        name: configured(*words)
+        for name, words in {
+            "decayed": ["optimizer.weight_decay=0.02"],
+            "penalised": ["optimizer.weight_decay=0", "objective.l2=0.01"],
+        }.items()
+    }
+    for name, layer in (("decayed", decayed), ("penalised", penalised)):
+        optimizer = build_optimizer(config[name], layer)
+        objective = build_objective(config[name], "labels", layer)
+        for _ in range(5):
+            optimizer.zero_grad()
+            objective([Readout(layer(x))], torch.arange(8) % 3)["loss"].backward()
+            optimizer.step()
+    torch.testing.assert_close(decayed.weight, penalised.weight)
+
+
+def configured(*words: str):
+    return resolve(parse(composed(*words)))
+
+
+def test_penalties_are_on_matrices_and_kernels_only():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2))
+    objective = build_objective(configured("objective.l1=0.5"), "labels", net)
+    assert isinstance(objective, Penalised)
+    assert [weight.shape for weight in objective.weights] == [(2, 1, 3, 3), (2, 2)]
+    assert not isinstance(build_objective(configured(), "labels", net), Penalised)
+
+
+@pytest.mark.parametrize("loss", ["binary_cross_entropy", "squared_error", "absolute_error"])
+def test_other_losses_train_convolutions_and_are_reported(train_py, tmp_path, loss):
+    outcome = train_py(f"objective.loss={loss}", epochs=6, **{"optimizer.lr": 0.05})
+    assert outcome.code == 0
+    row = results_of(only_run(tmp_path))["blocks"][-1]
+    assert row["test"]["top1"] > 20
+    assert row["test"]["loss"] < 1.0  # a mean over classes; the cross-entropy would begin at 2.3
+
+
+def test_penalties_change_what_is_trained_and_resume(train_py, tmp_path):
+    for name, words in {"plain": [], "l1": ["objective.l1=0.001"]}.items():
+        assert train_py(*words, name=name).code == 0
+    plain, l1 = (results_of(tmp_path / "out" / name) for name in ("plain", "l1"))
+    assert numbers(plain) != numbers(l1)
+
+
+@pytest.mark.parametrize("optimizer", [("adamw", ""), ("timm", "lamb"), ("timm", "lion")])
+def test_other_optimisers_train_a_run(train_py, tmp_path, optimizer):
+    kind, name = optimizer
+    words = [f"optimizer.name={name}"] if name else []
+    assert train_py(*words, optimizer=kind, **{"optimizer.lr": 0.003}, epochs=3).code == 0
+    assert results_of(only_run(tmp_path))["blocks"][0]["train"]["top1"] > 10
+
+
+def test_adamw_decays_beside_the_gradient():
+    weight = nn.Parameter(torch.ones(2))
+    optimizer = adamw([weight], lr=0.1, weight_decay=0.5)
+    weight.grad = torch.zeros(2)
+    optimizer.step()
+    torch.testing.assert_close(weight.data, torch.full((2,), 0.95))

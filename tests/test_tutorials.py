@@ -1,0 +1,192 @@
+"""The tutorials' experiments at a small size, their invariants, and the script that makes their tables."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import torch
+from conftest import ROOT, only_run, results_of
+from script_runner import run_script
+from sklearn.datasets import make_blobs
+
+import layerwise
+from layerwise.checkpoint import Checkpoints
+from layerwise.storage import load_tree
+
+TINY_LEAVES_OUT = dict.fromkeys(("dataset", "k", "J", "epochs", "batch_size", "model.width", "model.head_width", "model.downsample")) | {"dataset.limit": None, "dataset.limit_test": None}
+
+
+def tutorial(train_py, name: str, **overrides):
+    outcome = train_py(**TINY_LEAVES_OUT | {"experiment": name} | overrides)
+    assert outcome.code == 0, outcome.err
+    return outcome
+
+
+def test_blobs_are_the_ones_that_were_published(train_py, tmp_path):
+    tutorial(train_py, "tutorial_blobs_supervised", epochs=1, J=1)
+    net = layerwise.load(only_run(tmp_path))
+    points, labels = make_blobs(n_samples=1000, centers=3, n_features=2, cluster_std=2, random_state=2)
+    x, y = torch.from_numpy(points).float(), torch.from_numpy(labels)
+    row = results_of(only_run(tmp_path))["blocks"][0]
+    for part, split in ((slice(0, 500), "train"), (slice(500, 1000), "test")):
+        with torch.no_grad():
+            correct = (net(net.normalise(x[part])).argmax(1) == y[part]).sum().item()
+        assert row[split]["top1"] == pytest.approx(100 * correct / 500)
+
+
+def test_the_supervised_blobs_reach_the_published_range(train_py, tmp_path):
+    """At the published schedule, for the first few layers: 81.6 … 85.0 % on train, 82.0 … 83.8 % on test."""
+    tutorial(train_py, "tutorial_blobs_supervised", J=3)
+    for row in results_of(only_run(tmp_path))["blocks"]:
+        assert 80 <= row["train"]["top1"] <= 87
+        assert 80 <= row["test"]["top1"] <= 86
+
+
+def test_the_supervised_network_keeps_all_but_the_new_layer_and_the_head(train_py, tmp_path):
+    tutorial(train_py, "tutorial_blobs_supervised", epochs=3, J=4)
+    folder = only_run(tmp_path)
+    net = layerwise.load(folder)
+    assert [tuple(block[-2].weight.shape) for block in net.blocks] == [(10, 2), (10, 10), (10, 10), (10, 10)]
+    for stage in range(1, 5):
+        saved = load_tree(folder / "checkpoints" / f"stage_{stage}.safetensors")["segment"]
+        names = {name.split(".")[0] for name in saved}
+        assert names == {"blocks", "heads"}
+        assert sum(value.numel() for value in saved.values()) == (30 if stage == 1 else 110) + 33
+        (weight,) = [value for name, value in saved.items() if name.startswith("blocks") and value.dim() == 2]
+        assert torch.equal(weight, net.blocks[stage - 1][-2].weight)
+
+
+def test_he_uniform_layers_start_within_their_bound():
+    from layerwise.models.mlp import Initialisation, mlp
+
+    net = mlp((2,), 3, k=1, widths=[1000, 50], initialisation=Initialisation.he_uniform)
+    for block, fan_in in zip(net.blocks, (2, 1000), strict=True):
+        bound = (6 / fan_in) ** 0.5
+        weight = block[-2].weight
+        assert 0.95 * bound < weight.abs().max() <= bound
+        assert torch.equal(block[-2].bias, torch.zeros_like(block[-2].bias))
+    (head,) = list(net.head(1))
+    assert head.weight.abs().max() <= (6 / 1003) ** 0.5  # Glorot-uniform
+
+
+def test_the_autoencoder_judges_each_depth_by_a_fresh_classifier(train_py, tmp_path):
+    tutorial(train_py, "tutorial_blobs_autoencoder", epochs=5, J=3)
+    folder = only_run(tmp_path)
+    results = results_of(folder)
+    assert [stage["target"] for stage in results["stages"]] == ["inputs", "labels"] * 3
+    assert all({"reconstruction", "train", "test"} <= set(row) for row in results["blocks"])
+    assert set(results["blocks"][0]["parameters"]) == {"block", "decoder", "head"}
+    trees = [load_tree(folder / "checkpoints" / f"stage_{s}.safetensors")["segment"] for s in range(1, 7)]
+    for encoder in trees[::2]:
+        assert {name.split(".")[0] for name in encoder} == {"blocks", "heads"}
+    for classifier in trees[1::2]:
+        assert {name.split(".")[0] for name in classifier} == {"heads"}  # on frozen features
+    net = layerwise.load(folder)
+    x = torch.randn(7, 2)
+    assert net.reconstruct(x, 2).shape == (7, 2)
+    assert net(x, depth=1).shape == (7, 3)
+
+
+def test_the_layers_of_an_encoder_may_differ_in_width(train_py, tmp_path):
+    changes = {"J": "null", "model.width": "null", "model.widths": "[10,6,3,6,10]", "epochs": 2}
+    outcome = tutorial(train_py, "tutorial_blobs_autoencoder", **changes)
+    net = layerwise.load(only_run(tmp_path))
+    assert [block[-2].out_features for block in net.blocks] == [10, 6, 3, 6, 10]
+    assert outcome.err.count("has another shape; it starts fresh") == 4
+
+
+def test_the_cifar_perceptron_is_the_published_one(train_py):
+    outcome = tutorial(train_py, "tutorial_mlp_cifar10", summary="json")
+    summary = json.loads(outcome.out)
+    assert [block["output_shape"] for block in summary["blocks"]] == [[256]] * 11
+    sizes = [block["parameters"]["block"] for block in summary["blocks"]]
+    assert sizes == [3 * 32 * 32 * 256 + 256] + [256 * 256 + 256] * 10
+    assert {block["parameters"]["head"] for block in summary["blocks"]} == {2570}
+    config = summary["config"]
+    assert (config["epochs"], config["batch_size"], config["optimizer"]["lr"]) == (25, 250, 0.001)
+    assert (config["dataset"]["validation"], config["dataset"]["standardise"], config["plan"]["head"]) == (
+        *(0.2, False),
+        "carried",
+    )
+    linear = json.loads(tutorial(train_py, "tutorial_mlp_cifar10", summary="json", **{"model.activation": "none"}).out)
+    assert linear["parameters"] == summary["parameters"]
+
+
+def test_the_cifar_perceptron_on_digits(train_py, tmp_path):
+    """The same recipe on images that are at hand: each depth says whether it is the best so far."""
+    changes = {"dataset": "digits", "epochs": 3, "J": 3, "model.width": 32, "batch_size": 50}
+    tutorial(train_py, "tutorial_mlp_cifar10", **changes)
+    rows = results_of(only_run(tmp_path))["blocks"]
+    best = 0.0
+    for row in rows:
+        assert {"train", "validation", "test"} <= set(row)
+        assert all({"loss", "top1"} <= set(row[split]) for split in ("train", "validation", "test"))
+        assert row["improved"] == (row["validation"]["top1"] > best)
+        best = max(best, row["validation"]["top1"])
+    assert best > 60
+
+
+def test_pretraining_uses_all_inputs_and_a_tenth_of_the_labels(train_py, tmp_path):
+    tutorial(train_py, "tutorial_labelled_digits", **{"epochs": 1, "plan.epochs": 1, "plan.finetune.epochs": 1})
+    lines = [json.loads(line) for line in (only_run(tmp_path) / "metrics.jsonl").read_text().splitlines()]
+    steps = [b["step"] - a["step"] for a, b in zip([{"step": 0}, *lines], lines, strict=False)]
+    inputs, labels = -(-1437 // 16), -(-144 // 16)
+    assert steps == [inputs, labels, inputs, labels, labels]
+    assert [line["target"] for line in lines] == ["inputs", "labels", "inputs", "labels", "labels"]
+
+
+def test_the_script_fills_its_tables_into_the_document(tmp_path):
+    pytest.importorskip("matplotlib")
+    document = tmp_path / "tutorials.md"
+    document.write_text("# Title\n\n<!-- blobs -->\nold\n<!-- end -->\n\nprose stays\n")
+    words = ["blobs", "autoencoder", "--scale", "tiny", "--seeds", "0", "1", "--docs", str(tmp_path)]
+    words += ["--results", str(tmp_path), "--output-dir", str(tmp_path / "runs")]
+    outcome = run_script("tutorials", *words)
+    assert outcome.code == 0, outcome.err
+    text = document.read_text()
+    assert "old" not in text
+    assert "prose stays" in text
+    record = json.loads((tmp_path / "tutorials.json").read_text())
+    seeds = record["blobs"]["runs"]["10 a layer"]
+    mean = sum(results["blocks"][0]["test"]["top1"] for results in seeds) / 2
+    first = re.findall(r"^\| 2 \| [^|]* \| ([\d.]+) ±", text, re.MULTILINE)[0]
+    assert float(first) == pytest.approx(mean, abs=0.05)
+    assert text.count("| 6 layers of 10 |") == 4
+    for name in ("tutorial_blobs_supervised", "tutorial_blobs_regions", "tutorial_blobs_autoencoder"):
+        assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 10_000
+    again = run_script("tutorials", *words)
+    assert "this run is finished" in again.err
+    assert document.read_text() == text
+
+
+def test_the_script_names_an_unknown_tutorial():
+    outcome = run_script("tutorials", "blob")
+    assert outcome.code == 2
+    assert "blob: no such tutorial" in outcome.err
+
+
+def test_the_document_has_the_published_tables_and_ours():
+    text = (ROOT / "docs" / "tutorials.md").read_text()
+    record = json.loads((ROOT / "results" / "tutorials.json").read_text())
+    for name in ("mlp", "blobs", "autoencoder", "labelled"):
+        assert f"<!-- {name} -->" in text
+        for seeds in record[name]["runs"].values():
+            assert len(seeds) == 5
+    for figure in re.findall(r"\]\((figures/[^)]+)\)", text):
+        assert (ROOT / "docs" / figure).exists()
+
+
+def test_the_trainer_knows_no_scheme():
+    """Reconstruction, carried heads and fine-tuning are stages; the loop never asks which it runs."""
+    code = (ROOT / "layerwise" / "trainer.py").read_text()
+    for word in ("reconstruct", "carr", "decoder", "finetune", "labels", 'inputs"', "Stage("):
+        assert word not in code.lower().replace("stagetrainer(", ""), word
+
+
+def test_a_checkpoint_of_an_autoencoder_names_no_code(train_py, tmp_path):
+    tutorial(train_py, "tutorial_blobs_autoencoder", epochs=1, J=1)
+    names = sorted(path.name for path in (only_run(tmp_path) / "checkpoints").iterdir())
+    assert names == ["stage_1.safetensors", "stage_2.safetensors"]
+    assert Checkpoints  # its files are safetensors only
