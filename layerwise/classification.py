@@ -25,9 +25,9 @@ def classification_report(z: Tensor, targets: Tensor, classes: Sequence[str]) ->
 
     Returns:
         `classes`; `auc`, area under the curve of each class against the rest in [0, 1], None for a class
-        without or with only such samples; `macro_auc`, the mean of those there are. With at most
-        `DETAILED_CLASSES` also `confusion_matrix`, [true][predicted] counts; and `roc`, for each class
-        `true_positive_rate` at the common `false_positive_rate`.
+        without or with only such samples, or whose scores are not all finite; `macro_auc`, the mean of those
+        there are. With at most `DETAILED_CLASSES` also `confusion_matrix`, [true][predicted] counts; and `roc`,
+        for each class `true_positive_rate` at the common `false_positive_rate`.
     """
     from sklearn.metrics import auc, confusion_matrix, roc_curve  # slow to import, and needed here only
 
@@ -37,7 +37,7 @@ def classification_report(z: Tensor, targets: Tensor, classes: Sequence[str]) ->
     curves: list[list[float] | None] = []
     for c in range(len(classes)):
         is_class = labels == c
-        if is_class.all() or not is_class.any():
+        if is_class.all() or not is_class.any() or not np.isfinite(scores[:, c]).all():
             areas.append(None)
             curves.append(None)
             continue
@@ -51,7 +51,8 @@ def classification_report(z: Tensor, targets: Tensor, classes: Sequence[str]) ->
         "macro_auc": float(np.mean(known)) if known else None,
     }
     if len(classes) <= DETAILED_CLASSES:
-        matrix = confusion_matrix(labels, scores.argmax(axis=1), labels=range(len(classes)))
+        predicted = z.topk(min(5, len(classes)), dim=1).indices[:, 0].numpy()  # ties go as in `evaluate.accuracies`
+        matrix = confusion_matrix(labels, predicted, labels=range(len(classes)))
         report["confusion_matrix"] = matrix.tolist()
         report["roc"] = {"false_positive_rate": grid.round(5).tolist(), "true_positive_rate": curves}
     return report

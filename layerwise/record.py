@@ -57,6 +57,6 @@ def _finite(tree: Any) -> Any:
     """JSON has no NaN and no infinity: they become null."""
     if isinstance(tree, dict):
         return {name: _finite(value) for name, value in tree.items()}
-    if isinstance(tree, list):
+    if isinstance(tree, (list, tuple)):
         return [_finite(value) for value in tree]
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree

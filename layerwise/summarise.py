@@ -20,8 +20,8 @@ def summarise(config: Config) -> None:
     precision = choose_precision(config.precision, choose_device(config.device))
     costs = build.build_costs(config, build.build_network(config, spec, stages), spec, precision.dtype)
     images, held_out = build.sample_counts(config, spec)
-    views = filled(config.plan.epochs) if config.cache.views == "epochs" and config.dataset.augment else 1
-    views = views if config.cache.views == "epochs" else config.cache.views
+    needed = filled(config.plan.epochs) if config.dataset.augment and spec.augmented else 1
+    views = needed if config.cache.views == "epochs" else min(config.cache.views, needed)
     codec = build.codec(config, precision)
     sizes = [store_bytes(cost.output_shape, images, views, held_out, codec) for cost in costs]
     title = f"{config.model.name} k={config.k} J={config.J} on {spec.name} {'×'.join(map(str, spec.shape))}"

@@ -14,6 +14,8 @@ vgg     peak resident memory of a training step of VGG-11 at 224 pixels, batch 3
         another, against plan=joint
 decode  images/s of one core from JPEG files to augmented batches (decoding, random resized crop, flip): this
         framework against torchvision's ImageFolder with its transforms on PIL images
+small   steps/s of a network of a few hundred weights, in real runs of experiment=tutorial_blobs_supervised, against a
+        bare PyTorch loop: what the framework costs where a step has next to nothing to compute
 
 Inputs are random images of CIFAR-10's shape; `memory` needs the real CIFAR-10 under $LAYERWISE_DATA,
 `decode` a folder with train/<class>/… and val/<class>/….
@@ -41,6 +43,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from _benchmark_small import measure_small
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -86,6 +89,7 @@ def main() -> None:
         "memory": measure_memory,
         "vgg": measure_vgg,
         "decode": lambda device: measure_decode(options.images),
+        "small": measure_small,
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*parts, []], help="default: all")

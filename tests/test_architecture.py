@@ -40,7 +40,7 @@ LAYERS = [
     {"networks"},
     {"checks"},
     {"config", "resolve"},
-    {"sources", "compression"},
+    {"sources", "compression", "running_sums"},
     {"trainer", "checkpoint", "record", "report", "run_folder"},
     {"finished", "depth_search"},
     {"build", "progress"},

@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from conftest import ROOT, only_run, results_of
+from conftest import ROOT, TINY, only_run, results_of
 from script_runner import run_script
 from sklearn.datasets import make_blobs
 
@@ -15,7 +15,8 @@ import layerwise
 from layerwise.checkpoint import Checkpoints
 from layerwise.storage import load_tree
 
-TINY_LEAVES_OUT = dict.fromkeys(("dataset", "k", "J", "epochs", "batch_size", "model.width", "model.head_width", "model.downsample")) | {"dataset.limit": None, "dataset.limit_test": None}
+TINY_LEAVES_OUT = dict.fromkeys(TINY)
+"""The experiment files say all that the tiny run overrides."""
 
 
 def tutorial(train_py, name: str, **overrides):

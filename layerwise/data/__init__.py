@@ -138,7 +138,8 @@ def _read(
     if spec.name == "imagefolder":
         budget = available_memory(device) // 4
         return imagefolder.read(root, spec.shape[1], device, workers, budget, skip_unreadable)
-    if files is not None:
+    if spec.name == "table":
+        assert files is not None, "`describe` has refused that"
         train, test = table.read(files)
     elif spec.name == "blobs":
         train, test = blobs.read()

@@ -35,6 +35,7 @@ class DatasetSpec:
         padding: of the random crop in training; 0 for none.
         flip: whether training images are mirrored at random.
         resized_crop: training images are random resized crops, made while they are decoded.
+        digest: of a table's values and labels; empty where nothing but the above tells data apart.
     """
 
     name: str
@@ -47,6 +48,7 @@ class DatasetSpec:
     padding: int = 0
     flip: bool = False
     resized_crop: bool = False
+    digest: str = ""
 
     @property
     def has_images(self) -> bool:
@@ -59,13 +61,15 @@ class DatasetSpec:
         return self.padding > 0 or self.flip or self.resized_crop
 
     def agrees_with(self, other: DatasetSpec) -> bool:
-        """Whether both may describe the same data; statistics do not count, since they may not be computed yet."""
-        return replace(self, mean=(), std=()) == replace(other, mean=(), std=())
+        """Whether both may describe the same data; what is not known yet does not count: statistics, a digest."""
+        mine, others = (replace(spec, mean=(), std=(), digest="") for spec in (self, other))
+        return mine == others and (self.digest == other.digest or "" in (self.digest, other.digest))
 
     def in_words(self) -> str:
-        """`500 + 500 samples of 2, 3 classes`."""
+        """`500 + 500 samples of 2, 3 classes`; of a table also the digest of its content."""
         size = "×".join(map(str, self.shape))
-        return f"{self.train_samples} + {self.test_samples} samples of {size}, {len(self.classes)} classes"
+        content = f", content {self.digest}" if self.digest else ""
+        return f"{self.train_samples} + {self.test_samples} samples of {size}, {len(self.classes)} classes{content}"
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)

@@ -24,8 +24,9 @@ def balanced_order(labels: Tensor, family: int) -> Tensor:
 
 
 def stratified_order(labels: Tensor, family: int) -> Tensor:
-    """A random order of all samples of which every stretch has the classes in the proportions of the whole.
+    """A random order of all samples of which every prefix has the same share of each class, up to one sample.
 
+    Classes of one size take turns: where many have a single sample, these come together in the middle.
     Args and result are those of `balanced_order`; for classes of equal size the two agree.
     """
     by_class, rank, size = _ranks(labels, family)
@@ -60,9 +61,10 @@ def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor
 
 
 def fold_out(labels: Tensor, folds: int, fold: int) -> tuple[Tensor, Tensor]:
-    """Positions outside a fold and in it, for cross-validation; stratified, both sorted.
+    """Positions outside a fold and in it, for cross-validation, both sorted.
 
-    The folds depend on nothing but the labels, so that runs with different seeds share them.
+    From fold to fold the numbers of samples differ by one at most, in all and of each class. The folds
+    depend on nothing but the labels, so that runs with different seeds share them.
 
     Args:
         labels: int64 [N].
@@ -73,10 +75,10 @@ def fold_out(labels: Tensor, folds: int, fold: int) -> tuple[Tensor, Tensor]:
         LayerwiseError: there are fewer samples than folds.
     """
     if folds > len(labels):
-        raise LayerwiseError(f"dataset.folds={folds}: there are only {len(labels)} training samples.")
-    chunks = stratified_order(labels, key("folds")).tensor_split(folds)
-    rest = [chunk for i, chunk in enumerate(chunks, 1) if i != fold]
-    return torch.cat(rest).sort().values, chunks[fold - 1].sort().values
+        raise LayerwiseError(f"dataset.folds={folds}: there are only {len(labels)} training samples. Use fewer folds.")
+    by_class, _, _ = _ranks(labels, key("folds"))
+    inside = torch.arange(len(labels), device=labels.device) % folds == fold - 1  # dealt like cards, class after class
+    return by_class[~inside].sort().values, by_class[inside].sort().values
 
 
 def fraction_of(labels: Tensor, fraction: float, seed: int, option: str) -> Tensor:

@@ -1,0 +1,188 @@
+"""Confusion matrix and ROC curves, against counts by hand and scikit-learn, and how results.json holds them."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from conftest import only_run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import auc, confusion_matrix, roc_auc_score
+
+from layerwise.classification import CURVE_POINTS, DETAILED_CLASSES, classification_report
+from layerwise.evaluate import accuracies
+from layerwise.record import write_results
+
+
+def report(scores: list[list[float]], targets: list[int]) -> dict:
+    """The report, which must come without a warning."""
+    z = torch.tensor(scores)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return classification_report(z, torch.tensor(targets), [f"class {c}" for c in range(z.shape[1])])
+
+
+def test_a_confusion_matrix_by_hand():
+    scores = [[3, 1, 0], [0, 2, 1], [0, 1, 2], [1, 0, 2], [5, 0, 1]]
+    found = report(scores, [0, 0, 1, 2, 2])
+    assert found["classes"] == ["class 0", "class 1", "class 2"]
+    assert found["confusion_matrix"] == [[1, 1, 0], [0, 0, 1], [1, 0, 1]]
+
+
+def test_areas_and_curves_by_hand():
+    # class 0 has the scores 0.9 and 0.4, the rest 0.6 and 0.1: three of four pairs are in order
+    found = report([[0.9, 0.1], [0.4, 0.6], [0.6, 0.4], [0.1, 0.9]], [0, 0, 1, 1])
+    assert found["auc"] == [0.75, 0.75]
+    assert found["macro_auc"] == 0.75
+    positions, (rates, _) = found["roc"]["false_positive_rate"], found["roc"]["true_positive_rate"]
+    assert len(positions) == len(rates) == CURVE_POINTS
+    assert (positions[0], positions[-1]) == (0, 1)
+    below_half = [rate for position, rate in zip(positions, rates, strict=True) if position < 0.5]
+    assert set(below_half) == {0.5}  # one of two found before the first false one
+    assert set(rates[len(below_half) :]) == {1.0}
+
+
+def test_perfect_and_reversed_scores():
+    assert report([[2.0, 0.0], [1.0, 0.0], [0.0, 5.0]], [0, 0, 1])["auc"] == [1, 1]
+    assert report([[2.0, 0.0], [1.0, 0.0], [0.0, 5.0]], [1, 1, 0])["auc"] == [0, 0]
+    assert report([[0.0, 0.0]] * 4, [1, 1, 0, 0])["auc"] == [0.5, 0.5]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 7), st.integers(8, 60), st.integers(0, 1000), st.booleans())
+def test_it_agrees_with_scikit_learn(classes, n, seed, rounded):
+    rng = np.random.default_rng(seed)
+    scores, targets = rng.normal(size=(n, classes)).astype(np.float32), np.arange(n) % classes
+    if rounded:  # ties within a class; the greatest of a sample is unique
+        scores = scores.round()
+        scores[np.arange(n), rng.integers(0, classes, n)] = 9
+    found = report(scores.tolist(), targets.tolist())
+    assert found["confusion_matrix"] == confusion_matrix(targets, scores.argmax(axis=1)).tolist()
+    areas = [roc_auc_score(targets == c, scores[:, c]) for c in range(classes)]
+    assert found["auc"] == pytest.approx(areas)
+    assert found["macro_auc"] == pytest.approx(np.mean(areas))
+    for rates in found["roc"]["true_positive_rate"]:
+        assert rates == sorted(rates)
+        assert 0 <= rates[0] <= rates[-1] == 1
+
+
+def test_thinned_curves_keep_the_area():
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 3, 3000)
+    scores = rng.normal(size=(3000, 3)) + np.eye(3)[targets]
+    found = report(scores.tolist(), targets.tolist())
+    for area, rates in zip(found["auc"], found["roc"]["true_positive_rate"], strict=True):
+        assert auc(found["roc"]["false_positive_rate"], rates) == pytest.approx(area, abs=0.005)
+
+
+def test_a_class_without_test_samples_has_no_area_and_no_warning():
+    found = report([[0.9, 0.1, 0.3], [0.2, 0.6, 0.9], [0.1, 0.05, 0.0]], [0, 1, 1])
+    assert found["auc"] == [1.0, 0.5, None]
+    assert found["macro_auc"] == 0.75
+    assert found["roc"]["true_positive_rate"][2] is None
+    assert found["confusion_matrix"] == [[1, 0, 0], [1, 0, 1], [0, 0, 0]]
+
+
+def test_test_samples_of_one_class_alone_have_no_area_at_all():
+    found = report([[0.9, 0.1], [0.2, 0.6]], [1, 1])
+    assert found["auc"] == [None, None]
+    assert found["macro_auc"] is None
+    assert found["roc"]["true_positive_rate"] == [None, None]
+    assert found["confusion_matrix"] == [[0, 0], [1, 1]]
+
+
+def test_scores_that_are_not_finite_give_no_area_and_no_error():
+    found = report([[0.9, 0.1], [math.nan, 0.6], [math.inf, 0.2]], [0, 1, 1])
+    assert found["auc"] == [None, 1.0]
+    assert sum(map(sum, found["confusion_matrix"])) == 3
+
+
+@pytest.mark.parametrize("classes", [DETAILED_CLASSES, DETAILED_CLASSES + 1])
+def test_with_many_classes_only_the_areas_are_given(classes):
+    targets = torch.arange(2 * classes) % classes
+    found = classification_report(torch.eye(classes)[targets], targets, [str(c) for c in range(classes)])
+    assert found["auc"] == [1.0] * classes
+    assert ("confusion_matrix" in found) == ("roc" in found) == (classes == DETAILED_CLASSES)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_ties_of_coarse_scores_are_counted_as_the_accuracy_counts_them(classes):
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randint(0, 3, (500, classes), generator=generator).to(torch.bfloat16)
+    targets = torch.randint(0, classes, (500,), generator=generator)
+    matrix = torch.tensor(classification_report(z, targets, list(map(str, range(classes))))["confusion_matrix"])
+    assert 100 * matrix.trace().item() / 500 == pytest.approx(accuracies(z.float(), targets)["top1"])
+
+
+# results.json
+
+
+def test_results_of_a_run_describe_its_classes(train_py, tmp_path):
+    outcome = train_py()
+    assert outcome.code == 0, outcome.err
+    text = (only_run(tmp_path) / "results.json").read_text()
+    results = json.loads(text)
+    found = results["classification"]
+    matrix = np.array(found["confusion_matrix"])
+    assert found["classes"] == list("0123456789")
+    assert matrix.sum(axis=1).tolist() == [10] * 10  # dataset.limit_test=100, class-balanced
+    assert 100 * matrix.trace() / 100 == pytest.approx(results["final"]["test_top1"])
+    assert len(found["auc"]) == len(found["roc"]["true_positive_rate"]) == 10
+    assert 0.5 < found["macro_auc"] <= 1
+    for row in found["confusion_matrix"]:
+        assert f"\n      {json.dumps(row)}" in text  # on one line
+    assert len(text.splitlines()) < 300
+
+
+def test_the_description_is_of_the_depth_that_was_chosen(train_py, tmp_path):
+    outcome = train_py(epochs=1, **{"plan.patience": 1, "dataset.validation": 0.1})
+    assert outcome.code == 0, outcome.err
+    results = json.loads((only_run(tmp_path) / "results.json").read_text())
+    assert np.trace(results["classification"]["confusion_matrix"]) == pytest.approx(results["final"]["test_top1"])
+
+
+def test_a_list_of_numbers_takes_one_line_and_strings_are_untouched(tmp_path):
+    results = {
+        "error": "a [ bracket ]\n[\n  1,\n  2\n]",
+        "numbers": [1, -2.5, 1e-9, None, True],
+        "matrix": [[1, 2], [3, 4]],
+        "empty": [],
+        "names": ["[", "1, 2", "]", 'say "[1,\n2]"'],
+        "mixed": [1, "[2,\n3]", [4, 5]],
+        "rows": [{"a": [1, 2], "b[\n1\n]": []}],
+        "long": list(range(1000)),
+    }
+    write_results(tmp_path / "results.json", results)
+    text = (tmp_path / "results.json").read_text()
+    assert json.loads(text) == results
+    lines = text.splitlines()
+    assert '  "numbers": [1, -2.5, 1e-09, null, true],' in lines
+    assert [line for line in lines if line.startswith("    [")] == ["    [1, 2],", "    [3, 4]", "    [4, 5]"]
+    assert '      "a": [1, 2],' in lines
+    assert any(line.startswith('  "long": [0, 1, 2,') and line.endswith(" 998, 999]") for line in lines)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=15,
+    )
+)
+def test_whatever_is_written_is_read_back(tmp_path_factory, tree):
+    path = tmp_path_factory.getbasetemp() / "tree.json"
+    write_results(path, {"tree": tree})
+    assert json.loads(path.read_text()) == {"tree": tree}
+
+
+def test_what_is_not_finite_is_null_wherever_it_is(tmp_path):
+    tree = {"a": [1.0, math.nan], "b": (math.inf, 2), "c": {"d": [[-math.inf]]}}
+    write_results(tmp_path / "results.json", tree)
+    expected = {"a": [1.0, None], "b": [None, 2], "c": {"d": [[None]]}}
+    assert json.loads((tmp_path / "results.json").read_text()) == expected

@@ -1,0 +1,541 @@
+"""Tables: what is read from CSV and NumPy files, what is refused, and runs on them."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import CPU, only_run, results_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_bad_input import assert_refused
+
+import layerwise
+from layerwise.data import TableFiles, describe, load
+from layerwise.data.dataset import DatasetSpec
+from layerwise.data.table import read, read_file, spec
+from layerwise.errors import LayerwiseError
+
+IRIS = "length,width,species\n5.1,3.5,setosa\n7.0,3.2,versicolor\n4.9,3.0,setosa\n6.4,3.1,versicolor\n"
+
+
+def write(folder: Path, text: str | bytes, name: str = "table.csv") -> Path:
+    path = folder / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def clouds(rows: int = 120, classes: int = 3, features: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Clouds of points that are easily told apart, of unequal scales."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(rows) % classes
+    x = rng.normal(size=(rows, features)) + 4 * rng.normal(size=(classes, features))[y]
+    return x * 10.0 ** np.arange(features), y
+
+
+def write_clouds(path: Path, names: str = "abc", **options: int) -> Path:
+    x, y = clouds(**options)
+    lines = [",".join([*map(repr, row.tolist()), names[c]]) for row, c in zip(x, y, strict=True)]
+    path.write_text("\n".join([",".join([*(f"f{i}" for i in range(x.shape[1])), "kind"]), *lines]) + "\n")
+    return path
+
+
+# What is read
+
+
+def test_a_csv_file_gives_features_labels_and_column_names(tmp_path):
+    table = read_file(write(tmp_path, IRIS), None)
+    assert table.columns == ("length", "width")
+    assert table.classes == ("setosa", "versicolor")
+    assert table.labels == ("setosa", "versicolor", "setosa", "versicolor")
+    assert torch.equal(table.features, torch.tensor([[5.1, 3.5], [7.0, 3.2], [4.9, 3.0], [6.4, 3.1]]))
+    assert table.features.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeff" + IRIS,
+        IRIS.replace("\n", "\r\n"),
+        IRIS.replace("\n", "\n\n"),
+        "\n  \n" + IRIS.replace("\n", "\n   \n"),
+        IRIS.replace(",", " , "),
+        IRIS.rstrip("\n"),
+        IRIS.replace("5.1", '"5.1"').replace("species", '"species"').replace("versicolor", '"versicolor"'),
+    ],
+    ids=["BOM", "CRLF", "blank lines", "lines of spaces", "spaces", "no newline at the end", "quotes"],
+)
+def test_ways_to_write_the_same_csv_file(tmp_path, text):
+    table, plain = read_file(write(tmp_path, text), None), read_file(write(tmp_path, IRIS, "plain.csv"), None)
+    assert (table.columns, table.labels) == (plain.columns, plain.labels)
+    assert torch.equal(table.features, plain.features)
+
+
+def test_quoted_cells_may_hold_commas_quotes_and_line_breaks(tmp_path):
+    table = read_file(write(tmp_path, '"a, b","say ""x""",kind\n1,2,"red, or\nso"\n3,4,blue\n'), None)
+    assert table.columns == ("a, b", 'say "x"')
+    assert table.classes == ("blue", "red, or\nso")
+
+
+def test_numbers_may_be_written_in_any_way(tmp_path):
+    table = read_file(write(tmp_path, "a,b,y\n1,-2.5e-3,0\n+.5,1E2,1\n"), None)
+    assert torch.equal(table.features, torch.tensor([[1, -2.5e-3], [0.5, 100]]))
+
+
+def test_features_are_float32_of_what_the_file_says(tmp_path):
+    value = 0.1 + 2**-40
+    np.save(tmp_path / "t.npy", np.array([[value, 0], [1, 1]]))
+    feature = read_file(tmp_path / "t.npy", None).features[0, 0]
+    assert feature.dtype == torch.float32
+    assert feature.item() == np.float32(value)
+
+
+@pytest.mark.parametrize(
+    ("label", "columns", "classes"),
+    [(None, ("a", "b"), ("5", "6")), ("c", ("a", "b"), ("5", "6")), ("a", ("b", "c"), ("1", "2"))],
+)
+def test_the_label_is_the_last_column_or_a_named_one(tmp_path, label, columns, classes):
+    table = read_file(write(tmp_path, "a,b,c\n1,3,5\n2,4,6\n"), label)
+    assert (table.columns, table.classes) == (columns, classes)
+
+
+@pytest.mark.parametrize(("label", "columns"), [(None, ("0", "1")), ("2", ("0", "1")), ("0", ("1", "2"))])
+def test_columns_of_an_npy_file_are_numbered(tmp_path, label, columns):
+    np.save(tmp_path / "t.npy", np.array([[1, 3, 5], [2, 4, 6]], dtype=np.int32))
+    table = read_file(tmp_path / "t.npy", label)
+    assert table.columns == columns
+    assert table.classes == (("1", "2") if label == "0" else ("5", "6"))
+    assert table.features.tolist() == ([[3, 5], [4, 6]] if label == "0" else [[1, 3], [2, 4]])
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("name", ["t.npz", "T.NPZ"])
+def test_an_npz_file_holds_x_and_y(tmp_path, compressed, name):
+    x, y = np.array([[1, 2], [3, 4], [5, 6]], dtype=np.float64), np.array(["no", "yes", "no"])
+    with open(tmp_path / name, "wb") as file:
+        (np.savez_compressed if compressed else np.savez)(file, x=x, y=y)
+    table = read_file(tmp_path / name, None)
+    assert table.features.tolist() == x.tolist()
+    assert table.labels == ("no", "yes", "no")
+    assert read_file(tmp_path / name, "y").labels == table.labels
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (["10", "9", "-1"], ("-1", "9", "10")),
+        (["2.0", "10.0", "1e0"], ("1", "2", "10")),
+        (["007", "+8", "9"], ("7", "8", "9")),
+        (["b", "A", "10"], ("10", "A", "b")),
+        (["True", "False", "True"], ("False", "True")),
+        (["9007199254740993", "9007199254740992", "1"], ("1", "9007199254740992", "9007199254740993")),
+        (["²", "1", "--1"], ("--1", "1", "²")),
+    ],
+)
+def test_classes_are_in_the_order_of_numbers_or_of_the_alphabet(tmp_path, labels, classes):
+    text = "a,y\n" + "".join(f"{i},{label}\n" for i, label in enumerate(labels))
+    assert read_file(write(tmp_path, text), None).classes == classes
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.float32, np.float64, bool])
+def test_labels_of_numpy_arrays_of_any_kind(tmp_path, dtype):
+    np.savez(tmp_path / "t.npz", x=np.zeros((4, 1)), y=np.array([0, 1, 1, 0], dtype=dtype))
+    assert read_file(tmp_path / "t.npz", None).classes == (("False", "True") if dtype is bool else ("0", "1"))
+
+
+def test_a_file_that_was_rewritten_is_read_again(tmp_path):
+    path = write(tmp_path, IRIS)
+    assert read_file(path, None).features[0, 0].item() == pytest.approx(5.1)
+    path.write_text(IRIS.replace("5.1", "8.25"))
+    assert read_file(path, None).features[0, 0].item() == 8.25
+
+
+# Training and test rows
+
+
+def test_test_rows_are_stratified_and_always_the_same(tmp_path):
+    x, y = np.arange(100.0)[:, None], np.repeat([0, 1, 2], [60, 30, 10])
+    np.savez(tmp_path / "t.npz", x=x, y=y)
+    (train, train_labels), (test, test_labels) = read(TableFiles(tmp_path / "t.npz"))
+    assert torch.bincount(test_labels).tolist() == [12, 6, 2]
+    assert torch.bincount(train_labels).tolist() == [48, 24, 8]
+    rows = [set(part.flatten().tolist()) for part in (train, test)]
+    assert not rows[0] & rows[1]
+    assert rows[0] | rows[1] == set(range(100))
+    for values, labels in ((train, train_labels), (test, test_labels)):  # still belong together
+        assert torch.equal(torch.from_numpy(y)[values.flatten().long()], labels)
+    files = TableFiles(tmp_path / "t.npz")
+    loaded = [load(spec(files), Path(), CPU, files=files, standardise=False, seed=seed) for seed in (0, 1)]
+    for data in loaded:
+        assert torch.equal(data.splits["test"].values, test)
+
+
+@settings(deadline=None)
+@given(st.integers(2, 40), st.floats(0.01, 0.99))
+def test_the_test_part_has_the_size_that_was_asked_for(tmp_path_factory, rows, part):
+    path = tmp_path_factory.getbasetemp() / f"rows-{rows}.npy"
+    if not path.exists():
+        np.save(path, np.stack([np.arange(rows), np.arange(rows) % 2], axis=1))
+    held = round(part * rows)
+    if 0 < held < rows:
+        (train, _), (test, _) = read(TableFiles(path, test=part))
+        assert (len(train), len(test)) == (rows - held, held)
+    else:
+        with pytest.raises(LayerwiseError, match=f"dataset.test={part}"):
+            read(TableFiles(path, test=part))
+
+
+def test_a_second_table_to_test_on(tmp_path):
+    train_path = write(tmp_path, "a,y\n1,x\n2,y\n3,z\n")
+    test_path = write(tmp_path, "a,y\n5,z\n4,x\n", "test.csv")  # not all classes need to be there
+    (train, train_labels), (test, test_labels) = read(TableFiles(train_path, test_path=test_path))
+    assert (train.tolist(), train_labels.tolist()) == ([[1], [2], [3]], [0, 1, 2])
+    assert (test.tolist(), test_labels.tolist()) == ([[5], [4]], [2, 0])
+    described = spec(TableFiles(train_path, test_path=test_path))
+    assert (described.shape, described.classes) == ((1,), ("x", "y", "z"))
+    assert (described.train_samples, described.test_samples) == (3, 2)
+
+
+def test_a_specification_survives_its_file_and_tells_contents_apart(tmp_path):
+    path = write(tmp_path, IRIS)
+    before = spec(TableFiles(path, test=0.5))
+    assert DatasetSpec.from_json(before.to_json()) == before
+    path.write_text(IRIS.replace("6.4", "6.5"))
+    after = spec(TableFiles(path, test=0.5))
+    assert not before.agrees_with(after)
+    path.write_text(IRIS.replace(",", " ,"))  # written differently, and the same table
+    assert before.agrees_with(spec(TableFiles(path, test=0.5)))
+
+
+def test_constant_columns_become_zero(tmp_path):
+    x, y = clouds()
+    x[:, 1] = 0.1
+    np.savez(tmp_path / "t.npz", x=x, y=y)
+    files = TableFiles(tmp_path / "t.npz")
+    data = load(spec(files), Path(), CPU, files=files)
+    for split in data.splits.values():
+        assert split.values[:, 1].abs().max() < 1e-6
+        assert split.values.abs().max() < 10
+
+
+def test_the_files_are_of_tables_only(tmp_path):
+    files = TableFiles(write(tmp_path, IRIS))
+    assert load(describe("blobs", Path(), files=files), Path(), CPU, files=files).splits["train"].values.shape[1] == 2
+    data = load(describe("digits", Path(), files=files), Path(), CPU, files=files)
+    assert data.splits["train"].values.shape[1:] == (8, 8, 1)
+
+
+# What is refused
+
+
+def refusal(path: Path, label: str | None = None, **options: object) -> str:
+    with pytest.raises(LayerwiseError) as caught:
+        spec(TableFiles(path, label, **options))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.endswith((".", "?"))
+    return message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ["is empty", "names of the columns"]),
+        ("\n  \n", ["is empty"]),
+        ("a,b,y\n", ["0 rows"]),
+        ("y\n1\n2\n", ["0 columns", "commas"]),
+        ("a;b;y\n1;2;x\n3;4;z\n", ["0 columns", "commas"]),
+        ("1,2,0\n3,4,1\n", ["first line holds numbers", "names of the columns"]),
+        ("5.1,3.5,setosa\n4.9,3.0,setosa\n7,3,virginica\n", ["first line holds a row", "names of the columns"]),
+        ("a,b,y\n1,2,x\n3,four,z\n", ["row 2", "column 'b'", "'four' is no number", "leave it out"]),
+        ('a,b,y\n"1,5",2,x\n3,4,z\n', ["row 1", "column 'a'", "'1,5' is no number"]),
+        ("a,b,y\n1,inf,x\n3,4,z\n", ["row 1", "column 'b'", "infinite", "leave that row or column out"]),
+        ("a,b,y\n1,2,x\n3,-Infinity,z\n", ["row 2", "column 'b'", "infinite"]),
+        ("a,b,y\n1,1e39,x\n3,4,z\n", ["row 1", "column 'b'", "too large for float32", "leave that row"]),
+        ("a,b,y\n1,2,0.5\n3,4,1\n", ["row 1", "column 'y'", "0.5 is no class", "dataset.label"]),
+        ("a,b,y\n1,2,0\n3,4,inf\n", ["row 2", "column 'y'", "inf is no class"]),
+        ("a,b,y\n1,2,x\n3,4,x\n", ["of class 'x'", "nothing to classify", "dataset.label"]),
+        ("a,b,y\n1,2,x\n3,z\n", ["row 2", "has 2 cells", "names 3 columns"]),
+        ("a,b,y\n1,2,x,\n3,4,z\n", ["row 1", "has 4 cells", "names 3 columns"]),
+        ("a,b,y\n\n1,2,x\n3,4\n", ["row 2", "has 2 cells"]),
+    ],
+)
+def test_a_csv_file_that_is_no_table(tmp_path, text, words):
+    path = write(tmp_path, text)
+    message = refusal(path)
+    for word in (str(path), *words):
+        assert word in message, message
+
+
+@pytest.mark.parametrize("missing", ["", " ", "NA", "n/a", "N/A", "nan", "NaN", "NULL", "null", "None", "?"])
+def test_a_missing_value_or_label_in_any_spelling(tmp_path, missing):
+    message = refusal(write(tmp_path, f"a,b,y\n1,2,x\n3,{missing},z\n", "value.csv"))
+    for word in ("value.csv", "row 2", "column 'b'", "the value is missing", "Fill it in, or leave that row"):
+        assert word in message, message
+    message = refusal(write(tmp_path, f"a,b,y\n1,2,x\n3,4,{missing}\n", "label.csv"))
+    for word in ("label.csv", "row 2", "column 'y'", "the label is missing", "Fill it in, or leave that row"):
+        assert word in message, message
+
+
+@pytest.mark.parametrize("content", ["a,grün,y\n1,2,x\n".encode("latin-1"), IRIS.encode("utf-16")])
+def test_text_that_is_not_utf8(tmp_path, content):
+    path = write(tmp_path, content)
+    message = refusal(path)
+    assert str(path) in message
+    assert "UTF-8" in message
+
+
+def test_a_file_that_is_absent(tmp_path):
+    assert f"dataset.path={tmp_path / 'no.csv'}" in refusal(tmp_path / "no.csv")
+    assert f"dataset.path={tmp_path}" in refusal(tmp_path)  # a folder
+    there = write(tmp_path, IRIS)
+    message = refusal(there, test_path=tmp_path / "no.csv")
+    assert f"dataset.test_path={tmp_path / 'no.csv'}" in message
+    assert "no such file" in message
+
+
+def test_a_label_column_that_is_absent_or_not_the_only_one(tmp_path):
+    path = write(tmp_path, IRIS)
+    message = refusal(path, "specis")
+    for word in ("dataset.label=specis", str(path), "Did you mean 'species'?"):
+        assert word in message, message
+    assert "Known: length, species, width" in refusal(path, "colour")
+    message = refusal(write(tmp_path, "y,a,y\n1,2,3\n2,3,4\n", "twice.csv"), "y")
+    assert "dataset.label=y" in message
+    assert "2 such columns" in message
+    np.save(tmp_path / "t.npy", np.ones((2, 3)))
+    assert "dataset.label=3" in refusal(tmp_path / "t.npy", "3")
+    np.savez(tmp_path / "t.npz", x=np.ones((2, 3)), y=np.arange(2))
+    message = refusal(tmp_path / "t.npz", "x")
+    assert "dataset.label=x" in message
+    assert "Leave dataset.label out" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("length,height,species\n1,2,setosa\n", ["'height' is where 'width' should be"]),
+        ("width,length,species\n1,2,setosa\n", ["'width' is where 'length' should be"]),
+        ("length,species\n1,setosa\n", ["1 beside the label, and not 2"]),
+        ("length,width,species\n1,2,virginica\n", ["class 'virginica' does not occur", "table.csv"]),
+        ("length,width,species\n1,,setosa\n", ["row 1", "column 'width'", "missing"]),
+        ("length,width,species\n", ["0 rows"]),
+    ],
+)
+def test_a_test_table_that_does_not_fit(tmp_path, text, words):
+    other = write(tmp_path, text, "other.csv")
+    message = refusal(write(tmp_path, IRIS), test_path=other)
+    for word in (str(other), *words):
+        assert word in message, message
+
+
+@pytest.mark.parametrize(("part", "left"), [(0.01, "0 to test on"), (0.99, "0 to train on")])
+def test_a_test_part_that_leaves_no_rows(tmp_path, part, left):
+    message = refusal(write(tmp_path, IRIS), test=part)
+    for word in (f"dataset.test={part}", "of 4 rows", left, "dataset.test_path"):
+        assert word in message, message
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_what_is_not_finite_in_numpy_files(tmp_path, value):
+    array = np.array([[1, 2, 0], [3, value, 1]])
+    np.save(tmp_path / "t.npy", array)
+    message = refusal(tmp_path / "t.npy")
+    for word in ("t.npy", "row 2", "column '1'", "too large" if value == 1e300 else "missing or infinite"):
+        assert word in message, message
+    np.savez(tmp_path / "t.npz", x=array[:, :2], y=array[:, 2])
+    assert "row 2, column '1'" in refusal(tmp_path / "t.npz")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"y": [0, 1]}, ["x", "x [N, F] and y [N]"]),
+        ({"x": [[1.0], [2.0]]}, ["y", "x [N, F] and y [N]"]),
+        ({"x": [[1.0], [2.0]], "y": [0, 1, 1]}, ["x has 2 rows and y has 3", "one for each sample"]),
+        ({"x": [1.0, 2.0], "y": [0, 1]}, ["x is float64 of shape (2,)", "two axes"]),
+        ({"x": [[1.0], [2.0]], "y": [[0], [1]]}, ["y is int64 of shape (2, 1)", "one axis"]),
+        ({"x": [["1"], ["2"]], "y": [0, 1]}, ["x is <U1", "numbers along two axes"]),
+        ({"x": [[1j], [2j]], "y": [0, 1]}, ["x is complex128"]),
+        ({"x": [[1.0], [2.0]], "y": [0, np.nan]}, ["row 2", "column 'y'", "the label is missing"]),
+        ({"x": [[1.0], [2.0]], "y": [0, 0.25]}, ["row 2", "column 'y'", "0.25 is no class"]),
+        ({"x": [[1.0], [2.0]], "y": ["a", ""]}, ["row 2", "column 'y'", "the label is missing"]),
+        ({"x": [[1.0], [2.0]], "y": [7, 7]}, ["of class '7'"]),
+        ({"x": [[], []], "y": [0, 1]}, ["0 columns"]),
+    ],
+)
+def test_an_npz_file_that_is_no_table(tmp_path, arrays, words):
+    np.savez(tmp_path / "t.npz", **{name: np.array(values) for name, values in arrays.items()})
+    message = refusal(tmp_path / "t.npz")
+    for word in (str(tmp_path / "t.npz"), *words):
+        assert word in message, message
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros(3), ["shape (3,)", "two axes", "[N, F + 1]"]),
+        (np.zeros((2, 2, 2)), ["shape (2, 2, 2)"]),
+        (np.array([["a", "b"]]), ["numbers along two axes"]),
+        (np.zeros((0, 3)), ["0 rows"]),
+        (np.zeros((3, 0)), ["no columns", "[N, F + 1]"]),
+        (np.arange(3)[:, None], ["0 columns"]),
+    ],
+)
+def test_an_npy_file_that_is_no_table(tmp_path, array, words):
+    np.save(tmp_path / "t.npy", array)
+    message = refusal(tmp_path / "t.npy")
+    for word in (str(tmp_path / "t.npy"), *words):
+        assert word in message, message
+
+
+class Trap:
+    """Makes a folder where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("kind", ["npy", "x", "y", "plain pickle"])
+def test_pickled_objects_are_refused_and_not_run(tmp_path, kind):
+    sprung, path = tmp_path / "sprung", tmp_path / ("t.npy" if kind in ("npy", "plain pickle") else "t.npz")
+    trap = np.empty(2, dtype=object)
+    trap[:] = [Trap(sprung), 1]
+    if kind == "npy":
+        np.save(path, np.stack([trap, trap]))
+    elif kind == "plain pickle":
+        path.write_bytes(pickle.dumps(Trap(sprung)))
+    else:
+        np.savez(path, **{"x": np.ones((2, 1)), "y": np.arange(2), kind: trap if kind == "y" else trap[:, None]})
+    message = refusal(path)
+    assert str(path) in message
+    assert "Python objects" in message
+    assert "unsafely" not in message  # NumPy's own advice
+    assert not sprung.exists()
+
+
+def test_damaged_numpy_files(tmp_path):
+    x, y = np.random.default_rng(0).normal(size=(500, 2)), np.arange(500) % 2
+    path = tmp_path / "t.npz"
+    np.savez_compressed(path, x=x, y=y)
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:100], whole[:-40], whole[:200] + b"\xff" * 60 + whole[260:]):
+        path.write_bytes(damaged)
+        assert str(path) in refusal(path)
+    np.save(tmp_path / "t.npy", np.column_stack([x, y]))
+    whole_array = (tmp_path / "t.npy").read_bytes()
+    for damaged in (b"", whole_array[:50], whole_array[:-8], b"a,b\n1,2\n"):
+        (tmp_path / "t.npy").write_bytes(damaged)
+        assert str(tmp_path / "t.npy") in refusal(tmp_path / "t.npy")
+    path.write_bytes(whole_array)  # the one under the other's name
+    assert "content of a .npy file" in refusal(path)
+    (tmp_path / "t.npy").write_bytes(whole)
+    assert "content of a .npz file" in refusal(tmp_path / "t.npy")
+    with zipfile.ZipFile(path, "w") as archive:  # a zip file, and its members no arrays
+        archive.writestr("x.npy", "1")
+        archive.writestr("y.npy", "1")
+    assert "its x is no array" in refusal(path)
+
+
+# Runs
+
+MLP = {
+    "dataset": "table",
+    "model": "mlp",
+    "model.downsample": None,
+    "dataset.limit": None,
+    "dataset.limit_test": None,
+    "batch_size": 16,
+    "model.width": 16,
+}
+
+
+def test_a_table_is_trained_on_to_the_end_and_the_network_scores_its_raw_rows(train_py, tmp_path):
+    path = write_clouds(tmp_path / "clouds.csv")
+    outcome = train_py(**MLP, epochs=4, **{"dataset.path": path, "dataset.test": 0.25})
+    assert outcome.code == 0, outcome.err
+    folder = only_run(tmp_path)
+    final = results_of(folder)["final"]
+    assert final["test_top1"] > 60
+    net = layerwise.load(folder)
+    assert net.spec.classes == ("a", "b", "c")
+    _, (rows, labels) = read(TableFiles(path, test=0.25))
+    with torch.no_grad():
+        predicted = net(net.normalise(rows)).argmax(dim=1)
+    assert 100 * (predicted == labels).double().mean().item() == pytest.approx(final["test_top1"])
+
+
+def test_a_convolutional_network_for_a_table_is_refused(train_py, tmp_path):
+    path = write_clouds(tmp_path / "clouds.csv")
+    outcome = train_py(dataset="table", **{"dataset.path": path})
+    assert_refused(outcome, "model=simcnn", "dataset=table", "vector of 4", "model=mlp")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_table_without_a_path_and_with_a_wrong_one(train_py, tmp_path):
+    assert_refused(train_py(**MLP), "dataset=table", "dataset.path=FILE.csv")
+    assert_refused(train_py(**MLP, **{"dataset.path": tmp_path / "no.csv"}), f"dataset.path={tmp_path / 'no.csv'}")
+    broken = write(tmp_path, IRIS.replace("3.1", ""))
+    assert_refused(train_py(**MLP, **{"dataset.path": broken}), str(broken), "row 4", "column 'width'", "Fill it in")
+    numbered = train_py(**MLP, **{"dataset.path": broken, "dataset.label": 3})  # a number among the arguments
+    assert_refused(numbered, "dataset.label=3", "Known: length")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_table_that_changed_after_the_run_began_is_refused(train_py, tmp_path, finished):
+    path = write_clouds(tmp_path / "clouds.csv")
+    arguments = {**MLP, "dataset.path": path, "name": "mine", "epochs": 1, "J": 1}
+    assert train_py(**arguments).code == 0
+    folder = tmp_path / "out" / "mine"
+    if not finished:
+        (folder / "results.json").unlink()
+    text = path.read_text()
+    for changed in (text + "1,2,3,4,a\n" * 5, text.replace(text.splitlines()[7], "1.5,2.5,3.5,4.5,a")):
+        path.write_text(changed)
+        outcome = train_py(**arguments)
+        assert_refused(outcome, "dataset=table", str(folder), "96 + 24 samples of 4, 3 classes", "fresh=true", "name=")
+    path.write_text(text)
+    assert train_py(**arguments).code == 0
+    path.write_text(changed + "1,2,3,4,a\n" * 5)
+    assert train_py(**arguments, fresh="true").code == 0
+    assert layerwise.load(folder).spec.train_samples == 100
+    assert train_py(**arguments).code == 0  # these are its data now
+
+
+def test_data_are_those_of_a_run_that_began_before_their_content_was_recorded():
+    old = DatasetSpec("table", (2,), ("a", "b"), (0.5, 0.5), (1.0, 1.0), 4, 2)
+    new = DatasetSpec("table", (2,), ("a", "b"), (), (), 4, 2, digest="12345678")
+    assert old.agrees_with(new)
+    assert new.agrees_with(old)
+    assert not old.agrees_with(DatasetSpec("table", (2,), ("a", "c"), (), (), 4, 2))
+
+
+def test_a_relative_and_an_absolute_path_are_the_same_run(train_py, tmp_path, monkeypatch):
+    write_clouds(tmp_path / "clouds.csv")
+    monkeypatch.chdir(tmp_path)
+    for path in ("clouds.csv", tmp_path / "clouds.csv", "./out/../clouds.csv"):
+        outcome = train_py(**MLP, epochs=1, **{"dataset.path": path})
+        assert outcome.code == 0, outcome.err
+        assert only_run(tmp_path)
+    assert "this run is finished" in outcome.err
+
+
+def test_all_options_of_tables_at_once(train_py, tmp_path):
+    x, y = clouds(rows=150)
+    np.save(tmp_path / "train.npy", np.column_stack([y, x]))
+    np.save(tmp_path / "test.npy", np.column_stack([y, x])[:30])
+    options = {"dataset.label": 0, "dataset.test_path": tmp_path / "test.npy", "dataset.folds": 5, "dataset.fold": 5}
+    outcome = train_py(**MLP, **{"dataset.path": tmp_path / "train.npy"}, **options, **{"dataset.labelled": 0.5})
+    assert outcome.code == 0, outcome.err
+    results = results_of(only_run(tmp_path))
+    assert sum(map(sum, results["classification"]["confusion_matrix"])) == 30
+    assert "validation" in results["blocks"][0]
