@@ -171,7 +171,7 @@ def sample_counts(config: Config, spec: DatasetSpec) -> tuple[int, int]:
     dataset = config.dataset
     validation = round(dataset.validation * spec.train_samples)
     if dataset.folds is not None:
-        validation = spec.train_samples // dataset.folds
+        validation = len(range(dataset.fold - 1, spec.train_samples, dataset.folds))  # as `split.fold_out` deals
     test = min(dataset.limit_test or spec.test_samples, spec.test_samples)
     return min(dataset.limit or spec.train_samples, spec.train_samples - validation), validation + test
 

@@ -33,11 +33,17 @@ class Interrupted(LayerwiseError):
         self.exit_code = 128 + signal_number
 
 
+SUGGESTED = 100
+"""Most words that a message lists."""
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """`" Did you mean 'width'?"` for a near miss of a known word, else the sorted list of known words."""
     choices = sorted(set(known))
     near = difflib.get_close_matches(word, choices, n=1)
-    return f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(choices)}."
+    if near:
+        return f" Did you mean '{near[0]}'?"
+    return f" Known: {', '.join(choices[:SUGGESTED])}{', …' if len(choices) > SUGGESTED else ''}."
 
 
 @contextmanager

@@ -153,6 +153,8 @@ def train(
         with contextlib.suppress(LayerwiseError):  # the disk may be what failed
             save_results("interrupted" if isinstance(error, Interrupted) else "failed", error=str(error))
         raise
+    finally:
+        run.metrics.close()
     return save_results("completed", classification=describe_classes(run, finished))
 
 

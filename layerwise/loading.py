@@ -36,9 +36,10 @@ class TrainedNet(BlockNet):
 
     def normalise(self, values: Tensor) -> Tensor:
         """Images uint8 [B, C, H, W] or vectors [B, F] → float32 of the same shape, scaled as in training."""
-        mean, std = (torch.tensor(v, device=values.device) for v in (self.spec.mean, self.spec.std))
+        dtype = torch.float32 if self.spec.has_images else torch.float64  # as `layerwise.data` scales them
+        mean, std = (torch.tensor(v, device=values.device, dtype=dtype) for v in (self.spec.mean, self.spec.std))
         if not self.spec.has_images:
-            return (values.float() - mean) / std
+            return ((values - mean) / std).float()
         return (values.float() / 255 - mean[:, None, None]) / std[:, None, None]
 
 

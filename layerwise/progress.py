@@ -67,12 +67,12 @@ class Display:
         recent = self._epoch_seconds[-5:]
         label = self._stage.label
         left = self._stage.end_epoch(seconds_per_epoch=sum(recent) / len(recent))
-        train = f"  train {report.top1[-1]:.2f} %" if report.top1 else ""
-        scores = "".join(f"  {split} {_in_words(values)}" for split, values in held_out.items())
         is_last = self._stage.epoch == self._stage.epochs
         if not is_last and time.perf_counter() - self._last_line < SECONDS_BETWEEN_LINES:
             return
         self._last_line = time.perf_counter()
+        train = f"  train {report.top1[-1]:.2f} %" if report.top1 else ""
+        scores = "".join(f"  {split} {_in_words(values)}" for split, values in held_out.items())
         self.note(
             f"{label}  loss {report.loss[-1]:.4f}{train}{scores}  "
             f"lr {report.lr:.4g}  {report.images_per_second:,.0f} img/s  left {left}"

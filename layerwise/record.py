@@ -6,7 +6,7 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from layerwise.errors import writing
 from layerwise.storage import write_atomically
@@ -23,14 +23,25 @@ class Metrics:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._file: IO[str] | None = None  # kept open: to open it takes longer than an epoch of a small network
 
     def append(self, line: dict[str, Any]) -> None:
         """Adds a line with at least `stage` and `epoch`, both counted from 1."""
-        with writing(self.path, KEPT), open(self.path, "a") as file:
-            file.write(json.dumps(line) + "\n")
+        with writing(self.path, KEPT):
+            if self._file is None:
+                self._file = open(self.path, "a")  # noqa: SIM115 (closed by close)
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        """Lets the file go."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def truncate(self, stage: int, epochs: int) -> None:
         """Drops what is younger than a checkpoint: lines after some epochs of a stage, and a broken last line."""
+        self.close()
         kept = []
         for text in self.path.read_text().splitlines() if self.path.exists() else []:
             try:

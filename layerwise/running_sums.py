@@ -23,7 +23,6 @@ class RunningSums:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.first_bad_step = torch.full((), -1, device=device)  # −1 while all losses are finite
         self.clear()
 
     def clear(self) -> None:
@@ -33,6 +32,7 @@ class RunningSums:
         self.counts: list[_Scalars] = []
         self.sizes: list[int] = []  # samples of these steps
         self.images = self.steps = 0
+        self._first_bad_step = torch.full((), -1, device=self.device)  # of those in the totals; −1 while all are finite
 
     def add(self, terms: Terms, images: int) -> None:
         """Takes what a step gave on a batch of so many samples."""
@@ -42,22 +42,34 @@ class RunningSums:
         self.images += images
         self.steps += 1
         if len(self.sizes) == EVERY:
+            self._first_bad_step = torch.where(
+                self._first_bad_step < 0, self._first_bad_recently(), self._first_bad_step
+            )
             self.totals = self.now()
             self.means, self.counts, self.sizes = [], [], []
 
     def now(self) -> dict[str, Tensor]:
-        """All sums up to the last step, [D] float64 by name; notices the first step whose loss is not finite."""
+        """All sums up to the last step, [D] float64 by name."""
         if not self.sizes:
             return self.totals
         images: int | Tensor = self.sizes[0]
         if self.sizes[-1] != images:  # the last batch of an epoch; to send sizes to a GPU waits for it
             images = torch.tensor(self.sizes, device=self.device)[:, None]
-        means = _stacked(self.means)
-        bad = ~torch.isfinite(means["loss"]).all(dim=1)
-        step = self.steps - len(self.sizes) + bad.int().argmax()
-        self.first_bad_step = torch.where((self.first_bad_step < 0) & bad.any(), step, self.first_bad_step)
-        sums = {name: table.double() * images for name, table in means.items()} | _stacked(self.counts)
-        return {name: table.double().sum(dim=0) + self.totals.get(name, 0.0) for name, table in sums.items()}
+        sums = {name: table.double() * images for name, table in _stacked(self.means).items()} | _stacked(self.counts)
+        now = {name: table.double().sum(dim=0) for name, table in sums.items()}
+        return {name: total + self.totals[name] for name, total in now.items()} if self.totals else now
+
+    def first_bad_step(self) -> int | None:
+        """The first step of the epoch, from 0, whose loss is not finite, or None. Waits for the device."""
+        found = int(self._first_bad_step)
+        if found < 0 and self.sizes:
+            found = int(self._first_bad_recently())
+        return None if found < 0 else found
+
+    def _first_bad_recently(self) -> Tensor:
+        """Scalar: the first such step that is not in the totals yet, or −1."""
+        bad = ~torch.isfinite(_stacked(self.means)["loss"]).all(dim=1)
+        return torch.where(bad.any(), self.steps - len(self.sizes) + bad.int().argmax(), -1)
 
     def state_dict(self) -> dict[str, Any]:
         """All that `load_state_dict` needs; sums that are restored go on to the bit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -183,11 +184,11 @@ class StageTrainer:
     def _check_finite(self) -> dict[str, Tensor]:
         """The epoch's sums so far, once they and all weights are known to be finite."""
         sums = self.sums.now()
-        bad = int(self.sums.first_bad_step)
-        what = "the loss"
-        if bad < 0 and not torch.stack(torch._foreach_norm([*self.parameters])).isfinite().all():
-            bad, what = self.step - 1, "a weight"  # the last update is seen by no loss yet
-        if bad >= 0:
+        norms = torch.stack(torch._foreach_norm([*self.parameters]))
+        if not math.isfinite(float(sums["loss"].sum() + norms.sum())):
+            bad, what = self.sums.first_bad_step(), "the loss"
+            if bad is None:
+                bad, what = self.step - 1, "a weight"  # the last update is seen by no loss yet
             raise NonFiniteLoss(
                 f"{what} became NaN or infinite in stage {self.stage + 1}, epoch {self.epoch + 1}, step {bad + 1}. "
                 "Checkpoints of earlier epochs and blocks are kept. Try a smaller optimizer.lr, "

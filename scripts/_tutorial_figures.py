@@ -35,7 +35,8 @@ def draw_mlp(runs: Runs, folders: Mapping[str, Path], docs: Path) -> None:
     for ax in axes:
         ax.plot(range(1, len(PUBLISHED_MLP) + 1), PUBLISHED_MLP, "k--", label="published test")
         ax.set(xlabel="hidden layers", ylabel="accuracy (%)")
-        ax.legend(fontsize=7)
+    axes[0].legend(fontsize=7)
+    axes[1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     save(figure, docs / "figures" / "tutorial_mlp_cifar10.png")
 
 

@@ -120,7 +120,7 @@ def run_tutorial(
     return runs, folders
 
 
-RECORDED = ("seed", "blocks", "stages", "final", "search", "seconds", "git_commit")
+RECORDED = ("seed", "stages", "final", "search", "seconds", "git_commit")
 """Of results.json."""
 
 

@@ -151,7 +151,7 @@ def test_the_script_fills_its_tables_into_the_document(tmp_path):
     assert "prose stays" in text
     record = json.loads((tmp_path / "tutorials.json").read_text())
     seeds = record["blobs"]["runs"]["10 a layer"]
-    mean = sum(results["blocks"][0]["test"]["top1"] for results in seeds) / 2
+    mean = sum(results["stages"][0]["test"]["top1"] for results in seeds) / 2
     first = re.findall(r"^\| 2 \| [^|]* \| ([\d.]+) ±", text, re.MULTILINE)[0]
     assert float(first) == pytest.approx(mean, abs=0.05)
     assert text.count("| 6 layers of 10 |") == 4
