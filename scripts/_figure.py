@@ -44,12 +44,13 @@ def pyplot() -> ModuleType:
 
 
 def save(figure: Any, path: Path) -> None:
-    """Writes a matplotlib figure as PNG, atomically, and says where.
+    """Writes a matplotlib figure as PNG, atomically, closes it, and says where.
 
     Raises:
         LayerwiseError: the file cannot be written.
     """
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=160, bbox_inches="tight")
+    pyplot().close(figure)
     write_atomically(path, content.getvalue(), kept="What was computed is in the JSON file.")
     print(f"figure: {path}")
