@@ -202,7 +202,7 @@ def build_cache_decision(
         images=samples,
         held_out=held_out,
         views=None if config.cache.views == "epochs" else config.cache.views,
-        epochs=max(stage.epochs for stage in stages),
+        epochs=max((stage.epochs for stage in stages if stage.start > 0), default=1),  # at depth 0 nothing is stored
         augmented=config.dataset.augment and spec.augmented,
         codec=codec(config, precision),
         computed=precision.dtype,

@@ -75,7 +75,7 @@ def decide_cache(
         shapes: of the depths that stages start from, without the images.
         images, held_out: numbers of training and of validation and test images.
         views: V, or None for a view per epoch.
-        epochs: of the longest stage.
+        epochs: of the longest stage that reads a cache.
         augmented: whether training images are augmented; if not, one view is all there is.
         codec: number format.
         computed: format that the blocks compute in.

@@ -81,6 +81,10 @@ def _of_plan(config: Config) -> Iterator[Problem]:
         "plan.warm_start=true: the last head of model.final_head_width cannot start as a copy.",
     )
     yield plan.reuse is not None and not greedy, "plan.reuse: only plan=greedy has stages that two runs can share."
+    yield (
+        plan.reuse is not None and plan.search_fraction is not None,
+        "plan.reuse: goes not with plan.search_fraction, whose stages no other run has. Leave one of them out.",
+    )
 
 
 def _of_data(config: Config) -> Iterator[Problem]:

@@ -139,10 +139,8 @@ def train(
     facts = {**run_facts(decision, precision, device), **facts}
 
     def save_results(status: str, **more: Any) -> dict[str, Any]:
-        rows = [outcome.rows for outcome in finished]
-        known, depth = agenda.stages(rows), agenda.depth(rows)
-        parameters = total_parameters(costs[:depth])
-        results = assemble_results(config, folder.path.name, known, finished, depth, parameters, status)
+        parameters = total_parameters(costs[: agenda.depth([outcome.rows for outcome in finished])])
+        results = assemble_results(config, folder.path.name, agenda, finished, parameters, status)
         write_results(folder.path / RESULTS, results | facts | more)
         return results | facts | more
 

@@ -177,10 +177,13 @@ class Agenda:
         Args:
             finished: rows of each finished stage, in order.
         """
-        scores = self._validation(finished)
-        kept = self.depths[: self._end(scores)]
-        grown = [stage for stage in self.growth if stage.stop in kept]
-        return [*grown, *self.finetuning.stages(self._best(scores), len(grown))]
+        grown = self.grown(finished)
+        return [*grown, *self.finetuning.stages(self.depth(finished), len(grown))]
+
+    def grown(self, finished: Sequence[Rows]) -> list[Stage]:
+        """The stages before fine-tuning, as far as they are known."""
+        kept = self.depths[: self._end(self._validation(finished))]
+        return [stage for stage in self.growth if stage.stop in kept]
 
     def depth(self, finished: Sequence[Rows]) -> int:
         """Depth of the result: the best so far where there is patience, else the last one."""

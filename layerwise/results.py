@@ -10,7 +10,7 @@ import torch
 from layerwise.cache_plan import CacheDecision
 from layerwise.environment import git_commit, hardware, versions
 from layerwise.finished import FinishedStage
-from layerwise.plan import Stage
+from layerwise.plan import Agenda, Stage
 from layerwise.precision import Precision
 from layerwise.schema import Config
 
@@ -21,9 +21,8 @@ SCHEMA = 1
 def assemble_results(
     config: Config,
     name: str,
-    stages: Sequence[Stage],
+    agenda: Agenda,
     finished: Sequence[FinishedStage],
-    depth: int,
     parameters: int,
     status: str,
 ) -> dict[str, Any]:
@@ -32,13 +31,15 @@ def assemble_results(
     Args:
         config: of the run, resolved.
         name: of the run folder.
-        stages: of the run, as far as they are known.
+        agenda: the run's stages.
         finished: the first of them.
-        depth: of the network that is the result.
-        parameters: of that network, all its blocks and their last head.
+        parameters: of the network that is the result, all its blocks and their last head.
         status: "running", "completed", "interrupted" or "failed".
     """
-    rows = mark_improvements(merge_rows(finished))
+    reported = [outcome.rows for outcome in finished]
+    stages, grown, depth = agenda.stages(reported), agenda.grown(reported), agenda.depth(reported)
+    improved = improvements(merge_rows(finished[: len(grown)]))
+    rows = [row | improved.get(row["block"], {}) for row in merge_rows(finished)]
     scored = [row for row in rows if "test" in row]
     final = None
     if scored:
@@ -85,17 +86,18 @@ def stage_entry(stage: Stage, outcome: FinishedStage) -> dict[str, Any]:
     }
 
 
-def mark_improvements(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows in the order of depth; where samples are held out to choose by, `improved` says if a depth is the best so
-    far."""
-    best = -1.0
-    marked = []
+def improvements(rows: list[dict[str, Any]]) -> dict[int, dict[str, bool]]:
+    """By depth, whether it is the best so far, where samples are held out to choose by.
+
+    Args:
+        rows: of the depths, as they were when growing went on.
+    """
+    best, found = -1.0, {}
     for row in rows:
         if "validation" in row:
-            row = row | {"improved": row["validation"]["top1"] > best}
+            found[row["block"]] = {"improved": row["validation"]["top1"] > best}
             best = max(best, row["validation"]["top1"])
-        marked.append(row)
-    return marked
+    return found
 
 
 def spent(row: dict[str, Any]) -> float:

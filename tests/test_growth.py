@@ -416,3 +416,20 @@ def test_a_stage_has_a_title():
     assert Stage(0, 0, 1, (1,), 1, target="inputs").title == "autoencoder 1"
     assert Stage(0, 0, 3, (3,), 1, target="inputs").title == "autoencoder 1–3"
     assert Stage(0, 0, 3, (3,), 1).title == "blocks 1–3"
+
+
+def test_fine_tuning_changes_no_mark_of_improvement(train_py, tmp_path):
+    """The marks say what growing went on by."""
+    options = MLP | {"J": 4, "plan.finetune.epochs": 8, "plan.finetune.lr": 0.1, "optimizer.lr": 0.3}
+    assert train_py(**options).code == 0
+    results = results_of(only_run(tmp_path))
+    grown = [stage["validation"]["top1"] for stage in results["stages"][:4]]
+    assert results["blocks"][3]["validation"]["top1"] != grown[3], "fine-tuning is to change something here"
+    expected = [all(score > earlier for earlier in grown[:i]) for i, score in enumerate(grown)]
+    assert [row["improved"] for row in results["blocks"]] == expected
+
+
+def test_fine_tuning_for_long_asks_for_no_more_views(train_py, tmp_path):
+    """It reads the images, which need no store; a cache that holds a view for each epoch of the blocks is exact."""
+    assert train_py(**{"plan.finetune.epochs": 9}).code == 0
+    assert results_of(only_run(tmp_path))["cache"]["views"] == 2
