@@ -22,14 +22,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from layerwise.build import build_agenda, build_data
+from layerwise.build import build_agenda, build_data, build_spec
 from layerwise.checkpoint import Checkpoints
 from layerwise.depth_search import run_config
 from layerwise.ensemble import EnsembleOn, ensemble
 from layerwise.environment import git_commit, versions
 from layerwise.errors import LayerwiseError
 from layerwise.loading import load
-from layerwise.run_folder import CHECKPOINTS
+from layerwise.run_folder import CHECKPOINTS, check_data
 from layerwise.schema import filled
 from layerwise.summary import BlockCost, block_costs
 
@@ -229,6 +229,7 @@ def measure(run_folder: str | Path, on: Predictor, points: int) -> dict[str, Any
     folder = Path(run_folder)
     network = load(folder)
     config = run_config(folder)
+    check_data(folder, build_spec(config))
     if not config.dataset.validation and config.dataset.folds is None:
         raise LayerwiseError(
             f"{folder}: has no validation split, which thresholds are chosen on. Train it with dataset.validation=0.1."

@@ -142,7 +142,9 @@ def build_data(config: Config, spec: DatasetSpec, device: torch.device) -> Datas
         _check_batches(
             config, len(data.having(target)), "labelled " if target == "labels" and dataset.labelled < 1 else ""
         )
-    if config.objective.reconstruction is LossName.binary_cross_entropy and not data.within_unit_interval():
+    reconstructs = config.plan.name is Plan.autoencoder
+    in_unit = config.objective.reconstruction is LossName.binary_cross_entropy
+    if reconstructs and in_unit and not data.within_unit_interval():
         raise LayerwiseError(
             "objective.reconstruction=binary_cross_entropy: needs inputs in [0, 1]; this table has others. "
             "Use squared_error or absolute_error, or scale the table."
@@ -181,6 +183,11 @@ def codec(config: Config, precision: Precision) -> FeatureCodec:
     return FeatureCodec(config.cache.dtype or FeatureDtype(precision.name))
 
 
+def cached_epochs(stages: Sequence[Stage]) -> int:
+    """Epochs of the longest stage that reads a cache; of those that start at the images nothing is stored."""
+    return max((stage.epochs for stage in stages if stage.start > 0), default=1)
+
+
 def build_cache_decision(
     config: Config,
     spec: DatasetSpec,
@@ -202,7 +209,7 @@ def build_cache_decision(
         images=samples,
         held_out=held_out,
         views=None if config.cache.views == "epochs" else config.cache.views,
-        epochs=max((stage.epochs for stage in stages if stage.start > 0), default=1),  # at depth 0 nothing is stored
+        epochs=cached_epochs(stages),
         augmented=config.dataset.augment and spec.augmented,
         codec=codec(config, precision),
         computed=precision.dtype,

@@ -2,7 +2,7 @@
 
 `stage_<s>.safetensors` holds a finished stage and is kept for good.
 `stage_<s>_step_<n>.safetensors` holds a stage in training after n steps; the newest two are kept, so
-that a damaged one costs an epoch and not the stage.
+that a damaged one costs some epochs and not the stage.
 """
 
 from __future__ import annotations

@@ -69,6 +69,10 @@ def _of_plan(config: Config) -> Iterator[Problem]:
         "plan.finetune.autoencoder_epochs: only plan=autoencoder has a decoder.",
     )
     yield (
+        plan.finetune.lr is not None and not plan.finetune.epochs and not plan.finetune.autoencoder_epochs,
+        f"plan.finetune.lr={plan.finetune.lr}: nothing is fine-tuned; say for how long with plan.finetune.epochs.",
+    )
+    yield (
         plan.warm_start and not greedy,
         "plan.warm_start=true: only plan=greedy starts a block behind a trained one.",
     )
@@ -95,12 +99,13 @@ def _of_data(config: Config) -> Iterator[Problem]:
     )
     yield (
         dataset.fold > (dataset.folds or 1),
-        f"dataset.fold={dataset.fold}: with dataset.folds={dataset.folds} there is no such fold; they count from 1.",
+        f"dataset.fold={dataset.fold}: there is no such fold; they count from 1 to dataset.folds={dataset.folds}.",
     )
 
 
 def _of_optimisation(config: Config) -> Iterator[Problem]:
     objective, optimizer = config.objective, config.optimizer
+    reconstructs = config.plan.name is Plan.autoencoder
     yield (
         optimizer.nesterov and optimizer.momentum == 0,
         "optimizer.nesterov=true: needs optimizer.momentum above 0.",
@@ -118,7 +123,7 @@ def _of_optimisation(config: Config) -> Iterator[Problem]:
         "objective.reconstruction=cross_entropy: is for classes. Use binary_cross_entropy.",
     )
     yield (
-        objective.reconstruction is LossName.binary_cross_entropy and config.dataset.standardise,
+        reconstructs and objective.reconstruction is LossName.binary_cross_entropy and config.dataset.standardise,
         "objective.reconstruction=binary_cross_entropy: needs inputs in [0, 1]: dataset.standardise=false.",
     )
     yield (

@@ -36,7 +36,7 @@ def search_config(config: Config, folder: Path, samples: int) -> Config:
             plan,
             search_fraction=None,
             patience=J if plan.patience is None else plan.patience,
-            finetune=FinetuneConfig(lr=plan.finetune.lr),
+            finetune=FinetuneConfig(),
         ),
     )
 

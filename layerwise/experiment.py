@@ -19,7 +19,7 @@ from layerwise.cache_plan import CacheDecision
 from layerwise.checkpoint import Checkpoints, rows_of
 from layerwise.classification import classification_report
 from layerwise.config import parse
-from layerwise.data import DatasetSpec
+from layerwise.data import Dataset, DatasetSpec
 from layerwise.depth_search import final_config, run_config, search_config
 from layerwise.errors import Interrupted, LayerwiseError
 from layerwise.finished import FinishedStage, restore
@@ -32,7 +32,7 @@ from layerwise.resolve import resolve
 from layerwise.results import assemble_results, run_facts
 from layerwise.reuse import shared_stages, take_over
 from layerwise.run import Run
-from layerwise.run_folder import METRICS, RESULTS, RunFolder
+from layerwise.run_folder import METRICS, RESULTS, RunFolder, check_data
 from layerwise.schema import Config, ProgressName, Summary
 from layerwise.stage_run import run_stage
 from layerwise.summarise import summarise
@@ -64,7 +64,7 @@ def run_in_folder(config: Config, device: torch.device, precision: Precision) ->
     folder = RunFolder(config)
     try:
         if not config.fresh:
-            folder.check_data(spec)
+            check_data(folder.path, spec)
         results = None if config.fresh else folder.finished_results()
         if results is not None and all_blocks_readable(folder):
             print("this run is finished; fresh=true would start it over", file=sys.stderr)
@@ -81,17 +81,26 @@ def search_then_train(
     config: Config, spec: DatasetSpec, folder: RunFolder, device: torch.device, precision: Precision
 ) -> dict[str, Any]:
     """Chooses the depth on a part of the data and trains it on all of them."""
-    samples, _ = build.sample_counts(config, spec)
-    found, _ = run_in_folder(search_config(config, folder.path, samples), device, precision)
+    data = build.build_data(config, spec, device)  # before the search: what cannot be trained is refused at once
+    folder.begin(data.spec)
+    try:
+        search = search_config(config, folder.path, len(data.splits["train"]))
+        found, _ = run_in_folder(search, device, precision)
+    except Interrupted:
+        raise
+    except LayerwiseError as error:
+        error.args = (f"in the search for the depth (plan.search_fraction): {error}",)
+        raise
     depth = found["final"]["block"]
+    folder.check_searched(depth)
     chosen = final_config(config, depth)
-    search = {
+    facts = {
         "fraction": config.plan.search_fraction,
         "block": depth,
         "validation": [row["validation"]["top1"] for row in found["blocks"]],
         "seconds": found["seconds"],
     }
-    return train(chosen, spec, folder, device, precision, {"search": search})
+    return train(chosen, spec, folder, device, precision, data, {"search": facts})
 
 
 def train(
@@ -100,9 +109,19 @@ def train(
     folder: RunFolder,
     device: torch.device,
     precision: Precision,
+    data: Dataset | None = None,
     facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Trains all stages that are not finished yet and returns the results, to which `facts` are added."""
+    """Trains all stages that are not finished yet and returns the results.
+
+    Args:
+        config: resolved.
+        spec: of the data.
+        folder: of the run.
+        device, precision: what it computes on.
+        data: if they are read already.
+        facts: that are added to the results.
+    """
     agenda = build.build_agenda(config)
     stages = agenda.stages()
     network = build.build_network(config, spec, stages)
@@ -114,7 +133,7 @@ def train(
 
     source = None if config.plan.reuse is None else Path(config.plan.reuse)
     shared = [] if source is None else shared_stages(source, config, folder.path)
-    data = build.build_data(config, spec, device)
+    data = data or build.build_data(config, spec, device)
     folder.begin(data.spec)
     checkpoints = Checkpoints(folder.checkpoints, display.warn)
     if source is not None and (reused := take_over(source, shared, checkpoints)):

@@ -55,7 +55,8 @@ def check_used(model: ModelConfig, k: int) -> None:
     if "head_width" in used and model.head is not HeadKind.cnn:
         used, what = used - CNN_HEAD_KEYS, f"model.head={model.head.value}"
     elif k == 1:
-        used, what = used - {"final_head_width"}, "k=1, whose heads are linear,"
+        unused = {"final_head_width"} | ({"head_width"} if model.kind is ModelKind.mlp else set())
+        used, what = used - unused, "k=1, whose heads are linear,"
     defaults = ModelConfig()
     for entry in fields(model):
         name = entry.name

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from layerwise.build import build_agenda, build_data, build_objective, build_optimizer, build_recipe
+from layerwise.build import build_agenda, build_data, build_objective, build_optimizer, build_recipe, build_spec
 from layerwise.counters import key, seeded
 from layerwise.data import Dataset, SplitName
 from layerwise.data.split import limit
@@ -33,6 +33,7 @@ from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.plan import Stage
 from layerwise.precision import Precision, choose_device, choose_precision
 from layerwise.record import write_results
+from layerwise.run_folder import check_data
 from layerwise.schema import Config, filled
 from layerwise.sources import BatchPlan, Recompute
 from layerwise.storage import fingerprint
@@ -107,6 +108,7 @@ def probe_run(
     place = choose_device(device)
     network = load(folder, place).to(memory_format=torch.channels_last)
     config = run_config(folder)
+    check_data(folder, build_spec(config))
     precision = choose_precision(config.precision, place)
     width = width or config.model.head_width or DEFAULT_WIDTH
     settings = ProbeSettings(epochs, width, images, seed, precision.name)
@@ -114,7 +116,9 @@ def probe_run(
     with torch.no_grad():
         deepest = network.features(torch.zeros(1, *network.spec.shape, device=place), trained)
     if deepest.dim() != 4:
-        raise LayerwiseError(f"{folder}: {config.model.name} was trained as one block without feature maps to probe.")
+        raise LayerwiseError(
+            f"{folder}: {config.model.name} gives vectors at its last depth; the probes read feature maps."
+        )
     stored = read_probes(folder / PROBES)
     probes: dict[str, Any] = {
         "schema": SCHEMA,

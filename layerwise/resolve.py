@@ -11,7 +11,7 @@ from layerwise.heads import HeadKind
 from layerwise.models.vgg import FIRST_WIDTH
 from layerwise.networks import fixed_depth, greedy_depth, label
 from layerwise.paper import simcnn_values, training_values
-from layerwise.schema import Config, EnsembleConfig, ModelConfig, ModelKind, Plan, filled
+from layerwise.schema import Config, EnsembleConfig, FinetuneConfig, HeadStart, ModelConfig, ModelKind, Plan, filled
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ def resolve(config: Config) -> Config:
             config.plan,
             epochs=plan_epochs,
             classifier_epochs=_given(config.plan.classifier_epochs, plan_epochs),
-            finetune=replace(config.plan.finetune, lr=_given(config.plan.finetune.lr, lr / FINETUNE_FRACTION)),
+            finetune=_resolve_finetuning(config.plan.finetune, lr),
         ),
         optimizer=replace(
             config.optimizer,
@@ -109,6 +109,13 @@ def _resolve_mlp(model: ModelConfig, J: int | None) -> tuple[int, ModelConfig]:
     return len(widths), replace(model, name=label(model), width=None, widths=widths, batch_norm=batch_norm)
 
 
+def _resolve_finetuning(finetune: FinetuneConfig, lr: float) -> FinetuneConfig:
+    """With a learning rate where there is something to tune."""
+    if not finetune.epochs and not finetune.autoencoder_epochs:
+        return finetune
+    return replace(finetune, lr=_given(finetune.lr, lr / FINETUNE_FRACTION))
+
+
 def check_pruning(config: Config) -> None:
     """Refuses a compression that cannot be done.
 
@@ -134,8 +141,10 @@ def check_pruning(config: Config) -> None:
         raise LayerwiseError(
             f"plan.prune_to={prune_to}: must be less than model.width={model.width}, the filters that there are."
         )
-    if config.plan.blocks_per_stage > 1 or config.plan.warm_start:
-        raise LayerwiseError("plan.prune_to: goes neither with plan.blocks_per_stage nor with plan.warm_start.")
+    if config.plan.blocks_per_stage > 1 or config.plan.warm_start or config.plan.head is HeadStart.carried:
+        raise LayerwiseError(
+            "plan.prune_to: goes neither with plan.blocks_per_stage nor with plan.warm_start or plan.head=carried."
+        )
 
 
 def _given(value: T | None, otherwise: T) -> T:

@@ -38,8 +38,8 @@ def assemble_results(
     """
     reported = [outcome.rows for outcome in finished]
     stages, grown, depth = agenda.stages(reported), agenda.grown(reported), agenda.depth(reported)
-    improved = improvements(merge_rows(finished[: len(grown)]))
-    rows = [row | improved.get(row["block"], {}) for row in merge_rows(finished)]
+    improved = improvements(merge_rows(grown, finished[: len(grown)]))
+    rows = [row | improved.get(row["block"], {}) for row in merge_rows(stages, finished)]
     scored = [row for row in rows if "test" in row]
     final = None
     if scored:
@@ -105,17 +105,22 @@ def spent(row: dict[str, Any]) -> float:
     return 0.0 if "reused" in row else sum(row["seconds"].values())
 
 
-def merge_rows(finished: Sequence[FinishedStage]) -> list[dict[str, Any]]:
-    """A row per depth: what the last stages that read it say, with an earlier value of the same as `before`."""
+def merge_rows(stages: Sequence[Stage], finished: Sequence[FinishedStage]) -> list[dict[str, Any]]:
+    """A row per depth: what the last stages that read it say.
+
+    What an earlier stage said and is no longer so, since a later one says it anew or trained the blocks again, stands
+    in `before`; of several values the first.
+    """
     rows: dict[int, dict[str, Any]] = {}
-    for row in (row for outcome in finished for row in outcome.rows):
+    for stage, row in ((stage, row) for stage, outcome in zip(stages, finished, strict=False) for row in outcome.rows):
         if earlier := rows.get(row["block"]):
-            again = {name: earlier[name] for name in MEASURES if name in earlier and name in row}
+            retrained = stage.start < stage.stop
+            stale = {name: earlier[name] for name in MEASURES if name in earlier and (name in row or retrained)}
+            before = ({"parameters": earlier["parameters"]} if stale else {}) | stale | earlier.get("before", {})
+            kept = {name: value for name, value in earlier.items() if name not in stale}
+            summed = {name: value + earlier["seconds"][name] for name, value in row["seconds"].items()}
             parameters = earlier["parameters"] | row["parameters"]
-            if again:
-                again["parameters"] = earlier["parameters"]
-            seconds = {name: value + earlier["seconds"][name] for name, value in row["seconds"].items()}
-            row = earlier | row | {"parameters": parameters, "seconds": seconds} | ({"before": again} if again else {})
+            row = kept | row | {"parameters": parameters, "seconds": summed} | ({"before": before} if before else {})
         rows[row["block"]] = row
     return list(rows.values())
 

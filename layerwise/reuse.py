@@ -7,17 +7,18 @@ anew; with `plan.reuse=FOLDER model.final_head_width=512` only this step runs.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from layerwise.build import build_agenda
-from layerwise.checkpoint import Checkpoints
+from layerwise.checkpoint import Checkpoints, rows_of
 from layerwise.config import from_yaml, identity
 from layerwise.errors import LayerwiseError
-from layerwise.plan import Agenda, Stage
+from layerwise.plan import Stage
 from layerwise.resolve import resolve
 from layerwise.run_folder import CHECKPOINTS, CONFIG
-from layerwise.schema import Config
+from layerwise.schema import Config, filled
 
-LAST_BLOCK_ONLY = ("model.final_head_width", "J")
+LAST_BLOCK_ONLY = ("model.final_head_width", "J", "plan.max_blocks")
 """Keys that change nothing before the last block of either run."""
 
 
@@ -37,7 +38,12 @@ def shared_stages(source: Path, config: Config, folder: Path) -> list[Stage]:
         raise LayerwiseError(f"plan.reuse={source}: is the folder of this run. Name another run's, or leave it out.")
     other = resolve(from_yaml(source / CONFIG))
     here, there = identity(config), identity(other)
-    differing = [key for key in here if here[key] != there.get(key) and key not in LAST_BLOCK_ONLY]
+    both = min(filled(config.J), filled(other.J))
+    differing = [
+        key
+        for key in here
+        if _up_to(both, key, here[key]) != _up_to(both, key, there.get(key)) and key not in LAST_BLOCK_ONLY
+    ]
     if differing:
         values = "; ".join(f"{key}: {there.get(key)} there, {here[key]} here" for key in differing)
         raise LayerwiseError(
@@ -47,6 +53,15 @@ def shared_stages(source: Path, config: Config, folder: Path) -> list[Stage]:
     mine, theirs = build_agenda(config).stages(), build_agenda(other).stages()
     last = min(mine[-1].stop, theirs[-1].stop)
     return [stage for stage, same in zip(mine, theirs, strict=False) if stage == same and stage.stop < last]
+
+
+def _up_to(depth: int, key: str, value: Any) -> Any:
+    """What a value says of the blocks up to a depth."""
+    if key == "model.widths" and value is not None:
+        return value[:depth]
+    if key == "model.downsample" and value is not None:
+        return [j for j in value if j <= depth]
+    return value
 
 
 def take_over(source: Path, shared: list[Stage], checkpoints: Checkpoints) -> int:
@@ -65,9 +80,12 @@ def take_over(source: Path, shared: list[Stage], checkpoints: Checkpoints) -> in
     """
     if any(checkpoints.folder.glob("stage_*")):
         return 0
-    trees, _ = Checkpoints(source / CHECKPOINTS, warn=checkpoints.warn).read_finished(Agenda(shared))
-    for stage, tree in zip(shared, trees, strict=False):
+    agenda = build_agenda(resolve(from_yaml(source / CONFIG)))
+    trees, _ = Checkpoints(source / CHECKPOINTS, warn=checkpoints.warn).read_finished(agenda)
+    pairs = zip(shared, agenda.stages(rows_of(trees)), trees, strict=False)
+    taken = [(stage, tree) for stage, theirs, tree in pairs if stage == theirs]
+    for stage, tree in taken:
         for row in tree["rows"]:
             row["reused"] = str(source)
         checkpoints.save_finished(stage, tree)
-    return len(trees)
+    return len(taken)

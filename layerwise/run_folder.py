@@ -33,19 +33,21 @@ class RunFolder:
     def __init__(self, config: Config) -> None:
         self.path = Path(config.output_dir) / run_name(config)
         self.config = config
+        self._begun = False
         with writing(self.path, kept="Nothing was started."):
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path / LOCK, "a+")  # noqa: SIM115 (held until the process ends)
         self._acquire(self._lock)
         if (self.path / CONFIG).exists():
             self._refuse_other()
-        elif foreign := [entry.name for entry in self.path.iterdir() if entry.name not in (LOCK, SEARCH)]:
+        elif foreign := [entry.name for entry in self.path.iterdir() if entry.name != LOCK]:
             raise LayerwiseError(
                 f"{self.path} is no run folder: it holds {foreign[0]} and no {CONFIG}. Give this run another name=…."
             )
 
     def begin(self, spec: DatasetSpec) -> None:
-        """Records what will run. With `fresh`, deletes the earlier run first: everything else has been checked.
+        """Records what will run. The first time, with `fresh`, deletes the earlier run: everything else
+        has been checked.
 
         Args:
             spec: of the data set, kept so that the trained network can be used without it.
@@ -53,31 +55,15 @@ class RunFolder:
         Raises:
             LayerwiseError: the run began with other data, or the folder cannot be written.
         """
-        if self.config.fresh:
+        if self.config.fresh and not self._begun:
             self._clear()
-        self.check_data(spec)
+        self._begun = True
+        check_data(self.path, spec)
         with writing(self.cache, kept="Nothing was started."):
             if self.config.cache.kind is CacheKind.disk:
                 self.cache.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / CONFIG, to_yaml(self.config), kept="Nothing was started.")
         write_atomically(self.path / SPEC, spec.to_json(), kept="Nothing was started.")
-
-    def check_data(self, spec: DatasetSpec) -> None:
-        """Refuses data that changed since the run began.
-
-        Raises:
-            LayerwiseError: the number of samples, their shape or the classes differ.
-        """
-        try:
-            known = DatasetSpec.from_json((self.path / SPEC).read_text())
-        except (OSError, ValueError, TypeError):
-            return
-        if not known.agrees_with(spec):
-            raise LayerwiseError(
-                f"dataset={spec.name}: the data are not those that {self.path} began with "
-                f"({known.in_words()} there, {spec.in_words()} now). Restore them, give this run another name=…, "
-                "or start over with fresh=true."
-            )
 
     @property
     def checkpoints(self) -> Path:
@@ -90,6 +76,22 @@ class RunFolder:
             return self.path / CACHE
         digest = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:8]
         return Path(self.config.cache.dir) / f"{self.path.name}-{digest}"
+
+    def check_searched(self, depth: int) -> None:
+        """Refuses to go on with stages of another depth than the search has found.
+
+        Raises:
+            LayerwiseError: the search was run again and found another depth.
+        """
+        try:
+            known = json.loads((self.path / RESULTS).read_text())["search"]["block"]
+        except (OSError, ValueError, KeyError):
+            return
+        if known != depth:
+            raise LayerwiseError(
+                f"{self.path}: the search found depth {depth} now, but depth {known} was begun. "
+                "Start over with fresh=true."
+            )
 
     def finished_results(self) -> dict[str, Any] | None:
         """The results of a completed run, else None."""
@@ -123,10 +125,7 @@ class RunFolder:
 
     def _clear(self) -> None:
         shutil.rmtree(self.cache, ignore_errors=True)
-        searched = self.config.plan.search_fraction is not None  # then that run has cleared its own folder
         for entry in self.path.iterdir():
-            if entry.name == SEARCH and searched:
-                continue
             if entry.is_dir():
                 shutil.rmtree(entry)
             elif entry.name != LOCK:
@@ -143,3 +142,25 @@ class RunFolder:
                 f"{self.path} holds the run of another configuration ({'; '.join(different)}). "
                 "Give this run another name=…, or start over in that folder with fresh=true (its content is deleted)."
             )
+
+
+def check_data(folder: Path, spec: DatasetSpec) -> None:
+    """Refuses data that are not those that a run began with.
+
+    Args:
+        folder: of the run; one that has not begun takes all.
+        spec: of the data as they are now.
+
+    Raises:
+        LayerwiseError: the number of samples, their shape, the classes, or a table's content differ.
+    """
+    try:
+        known = DatasetSpec.from_json((folder / SPEC).read_text())
+    except (OSError, ValueError, TypeError):
+        return
+    if not known.agrees_with(spec):
+        raise LayerwiseError(
+            f"dataset={spec.name}: the data are not those that {folder} began with "
+            f"({known.in_words()} there, {spec.in_words()} now). Restore them, give this run another name=…, "
+            "or start over with fresh=true."
+        )

@@ -60,7 +60,7 @@ def run_stage(
         set_beginning(run, stage, source)
     run.metrics.truncate(stage.index + 1, trainer.epoch)
 
-    title = f"{stage.title}/{len(run.network.blocks)}"
+    title = f"{stage.title}/{run.agenda.depths[-1]}"
     epochs_left = sum(later.epochs for later in stages[stage.index :]) - trainer.epoch
     run.display.begin_stage(
         title, stage.epochs, trainer.recipe.steps_per_epoch, trainer.epoch, epochs_left, trainer.step

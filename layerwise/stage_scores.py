@@ -91,7 +91,7 @@ def class_rows(
     valid = valid_depths(stages, "labels")
     scored = {d: {str(s): _score(run, s, by_depth[d]) for s, by_depth in scores.items()} for d in stage.depths}
     before = [depth for done in stages[:-1] for depth in done.depths if depth < stage.depths[0]]
-    below = max(before, default=stage.start)  # a row counts the blocks behind the depth before, whoever trains them
+    below = max(before, default=0)  # a row counts the blocks behind the depth before, whoever trains them
     for i, depth in enumerate(stage.depths):
         z = ensemble({d: latest[d].to(run.data.device) for d in valid if d <= depth}, on)
         rows.append(

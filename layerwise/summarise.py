@@ -9,7 +9,7 @@ from layerwise.cache_plan import store_bytes
 from layerwise.config import as_plain
 from layerwise.precision import choose_device, choose_precision
 from layerwise.report.tables import costs_table, show
-from layerwise.schema import Config, Summary, filled
+from layerwise.schema import Config, Summary
 from layerwise.summary import total_parameters
 
 
@@ -20,7 +20,7 @@ def summarise(config: Config) -> None:
     precision = choose_precision(config.precision, choose_device(config.device))
     costs = build.build_costs(config, build.build_network(config, spec, stages), spec, precision.dtype)
     images, held_out = build.sample_counts(config, spec)
-    needed = filled(config.plan.epochs) if config.dataset.augment and spec.augmented else 1
+    needed = build.cached_epochs(stages) if config.dataset.augment and spec.augmented else 1
     views = needed if config.cache.views == "epochs" else min(config.cache.views, needed)
     codec = build.codec(config, precision)
     sizes = [store_bytes(cost.output_shape, images, views, held_out, codec) for cost in costs]

@@ -184,14 +184,15 @@ class StageTrainer:
     def _check_finite(self) -> dict[str, Tensor]:
         """The epoch's sums so far, once they and all weights are known to be finite."""
         sums = self.sums.now()
-        norms = torch.stack(torch._foreach_norm([*self.parameters]))
+        with torch.no_grad():
+            norms = torch.stack(torch._foreach_norm([*self.parameters]))
         if not math.isfinite(float(sums["loss"].sum() + norms.sum())):
             bad, what = self.sums.first_bad_step(), "the loss"
             if bad is None:
                 bad, what = self.step - 1, "a weight"  # the last update is seen by no loss yet
             raise NonFiniteLoss(
                 f"{what} became NaN or infinite in stage {self.stage + 1}, epoch {self.epoch + 1}, step {bad + 1}. "
-                "Checkpoints of earlier epochs and blocks are kept. Try a smaller optimizer.lr, "
+                "Earlier checkpoints and blocks are kept. Try a smaller optimizer.lr, "
                 "optimizer.clip_norm=1, or precision=fp32."
             )
         return sums

@@ -16,6 +16,7 @@ from _tutorial_tables import (
     SPLITS,
     Runs,
     depth_accuracies,
+    depth_errors,
     per_block,
 )
 
@@ -77,7 +78,7 @@ def draw_regions(folder: Path, path: Path) -> None:
 def draw_autoencoder(runs: Runs, folders: Mapping[str, Path], docs: Path) -> None:
     seeds = next(iter(runs.values()))
     figure, axes = pyplot().subplots(1, 2, figsize=(9, 3.6))
-    error, accuracy = per_block(seeds, "reconstruction", "train", "loss"), depth_accuracies(seeds)
+    error, accuracy = depth_errors(seeds), depth_accuracies(seeds)
     for ax, values, known in ((axes[0], error, PUBLISHED_ERROR), (axes[1], accuracy, PUBLISHED_ENCODER)):
         depths = range(1, len(values) + 1)
         for i in range(len(seeds)):

@@ -90,7 +90,7 @@ def blobs_table(runs: Runs) -> str:
 def autoencoder_table(runs: Runs) -> str:
     """Depth by depth beside the published run, then what fine-tuning changes."""
     seeds = next(iter(runs.values()))
-    error, accuracy = per_block(seeds, "reconstruction", "train", "loss"), depth_accuracies(seeds)
+    error, accuracy = depth_errors(seeds), depth_accuracies(seeds)
     rows = [
         [
             *(str(i + 1), published(PUBLISHED_ERROR, i, 3), plus_minus(error[i], 3), each(error[i], 3)),
@@ -131,7 +131,19 @@ def _stage(seeds: list[dict[str, Any]], index: int, what: str) -> str:
 
 def depth_accuracies(seeds: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Test accuracy of the first classifier of each depth, before any fine-tuning."""
-    first = [{s["block"]: s["test"]["top1"] for s in reversed(r["stages"]) if s["target"] == "labels"} for r in seeds]
+    return first_of_each_depth(seeds, "labels", lambda stage: stage["test"]["top1"])
+
+
+def depth_errors(seeds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Reconstruction error on train of each depth, before any fine-tuning."""
+    return first_of_each_depth(seeds, "inputs", lambda stage: stage["reconstruction"]["train"]["loss"])
+
+
+def first_of_each_depth(
+    seeds: list[dict[str, Any]], target: str, value: Callable[[dict[str, Any]], float]
+) -> list[dict[str, Any]]:
+    """Mean and deviation over the seeds of what the first stage with a target says of each depth."""
+    first = [{s["block"]: value(s) for s in reversed(seed["stages"]) if s["target"] == target} for seed in seeds]
     return [spread([by_depth[depth] for by_depth in first]) for depth in sorted(first[0])]
 
 

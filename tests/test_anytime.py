@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from conftest import only_run
 from script_runner import run_script
 
 from layerwise.anytime import (
@@ -196,3 +197,17 @@ def test_help_explains_each_option():
         assert outcome.code == 0
         for name in names:
             assert f"\n{name} " in outcome.out
+
+
+def test_a_table_that_changed_is_refused(train_py, tmp_path):
+    """Else the stored scores would be compared with the labels of other rows."""
+    path = tmp_path / "table.csv"
+    lines = [f"{i % 7},{i % 5},{'ab'[i % 7 > 3]}" for i in range(200)]
+    path.write_text("\n".join(["x,y,class", *lines]))
+    leave_out = dict.fromkeys(("model.head_width", "model.downsample", "dataset.limit", "dataset.limit_test"))
+    options = {"dataset": "table", "dataset.path": path, "model": "mlp", "dataset.validation": 0.2, "batch_size": 32}
+    assert train_py(**leave_out | options).code == 0
+    path.write_text("\n".join(["x,y,class", *(line.translate({97: 98, 98: 97}) for line in lines)]))
+    outcome = run_script("anytime", f"run={only_run(tmp_path)}")
+    assert outcome.code == 2
+    assert "the data are not those that" in outcome.err

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import is_dataclass
+from enum import Enum
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import yaml
@@ -152,6 +155,21 @@ def test_the_help_explains_every_top_level_key(train_py):
         section = text[text.index(f"\n  {group} ") :]
         for path in (ROOT / "conf" / group).glob("*.yaml"):
             assert path.stem == "base" or path.stem in section, f"{group}={path.stem}"
+
+
+def test_the_help_names_every_value_of_every_choice(train_py):
+    text = train_py("--help").out.split("All keys with their present values")[0]
+    for value in sorted({value.value for choice in enums_of(Config()) for value in choice}):
+        assert re.search(rf"\b{value}\b", text), value
+
+
+def enums_of(config) -> set[type[Enum]]:
+    found = set()
+    for name, hint in get_type_hints(type(config)).items():
+        if is_dataclass(hint):
+            found |= enums_of(getattr(config, name))
+        found |= {kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and issubclass(kind, Enum)}
+    return found
 
 
 @pytest.mark.parametrize(

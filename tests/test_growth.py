@@ -12,6 +12,7 @@ import torch
 from conftest import numbers, only_run, results_of
 
 import layerwise
+import layerwise.errors
 from layerwise import stage_run
 from layerwise.checkpoint import Checkpoints
 from layerwise.data import describe, load
@@ -391,7 +392,23 @@ def test_a_stage_in_training_keeps_its_finished_file_apart(train_py, tmp_path):
         ({"model": "mlp", "model.width": None, "model.widths": "[4,0]"}, "must be a list of widths, 1 or more each"),
         ({"model": "mlp", "model.width": None, "model.widths": "[4,4,4]"}, "J=2: mlp has 3 block(s)"),
         ({"objective.reconstruction": "cross_entropy"}, "Use binary_cross_entropy"),
-        ({"objective.reconstruction": "binary_cross_entropy"}, "dataset.standardise=false"),
+        ({"plan": "autoencoder", "objective.reconstruction": "binary_cross_entropy"}, "dataset.standardise=false"),
+        ({"plan.finetune.lr": 0.1}, "nothing is fine-tuned"),
+        ({"plan.prune_to": 4, "plan.head": "carried"}, "goes neither with"),
+        ({"model": "mlp", "k": 1, "model.head_width": 7}, "k=1, whose heads are linear, has no such option"),
+        ({"dataset.fold": 2}, "there is no such fold"),
+        (
+            {"plan.search_fraction": 0.5, "dataset.validation": 0.2, "plan.reuse": "x"},
+            "goes not with plan.search_fraction",
+        ),
+        (
+            {"plan.search_fraction": 0.2, "dataset.validation": 0.2},
+            "in the search for the depth (plan.search_fraction): batch_size=64: there are only 40",
+        ),
+        (
+            {"plan.search_fraction": 0.5, "dataset.validation": 0.2, "dataset.limit": 100000},
+            "error: dataset.limit=100000: there are only",
+        ),
         ({"objective.loss": "squared_error", "objective.label_smoothing": 0.1}, "is for cross-entropies"),
         ({"objective.loss": "hinge"}, "objective.loss"),
         ({"objective.l1": -1}, "objective.l1=-1.0: must be 0 or more"),
@@ -433,3 +450,87 @@ def test_fine_tuning_for_long_asks_for_no_more_views(train_py, tmp_path):
     """It reads the images, which need no store; a cache that holds a view for each epoch of the blocks is exact."""
     assert train_py(**{"plan.finetune.epochs": 9}).code == 0
     assert results_of(only_run(tmp_path))["cache"]["views"] == 2
+
+
+def test_a_search_uses_no_labels_that_the_run_may_not_use():
+    """The labelled samples of a limited set are among those of the whole one."""
+    spec, cpu = describe("blobs", Path()), torch.device("cpu")
+    options = {"validation": 0.1, "labelled": 0.3, "standardise": False}
+    whole, part = (load(spec, Path(), cpu, limit_train=limit, **options) for limit in (None, 225))
+    with_label = [set(data.splits["train"].samples[data.having("labels")].tolist()) for data in (whole, part)]
+    assert with_label[1] < with_label[0]
+    assert (len(with_label[0]), len(with_label[1]), len(part.splits["train"])) == (135, 68, 225)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        MLP | {"plan": "autoencoder"},
+        MLP | {"plan": "autoencoder", "plan.finetune.epochs": 1, "plan.finetune.autoencoder_epochs": 1},
+        {"plan.prune_to": 4, "plan.prune_epochs": 1, "plan.finetune.epochs": 1},
+        MLP | {"plan.finetune.epochs": 1},
+        {"plan": "simultaneous", "plan.finetune.epochs": 1},
+    ],
+    ids=str,
+)
+def test_each_row_counts_the_parameters_of_its_own_blocks(train_py, tmp_path, options):
+    assert train_py(**options).code == 0
+    results, net = results_of(only_run(tmp_path)), layerwise.load(only_run(tmp_path))
+    sizes = [sum(p.numel() for p in block.parameters()) for block in net.blocks]
+    assert [row["parameters"]["block"] for row in results["blocks"]] == sizes
+    assert results["final"]["parameters"] == sum(sizes) + results["blocks"][-1]["parameters"]["head"]
+
+
+def test_what_is_no_longer_so_stands_in_before(train_py, tmp_path):
+    options = {"plan": "autoencoder", "plan.finetune.epochs": 2, "plan.finetune.autoencoder_epochs": 2, "epochs": 4}
+    assert train_py(**options).code == 0
+    results = results_of(only_run(tmp_path))
+    grown, judged, *_, tuned = results["stages"][2:]
+    row = results["blocks"][1]
+    assert row["test"] == tuned["test"]
+    assert "reconstruction" not in row  # the decoder does not fit the blocks any more
+    assert row["before"]["reconstruction"] == grown["reconstruction"]  # as the encoder had grown
+    assert row["before"]["test"] == judged["test"]
+    assert "reconstruction" in results["blocks"][0]
+
+
+def test_a_fresh_run_clears_what_was_there_before_it_searches(train_py, tmp_path):
+    options = {**MLP, "J": 3, "plan.search_fraction": 0.5, "batch_size": 32}
+    assert train_py(name="run", **options).code == 0
+    folder = tmp_path / "out" / "run"
+    original = Checkpoints.save_finished
+
+    def stop_in_the_search(self, stage, tree):
+        original(self, stage, tree)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "save_finished", stop_in_the_search)
+        assert train_py(name="run", fresh="true", **options).code == 143
+    assert not list((folder / "checkpoints").glob("*"))
+    assert not (folder / "results.json").exists()
+    with pytest.raises(layerwise.errors.LayerwiseError, match="search for the depth is not finished yet"):
+        layerwise.load(folder)
+    assert train_py(name="run", **options).code == 0
+
+
+def test_stages_of_one_depth_do_not_go_on_under_another(train_py, tmp_path):
+    options = {**MLP, "J": 3, "plan.search_fraction": 0.5, "batch_size": 32}
+    assert train_py(name="run", **options).code == 0
+    results = results_of(tmp_path / "out" / "run")
+    results |= {"status": "interrupted", "search": {**results["search"], "block": 7}}
+    (tmp_path / "out" / "run" / "results.json").write_text(json.dumps(results))
+    outcome = train_py(name="run", **options)
+    assert outcome.code == 2
+    assert "depth 7 was begun. Start over with fresh=true" in outcome.err
+
+
+def test_a_longer_perceptron_takes_over_the_stages_of_a_shorter_one(train_py, tmp_path):
+    assert train_py(name="short", **MLP, J=3).code == 0
+    words = {**MLP, "J": 5, "plan.reuse": tmp_path / "out" / "short"}
+    outcome = train_py(name="long", **words)
+    assert outcome.code == 0
+    assert "2 of 5 stages are taken" in outcome.err
+    assert train_py(name="whole", **MLP, J=5).code == 0
+    long, whole = (results_of(tmp_path / "out" / name) for name in ("long", "whole"))
+    assert [row["test"] for row in long["blocks"]] == [row["test"] for row in whole["blocks"]]

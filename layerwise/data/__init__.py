@@ -10,7 +10,7 @@ import torch
 from layerwise.data import blobs, digits, imagefolder, imagenet, table, torchvision_sets
 from layerwise.data.augment import CropFlip
 from layerwise.data.dataset import Dataset, DatasetSpec, Resident, Split, SplitName
-from layerwise.data.split import fold_out, fraction_of, hold_out, limit
+from layerwise.data.split import check_classes, fold_out, fraction_of, hold_out, limit, limit_both
 from layerwise.data.table import TableFiles
 from layerwise.environment import available_memory
 from layerwise.errors import LayerwiseError
@@ -72,7 +72,8 @@ def load(
         fold: which one, 1 … folds.
         limit_train: number of training samples, the first of a seeded, class-balanced order.
         limit_test: likewise of the test samples.
-        labelled: fraction of the training samples whose labels may be used, stratified.
+        labelled: fraction of the training samples whose labels may be used, stratified; of a limited number of
+            samples those that were labelled among all.
         standardise: scale to mean 0 and deviation 1; else pixels are in [0, 1] and vectors as they are.
         augment: crop and flip training images as `spec` says.
         seed: of splits and augmentation.
@@ -91,12 +92,14 @@ def load(
         labels = train.labels
         kept, held = hold_out(labels, validation, seed) if folds is None else fold_out(labels, folds, fold)
         splits |= {"train": train.take(kept), "validation": train.take(held)}
+    some = fraction_of(splits["train"].labels, labelled, seed, "dataset.labelled") if labelled < 1 else None
     if limit_train is not None:
-        chosen = limit(splits["train"].labels, limit_train, seed, "dataset.limit")
+        chosen, some = limit_both(splits["train"].labels, some, limit_train, seed, "dataset.limit")
         splits["train"] = splits["train"].take(chosen)
+        if some is not None:
+            check_classes(splits["train"].labels, some, f"dataset.labelled={labelled}")
     if limit_test is not None:
         splits["test"] = test.take(limit(test.labels, limit_test, seed, "dataset.limit_test"))
-    some = fraction_of(splits["train"].labels, labelled, seed, "dataset.labelled") if labelled < 1 else None
     spec = _with_statistics(spec, splits["train"], standardise)
     _scale_vectors(splits, spec)
     crop_flip = CropFlip(spec.padding, spec.flip) if augment and not spec.resized_crop and spec.augmented else None

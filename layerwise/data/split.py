@@ -89,12 +89,21 @@ def fraction_of(labels: Tensor, fraction: float, seed: int, option: str) -> Tens
     """
     n = round(fraction * len(labels))
     chosen = stratified_order(labels, key(option, seed))[:n].sort().values
+    check_classes(labels, chosen, f"{option}={fraction}")
+    return chosen
+
+
+def check_classes(labels: Tensor, chosen: Tensor, option: str) -> None:
+    """Refuses a choice of positions without a sample of some class.
+
+    Raises:
+        LayerwiseError: names `option`.
+    """
     if len(labels[chosen].unique()) < len(labels.unique()):
         raise LayerwiseError(
-            f"{option}={fraction}: of {len(labels)} training samples this leaves {n}, and none of some class. "
+            f"{option}: of {len(labels)} training samples this leaves {len(chosen)}, and none of some class. "
             "Use a larger fraction."
         )
-    return chosen
 
 
 def limit(labels: Tensor, n: int, seed: int, option: str) -> Tensor:
@@ -106,3 +115,25 @@ def limit(labels: Tensor, n: int, seed: int, option: str) -> Tensor:
     if n > len(labels):
         raise LayerwiseError(f"{option}={n}: there are only {len(labels)} samples. Use a smaller number, or null.")
     return balanced_order(labels, key("limit", seed))[:n]
+
+
+def limit_both(labels: Tensor, labelled: Tensor | None, n: int, seed: int, option: str) -> tuple[Tensor, Tensor | None]:
+    """The first n positions as `limit` gives them, with labelled and other samples in the proportion of the whole.
+
+    Args:
+        labels: int64 [N].
+        labelled: positions whose labels may be used; None for all.
+        n, seed, option: as for `limit`.
+
+    Returns:
+        The positions, and where among them the labelled ones are: no sample gains a label that it did not have.
+
+    Raises:
+        LayerwiseError: there are fewer than n samples; names `option`.
+    """
+    if labelled is None or n > len(labels):
+        return limit(labels, n, seed, option), None
+    others = torch.ones_like(labels, dtype=torch.bool).index_fill_(0, labelled, False).nonzero().view(-1)
+    share = round(n * len(labelled) / len(labels))
+    parts = [part[limit(labels[part], size, seed, option)] for part, size in ((labelled, share), (others, n - share))]
+    return torch.cat(parts), torch.arange(share, device=labels.device)
