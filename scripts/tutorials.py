@@ -25,7 +25,7 @@ from _tutorial_figures import FIGURES
 from _tutorial_tables import TABLES, Runs
 
 from layerwise.cli import reported
-from layerwise.environment import git_commit, hardware
+from layerwise.environment import hardware
 from layerwise.errors import LayerwiseError
 from layerwise.storage import write_atomically
 
@@ -129,15 +129,10 @@ def write_record(path: Path, tutorial: str, runs: Runs) -> None:
     record = json.loads(path.read_text()) if path.exists() else {}
     record[tutorial] = {
         "runs": {
-            name: [
-                {key: results[key] for key in ("seed", "blocks", "stages", "seconds", "git_commit")}
-                for results in seeds
-            ]
-            for name, seeds in runs.items()
+            name: [{key: results.get(key) for key in RECORDED} for results in seeds] for name, seeds in runs.items()
         },
         "arguments": TUTORIALS[tutorial],
         "hardware": hardware(torch.device("cpu")),
-        "written_at": git_commit(),
     }
     write_atomically(path, json.dumps(record) + "\n", kept="The runs are intact.")
 
