@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import fields
 
 import torch
+from torch import nn
 
 from layerwise.counters import key, seeded
 from layerwise.data import DatasetSpec
@@ -105,8 +106,9 @@ def build_network(
     for depth in decoder_depths:
         with seeded(key("decoder", config.seed, depth)):
             decoders[depth] = decoder = linear_decoder(shapes[depth - 1], spec.shape)
-            if config.model.initialisation is Initialisation.he_uniform:
-                glorot_uniform(decoder[0])
+            linear = [layer for layer in decoder if isinstance(layer, nn.Linear)]
+            for layer in linear if config.model.initialisation is Initialisation.he_uniform else []:
+                glorot_uniform(layer)
     return BlockNet(list(network.blocks), {d: network.head(d) for d in depths}, network.ensemble_on, decoders)
 
 
