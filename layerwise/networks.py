@@ -6,7 +6,6 @@ from collections.abc import Collection
 from dataclasses import fields
 
 import torch
-from torch import nn
 
 from layerwise.counters import key, seeded
 from layerwise.data import DatasetSpec
@@ -15,7 +14,7 @@ from layerwise.errors import LayerwiseError
 from layerwise.heads import QUADRANTS, HeadKind
 from layerwise.models import timm_net
 from layerwise.models.blocknet import BlockNet
-from layerwise.models.mlp import Initialisation, glorot_uniform, mlp
+from layerwise.models.mlp import mlp
 from layerwise.models.simcnn import simcnn
 from layerwise.models.vgg import ALEXNET_LAYERS, VGG_LAYERS, block_count, vgg
 from layerwise.schema import Config, ModelConfig, ModelKind, Plan, filled
@@ -105,10 +104,7 @@ def build_network(
     decoders = {}
     for depth in decoder_depths:
         with seeded(key("decoder", config.seed, depth)):
-            decoders[depth] = decoder = linear_decoder(shapes[depth - 1], spec.shape)
-            linear = [layer for layer in decoder if isinstance(layer, nn.Linear)]
-            for layer in linear if config.model.initialisation is Initialisation.he_uniform else []:
-                glorot_uniform(layer)
+            decoders[depth] = linear_decoder(shapes[depth - 1], spec.shape)
     return BlockNet(list(network.blocks), {d: network.head(d) for d in depths}, network.ensemble_on, decoders)
 
 

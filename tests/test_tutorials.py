@@ -10,13 +10,9 @@ import torch
 from conftest import ROOT, TINY, only_run, results_of
 from script_runner import run_script
 from sklearn.datasets import make_blobs
-from test_architecture import composed
 
 import layerwise
-from layerwise import build
 from layerwise.checkpoint import Checkpoints
-from layerwise.config import parse
-from layerwise.resolve import resolve
 from layerwise.storage import load_tree
 
 TINY_LEAVES_OUT = dict.fromkeys(TINY)
@@ -74,14 +70,6 @@ def test_he_uniform_layers_start_within_their_bound():
         assert torch.equal(block[-2].bias, torch.zeros_like(block[-2].bias))
     (head,) = list(net.head(1))
     assert head.weight.abs().max() <= (6 / 1003) ** 0.5  # Glorot-uniform
-
-
-def test_a_decoder_starts_as_the_published_one():
-    config = resolve(parse(composed("experiment=tutorial_blobs_autoencoder")))
-    network = build.build_network(config, build.build_spec(config), build.build_agenda(config).stages())
-    for decoder in network.decoders.values():
-        assert decoder[0].weight.abs().max() <= (6 / (10 + 2)) ** 0.5  # Glorot-uniform
-        assert torch.equal(decoder[0].bias, torch.zeros(2))
 
 
 def test_the_autoencoder_judges_each_depth_by_a_fresh_classifier(train_py, tmp_path):

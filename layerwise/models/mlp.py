@@ -95,16 +95,10 @@ def _initialise(module: nn.Sequential, initialisation: Initialisation) -> nn.Seq
     if initialisation is Initialisation.pytorch:
         return module
     for layer in (layer for layer in module if isinstance(layer, nn.Linear)):
-        if isinstance(layer, FullPrecisionLinear):
-            glorot_uniform(layer)
-            continue
-        nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+        if isinstance(layer, FullPrecisionLinear):  # no ρ follows
+            nn.init.xavier_uniform_(layer.weight)
+        else:
+            nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
     return module
-
-
-def glorot_uniform(layer: nn.Linear) -> None:
-    """Draws the weights of an output layer, which no ρ follows, for `Initialisation.he_uniform`; zero biases."""
-    nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)
