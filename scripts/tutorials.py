@@ -48,6 +48,7 @@ TUTORIALS: dict[str, dict[str, list[str]]] = {
     "autoencoder": {
         "6 layers of 10": [ENCODER, AFTER],
         "6 layers of 10, before": [ENCODER, BEFORE, AFTER],
+        "6 layers of 10, gradients clipped": [ENCODER, "optimizer.clip_norm=1", AFTER],
         "3 layers of 10": [ENCODER, "J=3", AFTER],
         "3 layers of 10, before": [ENCODER, "J=3", BEFORE, AFTER],
         "10-6-3-6-10": [ENCODER, "J=null", "model.width=null", "model.widths=[10,6,3,6,10]", AFTER],

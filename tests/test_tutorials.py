@@ -155,6 +155,7 @@ def test_the_script_fills_its_tables_into_the_document(tmp_path):
     first = re.findall(r"^\| 2 \| [^|]* \| ([\d.]+) ±", text, re.MULTILINE)[0]
     assert float(first) == pytest.approx(mean, abs=0.05)
     assert text.count("| 6 layers of 10 |") == 4
+    assert text.count("| 6 layers of 10, gradients clipped |") == 2
     for name in ("tutorial_blobs_supervised", "tutorial_blobs_regions", "tutorial_blobs_autoencoder"):
         assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 10_000
     again = run_script("tutorials", *words)
