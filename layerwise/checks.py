@@ -57,7 +57,7 @@ def _of_growth(config: Config) -> Iterator[Problem]:
     )
     yield (
         plan.head is HeadStart.carried and not grows,
-        "plan.head=carried: only plan=greedy and plan=autoencoder have a head to carry on.",
+        "plan.head=carried: only plan=greedy and plan=autoencoder have a head to carry on. Use plan.head=fresh.",
     )
 
 

@@ -42,6 +42,11 @@ def parse(composed: DictConfig) -> Config:
         problem = str(error).splitlines()[0].rstrip(".")
         if "is not a ListConfig" in problem:
             problem = "must be a list, such as [3]"
+        if not error.full_key:
+            raise LayerwiseError(
+                f"a group of keys was given a value of its own ({problem}). Give one to a key of it, such as "
+                "plan.finetune.epochs=10."
+            ) from error
         raise LayerwiseError(f"{error.full_key}: {problem}.") from error
     except ValueError as error:
         raise LayerwiseError(f"a group of keys is not what it should be: {str(error).splitlines()[0]}") from error

@@ -58,8 +58,19 @@ def run(composed: DictConfig) -> None:
     print(f"run folder: {folder}")
 
 
-def run_in_folder(config: Config, device: torch.device, precision: Precision) -> tuple[dict[str, Any], Path]:
-    """The results of a resolved configuration and their folder: trained now, or found there."""
+FINISHED = "this run is finished; fresh=true would start it over"
+
+
+def run_in_folder(
+    config: Config, device: torch.device, precision: Precision, if_finished: str = FINISHED
+) -> tuple[dict[str, Any], Path]:
+    """The results of a resolved configuration and their folder: trained now, or found there.
+
+    Args:
+        config: resolved.
+        device, precision: what it computes on.
+        if_finished: what is said where there is nothing left to train.
+    """
     spec = build.build_spec(config)  # refuses what cannot be built, before a folder is made
     folder = RunFolder(config)
     try:
@@ -67,7 +78,7 @@ def run_in_folder(config: Config, device: torch.device, precision: Precision) ->
             check_data(folder.path, spec)
         results = None if config.fresh else folder.finished_results()
         if results is not None and all_blocks_readable(folder):
-            print("this run is finished; fresh=true would start it over", file=sys.stderr)
+            print(if_finished, file=sys.stderr)
         elif config.plan.search_fraction is not None:
             results = search_then_train(config, spec, folder, device, precision)
         else:
@@ -85,7 +96,7 @@ def search_then_train(
     folder.begin(data.spec)
     try:
         search = search_config(config, folder.path, len(data.splits["train"]))
-        found, _ = run_in_folder(search, device, precision)
+        found, _ = run_in_folder(search, device, precision, if_finished="the search for the depth is finished")
     except Interrupted:
         raise
     except LayerwiseError as error:
@@ -94,6 +105,8 @@ def search_then_train(
     depth = found["final"]["block"]
     folder.check_searched(depth)
     chosen = final_config(config, depth)
+    if config.progress is ProgressName.auto:
+        print(f"the search chose depth {depth}; it is now trained on all samples", file=sys.stderr)
     facts = {
         "fraction": config.plan.search_fraction,
         "block": depth,

@@ -77,9 +77,7 @@ def _resolve_network(config: Config) -> tuple[int, ModelConfig]:
     fixed = fixed_depth(model, config.plan.name)
     if fixed is not None and wanted not in (None, fixed):
         plan, key = config.plan.name.value, "J" if config.plan.max_blocks is None else "plan.max_blocks"
-        raise LayerwiseError(
-            f"{key}={wanted}: {label(model)} has {fixed} block(s) with plan={plan}. Leave {key} at null."
-        )
+        raise LayerwiseError(f"{key}={wanted}: {label(model)} has {fixed} block(s) with plan={plan}. Use {key}=null.")
     if model.kind is ModelKind.mlp:
         return _resolve_mlp(model, wanted)
     if fixed is not None:

@@ -256,8 +256,10 @@ def test_a_run_with_patience_and_fine_tuning_goes_on_to_the_bit(train_py, tmp_pa
 
 def test_a_search_on_a_part_of_the_data_fixes_the_depth_of_the_run(train_py, tmp_path):
     options = {**MLP, "J": 4, "plan.search_fraction": 0.5, "optimizer.lr": 0.3, "batch_size": 32}
-    assert train_py(name="searched", **options).code == 0
+    outcome = train_py(name="searched", **options)
+    assert outcome.code == 0
     folder = tmp_path / "out" / "searched"
+    assert f"the search chose depth {results_of(folder)['J']}" in outcome.err
     results, search = results_of(folder), results_of(folder / "search")
     scores = [row["validation"]["top1"] for row in search["blocks"]]
     best = scores.index(max(scores)) + 1
@@ -394,6 +396,8 @@ def test_a_stage_in_training_keeps_its_finished_file_apart(train_py, tmp_path):
         ({"objective.reconstruction": "cross_entropy"}, "Use binary_cross_entropy"),
         ({"plan": "autoencoder", "objective.reconstruction": "binary_cross_entropy"}, "dataset.standardise=false"),
         ({"plan.finetune.lr": 0.1}, "nothing is fine-tuned"),
+        ({"plan.finetune": 10}, "such as plan.finetune.epochs=10"),
+        ({"plan": "joint", "+plan.head": "carried"}, "Use plan.head=fresh"),
         ({"plan.prune_to": 4, "plan.head": "carried"}, "goes neither with"),
         ({"model": "mlp", "k": 1, "model.head_width": 7}, "k=1, whose heads are linear, has no such option"),
         ({"dataset.fold": 2}, "there is no such fold"),

@@ -190,7 +190,8 @@ def _label_place(path: Path, columns: list[str], label: str | None) -> int:
     if label is None:
         return max(0, len(columns) - 1)
     if label not in columns:
-        raise LayerwiseError(f"dataset.label={label}: {path} has no such column.{suggest(label, columns)}")
+        commas = " Cells of a CSV file are separated by commas." if len(columns) == 1 else suggest(label, columns)
+        raise LayerwiseError(f"dataset.label={label}: {path} has no such column.{commas}")
     if columns.count(label) > 1:
         raise LayerwiseError(
             f"dataset.label={label}: {path} has {columns.count(label)} such columns. Rename the others."

@@ -72,7 +72,8 @@ class BlockNet(nn.Module):
         """x_0 as the decoder at the last depth or an earlier one gives it back; ValueError where there is none."""
         depth = len(self.blocks) if depth is None else depth
         if str(depth) not in self.decoders:
-            raise ValueError(f"there is no decoder at depth {depth}; there are some at {list(self.decoders)}")
+            known = ", ".join(self.decoders) or "none: it is not of plan=autoencoder, or its blocks were fine-tuned"
+            raise ValueError(f"there is no decoder at depth {depth}; there are decoders at: {known}")
         reconstruction: Tensor = self.decoders[str(depth)](self.features(x, depth))
         return reconstruction
 

@@ -36,9 +36,12 @@ def results_table(results: dict[str, Any]) -> Table:
         table.add_column(name, justify="right")
     for row in rows:
         table.add_row(*(_cell(text, row) for _, text in columns))
-    final = results.get("final")
+    final, notes = results.get("final"), []
     if final and rows[-1]["block"] != final["block"]:
-        table.caption = f"the result is the network of depth {final['block']}, test {final['test_top1']:.2f} %"
+        notes.append(f"the result is the network of depth {final['block']}, test {final['test_top1']:.2f} %")
+    if any(row.get("improved") for row in rows):
+        notes.append("* best validation accuracy so far")
+    table.caption = "; ".join(notes) or None
     return table
 
 
