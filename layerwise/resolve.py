@@ -15,7 +15,7 @@ from layerwise.schema import Config, EnsembleConfig, FinetuneConfig, HeadStart, 
 
 T = TypeVar("T")
 
-FINETUNE_FRACTION = 10
+FINETUNE_DIVISOR = 10
 """Fine-tuning's learning rate is so many times smaller than training's, unless it is given."""
 
 MLP_WIDTH, MLP_BLOCKS = 256, 3
@@ -111,7 +111,7 @@ def _resolve_finetuning(finetune: FinetuneConfig, lr: float) -> FinetuneConfig:
     """With a learning rate where there is something to tune."""
     if not finetune.epochs and not finetune.autoencoder_epochs:
         return finetune
-    return replace(finetune, lr=_given(finetune.lr, lr / FINETUNE_FRACTION))
+    return replace(finetune, lr=_given(finetune.lr, lr / FINETUNE_DIVISOR))
 
 
 def check_pruning(config: Config) -> None:

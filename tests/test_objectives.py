@@ -67,7 +67,7 @@ def test_penalties_add_to_the_loss_and_not_to_what_is_reported():
     assert penalised.target == "labels"
 
 
-def test_with_sgd_l2_is_half_of_a_weight_decay(train_py, tmp_path):
+def test_with_sgd_l2_is_half_of_a_weight_decay():
     """Of weights alone: so on a network whose biases and norms have no decay either."""
     torch.manual_seed(0)
     decayed, penalised = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
