@@ -26,7 +26,7 @@ class NonFiniteLoss(LayerwiseError):
 
 
 class Interrupted(LayerwiseError):
-    """Ctrl-C or SIGTERM, after a checkpoint was written. The exit code is 128 + the signal's number."""
+    """A signal came, after a checkpoint was written. The exit code is 128 + the signal's number."""
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)

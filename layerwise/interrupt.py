@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request that the loops ask for between steps."""
+"""Ctrl-C, SIGTERM and SIGUSR1 as a request that the loops ask for between steps."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import TypeVar
 from layerwise.errors import Interrupted
 
 T = TypeVar("T")
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Ctrl-C, what `kill` and schedulers send, and what SLURM is asked to send before a job's time is up."""
 
 
 class StopRequest:
@@ -25,7 +28,7 @@ class StopRequest:
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> StopRequest:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             self._previous[number] = signal.signal(number, self._receive)
         return self
 

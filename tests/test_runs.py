@@ -180,7 +180,7 @@ def test_after_kill_9_the_same_command_ends_with_identical_results(train_py, tmp
     assert [(line["stage"], line["epoch"]) for line in seen] == [(s, e) for s in (1, 2) for e in range(1, 7)]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
 def test_a_signal_writes_a_checkpoint_and_says_how_to_go_on(train_py, tmp_path, uninterrupted, number, code):
     process = start(tmp_path, name="stopped", epochs=6, cache="disk")
     metrics = tmp_path / "out" / "stopped" / "metrics.jsonl"

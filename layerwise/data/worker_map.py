@@ -11,6 +11,8 @@ from weakref import WeakSet
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from layerwise.interrupt import SIGNALS
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -89,6 +91,6 @@ def _unchanged(result: Result) -> Result:
 
 
 def _leave_signals_to_the_main_process(worker: int) -> None:
-    """Ctrl-C and SIGTERM reach the whole process group; the main process still needs batches to stop cleanly."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """Signals reach the whole process group; the main process still needs batches to stop cleanly."""
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
