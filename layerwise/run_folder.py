@@ -53,6 +53,7 @@ class RunFolder:
         """
         from_main(lambda: self._begin(spec))
         together(self._prepare_cache)
+        from_main(lambda: self._write_config(spec))
 
     @property
     def checkpoints(self) -> Path:
@@ -124,6 +125,8 @@ class RunFolder:
             self._clear()
         self._begun = True
         check_data(self.path, spec)
+
+    def _write_config(self, spec: DatasetSpec) -> None:
         write_atomically(self.path / CONFIG, to_yaml(self.config), kept="Nothing was started.")
         write_atomically(self.path / SPEC, spec.to_json(), kept="Nothing was started.")
 
@@ -135,7 +138,7 @@ class RunFolder:
                 shutil.rmtree(other, ignore_errors=True)
         if self.config.cache.kind is not CacheKind.disk:
             return
-        if self.config.cache.dir is None and not (self.path / CONFIG).exists():
+        if self.config.cache.dir is None and not (self.path / LOCK).exists():
             raise LayerwiseError(
                 f"cache=disk: {host()} does not see {self.path.resolve()}, where the main process keeps the run and "
                 "the cache lies. Use an output_dir on a disk that all machines share, or cache.dir=FOLDER on a disk "

@@ -104,7 +104,7 @@ def class_rows(
                 "block": depth,
                 "train": {"loss": report.loss[i], "top1": report.top1[i]},
                 **scored[depth],
-                "ensemble": dict(accuracies(z, run.data.splits["test"].labels)),
+                "ensemble": dict(accuracies(z, run.data.labels["test"].cpu())),
                 "parameters": {
                     "block": count_parameters(*run.network.blocks[below:depth]),
                     "head": count_parameters(run.network.head(depth)),

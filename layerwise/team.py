@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -109,10 +110,12 @@ class DataParallel(Alone):
         self.rank, self.ranks = distributed.rank(), distributed.ranks()
 
     def forward(self, segment: Segment, compiled: bool) -> Forward:
-        # buffers: the statistics of batch norms are the same in all processes, or averaged by `settle`
-        return compile_if(
-            compiled, DistributedDataParallel(segment, broadcast_buffers=False, gradient_as_bucket_view=True)
-        )
+        with warnings.catch_warnings():
+            # newer versions of PyTorch have another name for it
+            warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
+            # buffers: the statistics of batch norms are the same in all processes, or averaged by `settle`
+            wrapped = DistributedDataParallel(segment, broadcast_buffers=False, gradient_as_bucket_view=True)
+        return compile_if(compiled, wrapped)
 
     def weighted(self, loss: Tensor, images: int, of: int) -> Tensor:
         share = images * self.ranks / of  # 1 but in the last batch of an epoch
