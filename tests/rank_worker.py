@@ -1,0 +1,38 @@
+"""One of several processes that train some runs one after another: started by test_distributed.py."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from pathlib import Path
+
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+
+from layerwise import distributed
+from layerwise.errors import LayerwiseError
+from layerwise.experiment import run
+
+
+def main(jobs: Path) -> None:
+    outcomes = {}
+    for name, overrides in json.loads(jobs.read_text()).items():
+        try:
+            with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+                composed = compose("train", overrides)
+            run(composed)
+            outcomes[name] = ""
+        except LayerwiseError as error:
+            outcomes[name] = str(error)
+            if not error.is_shared:
+                raise
+        except Exception:
+            traceback.print_exc()
+            raise
+    jobs.with_name(f"outcomes_{distributed.rank()}.json").write_text(json.dumps(outcomes))
+    distributed.leave()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
