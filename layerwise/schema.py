@@ -240,6 +240,20 @@ class LoggerConfig:
 
 
 @dataclass
+class SlurmConfig:
+    """What a job of `--multirun hydra/launcher=slurm` gets."""
+
+    name: str = "layerwise"
+    partition: str | None = None
+    account: str | None = None
+    gpus: int = 0
+    cpus: int = 4
+    memory_gb: int | None = None
+    minutes: int = 1440
+    parallel: int = 16
+
+
+@dataclass
 class Config:
     """All keys of `python train.py`; conf/train.yaml explains them."""
 
@@ -266,6 +280,7 @@ class Config:
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig, metadata=WHERE)
+    slurm: SlurmConfig = field(default_factory=SlurmConfig, metadata=WHERE)
 
 
 T = TypeVar("T")

@@ -2,7 +2,7 @@
 
     python scripts/sweep.py FILE                  all lines, one after another, on this machine
     python scripts/sweep.py FILE -- KEY=VALUE …   with further arguments for each line, such as output_dir=FOLDER
-    python scripts/sweep.py FILE --check          trains nothing: names lines that are wrong and runs that stand there twice
+    python scripts/sweep.py FILE --check          trains nothing: names wrong lines and runs that stand there twice
     python scripts/sweep.py FILE --count          the number of runs
     python scripts/sweep.py FILE --line 3         the fourth of them alone: for job arrays (slurm/sweep.sbatch)
 
