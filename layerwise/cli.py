@@ -59,9 +59,11 @@ def remedy_for(error: RuntimeError) -> str | None:
         )
     if type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
         return f"compile=true: torch.compile failed ({reason}). It needs a C++ compiler; or use compile=false."
-    if type(error).__module__.startswith("submitit."):  # of a job that hydra/launcher=slurm submitted
-        return f"a SLURM job failed ({reason} {str(error).strip().splitlines()[-1]})."
-    if "srun" in reason:
+    if type(error).__module__.startswith("submitit."):  # hydra/launcher=slurm: of sbatch, or a job's log
+        lines = [line for line in str(error).splitlines() if line.strip(" -")]
+        said = [line for line in lines if line.startswith("error: ")] or lines
+        return f"a SLURM job failed: {'; '.join(dict.fromkeys((' '.join(lines[:2]), said[-1].rstrip('.'))))}."
+    if 'detect "srun"' in reason:
         return "hydra/launcher=slurm: no srun here; start it on a machine that submits jobs to a SLURM cluster."
     return None
 

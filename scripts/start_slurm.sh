@@ -42,6 +42,7 @@ free_port
 # - config_overrides: takes the CPUs below for granted, whatever this machine has. The memory is pretended, too: a job
 #   that asks for more than a node has is refused at once.
 # - linuxproc, none: no cgroups and no accounting are needed. Without accounting `sacct` knows nothing.
+# - EnforcePartLimits: what no node could ever run is refused, and does not wait for ever.
 # - NoCtldInAddrAny, NoInAddrAny: listen on 127.0.0.1 only.
 # - ReturnToService: a node that was killed comes back by itself.
 # - MinJobAge: for so many seconds squeue still shows a job that has ended.
@@ -75,6 +76,7 @@ SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
 ReturnToService=2
 JobRequeue=1
+EnforcePartLimits=ALL
 KillWait=5
 MinJobAge=300
 MaxArraySize=1001
