@@ -4,6 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from layerwise.cli import reported
+from layerwise.distributed import leave
 from layerwise.experiment import run
 from layerwise.submitted import submitted_task
 
@@ -17,3 +18,4 @@ def main(composed: DictConfig) -> None:
 if __name__ == "__main__":
     with reported():
         main()
+        leave()

@@ -12,8 +12,9 @@ import torch
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
+from layerwise import distributed
 from layerwise.config import suggest_key
-from layerwise.errors import LayerwiseError, suggest
+from layerwise.errors import LaunchError, LayerwiseError, LostProcess, suggest
 
 
 @contextmanager
@@ -27,24 +28,42 @@ def reported() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print("stopped. What was saved before is intact; run the same command again to go on.", file=sys.stderr)
+        say("stopped. What was saved before is intact; run the same command again to go on.")
         sys.exit(130)
     except ValueError as error:  # Hydra's for `model=null`, which names no group
         if debug or "Config group override" not in str(error):
             raise
-        print("error: a group is set to null: choose one of its files, such as model=simcnn.", file=sys.stderr)
+        say("error: a group is set to null: choose one of its files, such as model=simcnn.")
         sys.exit(2)
     except RuntimeError as error:
         if debug or (remedy := remedy_for(error)) is None:
             raise
-        print(f"error: {remedy} What was saved before is intact.", file=sys.stderr)
+        say(f"error: {remedy} What was saved before is intact.", of_all=False)
         sys.exit(2)
     except (LayerwiseError, HydraException, OmegaConfBaseException) as error:
         if debug:
             raise
         message = str(error) if isinstance(error, LayerwiseError) else explain(error)
-        print(f"error: {message}", file=sys.stderr)
+        say(f"error: {message}", concerns_all(error))
         sys.exit(error.exit_code if isinstance(error, LayerwiseError) else 2)
+
+
+def concerns_all(error: Exception) -> bool:
+    """Whether all processes of the run have the same to say."""
+    if isinstance(error, LaunchError):
+        return False
+    if isinstance(error, LostProcess) or not distributed.joined():  # before they meet they read the same arguments
+        return True
+    return isinstance(error, LayerwiseError) and error.is_shared
+
+
+def say(text: str, of_all: bool = True) -> None:
+    """Prints a message on stderr: the main process one that concerns all processes of the run, else each its own."""
+    number = os.environ.get("RANK", "0")
+    if not of_all and number != "0":
+        text = f"[rank {number} on {distributed.host()}] {text}"
+    if not of_all or number == "0":
+        print(text, file=sys.stderr)
 
 
 def remedy_for(error: RuntimeError) -> str | None:
