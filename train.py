@@ -6,11 +6,12 @@ from omegaconf import DictConfig
 from layerwise.cli import reported
 from layerwise.distributed import leave
 from layerwise.experiment import run
+from layerwise.submitted import submitted_task
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(composed: DictConfig) -> None:
-    with reported():  # here too: Hydra would print a line of its own about the failed job
+    with reported(), submitted_task():  # here too: Hydra would print a line of its own about the failed job
         run(composed)
 
 

@@ -78,6 +78,12 @@ def remedy_for(error: RuntimeError) -> str | None:
         )
     if type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
         return f"compile=true: torch.compile failed ({reason}). It needs a C++ compiler; or use compile=false."
+    if type(error).__module__.startswith("submitit."):  # hydra/launcher=slurm: of sbatch, or a job's log
+        lines = [line for line in str(error).splitlines() if line.strip(" -")]
+        said = [line for line in lines if line.startswith("error: ")] or lines
+        return f"a SLURM job failed: {'; '.join(dict.fromkeys((' '.join(lines[:2]), said[-1].rstrip('.'))))}."
+    if 'detect "srun"' in reason:
+        return "hydra/launcher=slurm: no srun here; start it on a machine that submits jobs to a SLURM cluster."
     return None
 
 
@@ -88,6 +94,8 @@ def explain(error: Exception) -> str:
         return f"cannot read the argument '{error.override}': {text.splitlines()[0]}. Write KEY=VALUE, lists as [1,2]."
     if unknown := re.search(r"Could not override '([^']+)'\.(?=\s+(To append|No match))", text):
         return f"unknown key '{unknown[1]}'.{suggest_key(unknown[1])}"
+    if "'hydra/launcher/submitit_slurm'" in text:  # conf/hydra/launcher/slurm.yaml is ours, its base is the plugin's
+        return 'hydra/launcher=slurm: its plugin is missing: pip install -e ".[slurm]".'
     if missing := re.search(r"Could not find '([^']+)/([^']+)'", text):
         known = re.findall(r"^\t([\w-]+)\s*$", text, re.MULTILINE)
         return f"{missing[1]}={missing[2]}: unknown choice.{suggest(missing[2], known)}"

@@ -95,6 +95,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
             *("plan.prune_epochs", "model.width", "model.head_width", "model.final_head_width", "model.pool"),
             *("plan.classifier_epochs", "plan.max_blocks", "plan.patience"),
             *("dataset.limit", "dataset.limit_test", "dataset.size", "dataset.fold"),
+            *("slurm.cpus", "slurm.memory_gb", "slurm.minutes", "slurm.parallel"),
         ),
         "must be 1 or more",
         lambda value: value >= 1,
@@ -102,7 +103,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     (
         (
             *("dataset.workers", "evaluation.every", "optimizer.weight_decay", "objective.l1", "objective.l2"),
-            *("plan.finetune.epochs", "plan.finetune.autoencoder_epochs"),
+            *("plan.finetune.epochs", "plan.finetune.autoencoder_epochs", "slurm.gpus"),
         ),
         "must be 0 or more",
         lambda value: value >= 0,

@@ -256,6 +256,20 @@ class LoggerConfig:
 
 
 @dataclass
+class SlurmConfig:
+    """What a job of `--multirun hydra/launcher=slurm` gets."""
+
+    name: str = "layerwise"
+    partition: str | None = None
+    account: str | None = None
+    gpus: int = 0
+    cpus: int = 4
+    memory_gb: int | None = None
+    minutes: int = 1440
+    parallel: int = 16
+
+
+@dataclass
 class Config:
     """All keys of `python train.py`; conf/train.yaml explains them."""
 
@@ -283,6 +297,7 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig, metadata=WHERE)
+    slurm: SlurmConfig = field(default_factory=SlurmConfig, metadata=WHERE)
 
 
 T = TypeVar("T")

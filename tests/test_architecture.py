@@ -55,7 +55,7 @@ LAYERS = [
     {"stage_scores", "loading", "summarise", "reuse", "results"},
     {"stage_run"},
     {"anytime", "probing"},
-    {"experiment", "cli"},
+    {"experiment", "cli", "submitted"},
 ]
 """Modules may import from their own layer or from those before it."""
 
@@ -89,7 +89,7 @@ def test_imports_run_one_way(path):
             assert layer_of[name.split(".")[1]] <= own, f"{path.name} imports {name}"
 
 
-OMEGACONF_USERS = {"cli", "schema", "config", "experiment"}
+OMEGACONF_USERS = {"cli", "submitted", "schema", "config", "experiment"}
 
 
 @pytest.mark.parametrize(

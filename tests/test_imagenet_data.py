@@ -336,7 +336,7 @@ def process_id(item: int) -> tuple[int, int]:
 
 
 def handlers(item: int) -> list[object]:
-    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)]
 
 
 def test_workers_last_for_all_epochs_and_forget_an_abandoned_one():
@@ -357,7 +357,7 @@ def test_workers_last_for_all_epochs_and_forget_an_abandoned_one():
 
 
 def test_workers_leave_signals_to_the_main_process():
-    assert list(WorkerMap(handlers, workers=1)([0])) == [[signal.SIG_IGN, signal.SIG_IGN]]
+    assert list(WorkerMap(handlers, workers=1)([0])) == [[signal.SIG_IGN] * 3]
 
 
 def test_a_process_ends_while_its_workers_are_idle_or_busy(tmp_path):

@@ -92,5 +92,5 @@ def _unchanged(result: Result) -> Result:
 
 def _leave_signals_to_the_main_process(worker: int) -> None:
     """Signals reach the whole process group; the main process still needs batches to stop cleanly."""
-    for number in SIGNALS:
+    for number in (*SIGNALS, signal.SIGUSR2):  # the last: see layerwise.submitted
         signal.signal(number, signal.SIG_IGN)

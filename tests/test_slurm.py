@@ -1,0 +1,256 @@
+"""The sbatch files and `hydra/launcher=slurm` on a real, private SLURM with two emulated nodes: `pytest -m slurm`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, TINY, numbers, results_of
+
+pytestmark = pytest.mark.slurm
+
+SECONDS = 300
+"""Longer than any job here takes: what waits for so long has failed."""
+
+LONG = {"epochs": 150}
+"""A run of several seconds."""
+
+SACCT = """#!/usr/bin/env bash
+# A stand-in: without accounting the real sacct knows nothing, and submitit waits for ever for a job that was killed.
+# It answers submitit's one question, the state of some jobs, from squeue.
+ids=()
+while [ $# -gt 0 ]; do case "$1" in -j) ids+=("$2"); shift;; esac; shift; done
+echo "JobID|State|NodeList"
+squeue --array --states=all --noheader --jobs="$(IFS=,; echo "${ids[*]}")" --format='%i|%T|%N'
+"""
+
+
+@dataclass
+class Cluster:
+    """A running SLURM.
+
+    Attributes:
+        environment: of the commands that talk to it, and so of the jobs.
+    """
+
+    environment: dict[str, str]
+
+    def call(self, *words: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+        command = [str(word) for word in words]
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+        assert not check or done.returncode == 0, (command, done.stdout, done.stderr)
+        return done
+
+    def submit(self, log: Path, *words: object, **environment: object) -> str:
+        """`sbatch` with some words; the job's number."""
+        export = ",".join(["ALL", *(f"{name}={value}" for name, value in environment.items())])
+        return self.call("sbatch", "--parsable", f"--output={log}", f"--export={export}", *words).stdout.strip()
+
+    def states(self, job: str) -> list[str]:
+        """The job's state, or that of each task of its array."""
+        return self.call(
+            "squeue", "--array", "--states=all", "--noheader", f"--jobs={job}", "--format=%T"
+        ).stdout.split()
+
+    def wait(self, job: str) -> list[str]:
+        """The states that the job's tasks end in."""
+        ended = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"}
+        until(lambda: set(self.states(job)) <= ended, f"the end of job {job}")
+        return self.states(job)
+
+    def restarts(self, job: str) -> int:
+        shown = self.call("scontrol", "show", "job", job).stdout
+        return int(shown.split("Restarts=")[1].split()[0])
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    if os.geteuid() != 0 or not all(map(shutil.which, ("slurmctld", "slurmd", "munged", "sbatch"))):
+        pytest.skip("needs root, and apt-get install -y --no-install-recommends slurm-wlm munge")
+    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="slurm-"))
+    environment = os.environ | {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    size = {"NODES": "2", "CPUS": "4", "GPUS": "2"}
+    try:
+        started = subprocess.run(
+            [ROOT / "scripts" / "start_slurm.sh", folder], env=environment | size, capture_output=True, text=True
+        )
+        assert started.returncode == 0, started.stderr
+        name, _, conf = started.stdout.removeprefix("export ").strip().partition("=")
+        yield Cluster(environment | {name: conf})
+    finally:
+        subprocess.run([ROOT / "scripts" / "stop_slurm.sh", folder], check=False)
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def with_sacct(cluster: Cluster, tmp_path: Path) -> Cluster:
+    """The cluster for programs that ask sacct: a stand-in answers."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sacct").write_text(SACCT)
+    (tmp_path / "bin" / "sacct").chmod(0o755)
+    return Cluster(cluster.environment | {"PATH": f"{tmp_path / 'bin'}:{cluster.environment['PATH']}"})
+
+
+def until(holds: Callable[[], object], what: str) -> None:
+    end = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < end, f"waited {SECONDS} s for {what}"
+        time.sleep(0.1)
+
+
+def words(folder: Path, **overrides: Any) -> list[str]:
+    """Arguments of a tiny run."""
+    options = {**TINY, "output_dir": folder, **overrides}
+    return [f"{key}={value}" for key, value in options.items() if value is not None]
+
+
+def trains(folder: Path) -> bool:
+    """Whether a run has trained epochs."""
+    metrics = folder / "metrics.jsonl"
+    return metrics.exists() and metrics.read_text().count("\n") > 2
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Figures of the long run in one go, outside SLURM."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    line = [sys.executable, ROOT / "train.py", *words(folder, name="run", **LONG)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    subprocess.run(line, cwd=folder, env=environment, check=True, capture_output=True, timeout=SECONDS)
+    return numbers(results_of(folder / "run"))
+
+
+def test_a_signal_before_the_end_saves_requeues_and_goes_on_in_the_same_folder(cluster, tmp_path, uninterrupted):
+    log, folder = tmp_path / "log", tmp_path / "out" / "a run"
+    job = cluster.submit(log, "slurm/train.sbatch", *words(tmp_path / "out", name="a run", **LONG))
+    until(lambda: trains(folder), "the training")
+    cluster.call("scancel", "--batch", "--signal=USR1", job)
+    assert cluster.wait(job) == ["COMPLETED"]
+    assert cluster.restarts(job) == 1
+    text = log.read_text()
+    assert text.index("stopped by SIGTERM") < text.rindex(f"run folder: {folder}")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a run"]
+    assert numbers(results_of(folder)) == uninterrupted
+
+
+def test_a_cancelled_job_leaves_a_folder_that_the_same_command_goes_on_in(cluster, tmp_path, uninterrupted):
+    log, folder = tmp_path / "log", tmp_path / "out" / "run"
+    command = ("slurm/train.sbatch", *words(tmp_path / "out", name="run", **LONG))
+    job = cluster.submit(log, *command)
+    until(lambda: trains(folder), "the training")
+    cluster.call("scancel", job)
+    assert cluster.wait(job) == ["CANCELLED"]
+    until(lambda: results_of(folder)["status"] == "interrupted", "the checkpoint")
+    epochs = len((folder / "metrics.jsonl").read_text().splitlines())
+    assert cluster.wait(cluster.submit(log, *command)) == ["COMPLETED"]
+    assert numbers(results_of(folder)) == uninterrupted
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) > epochs
+
+
+def test_a_job_ends_as_its_training_does(cluster, tmp_path):
+    job = cluster.submit(tmp_path / "log", "slurm/train.sbatch", *words(tmp_path / "out", k=0))
+    assert cluster.wait(job) == ["FAILED"]
+    assert "ExitCode=2:0" in cluster.call("scontrol", "show", "job", job).stdout
+    assert "error: k=0: must be 1 or more" in (tmp_path / "log").read_text()
+
+
+def test_an_array_trains_its_lines_names_the_bad_one_and_repeats_nothing(cluster, tmp_path):
+    sweep, out = tmp_path / "sweep.txt", tmp_path / "out"
+    lines = ["name='the first'", "k=banana", "name=third seed=1"]
+    sweep.write_text("# three runs\n" + "\n".join(lines))
+    count = cluster.call(sys.executable, "scripts/sweep.py", sweep, "--count").stdout
+    command = (f"--array=0-{int(count) - 1}", "slurm/sweep.sbatch", sweep, *words(out, k=None))
+    assert sorted(cluster.wait(cluster.submit(tmp_path / "first-%a", *command))) == ["COMPLETED", "COMPLETED", "FAILED"]
+    assert f"{sweep}:3: failed with exit code 2: k=banana" in (tmp_path / "first-1").read_text()
+    found = [out / "the first" / "results.json", out / "third" / "results.json"]
+    assert [json.loads(path.read_text())["status"] for path in found] == ["completed", "completed"]
+    written = [path.stat().st_mtime_ns for path in found]
+
+    assert sorted(cluster.wait(cluster.submit(tmp_path / "again-%a", *command))) == ["COMPLETED", "COMPLETED", "FAILED"]
+    for task in (0, 2):
+        assert "this run is finished" in (tmp_path / f"again-{task}").read_text()
+    assert [path.stat().st_mtime_ns for path in found] == written
+
+
+def multirun(cluster: Cluster, out: Path, *more: str, **overrides: Any) -> subprocess.CompletedProcess[str]:
+    """A multirun of tiny runs as jobs of the cluster."""
+    line = [sys.executable, "train.py", "--multirun", "hydra/launcher=slurm", *words(out, **overrides)]
+    return cluster.call(*line, "slurm.cpus=1", *more, check=False)
+
+
+def test_a_multirun_is_an_array_of_jobs(with_sacct, tmp_path):
+    out = tmp_path / "out"
+    done = multirun(with_sacct, out, "slurm.name=mine", "slurm.minutes=7", "slurm.memory_gb=3", k="2,3")
+    assert done.returncode == 0, done.stderr
+    (script,) = (out / ".submitit").glob("*/*_submission.sh")
+    options = script.read_text()
+    for option in (
+        "array=0-1%2",
+        "job-name=mine",
+        "time=7",
+        "mem=3GB",
+        "cpus-per-task=1",
+        "ntasks-per-node=1",
+        "requeue",
+    ):
+        assert f"#SBATCH --{option}\n" in options
+    runs = [results_of(path.parent) for path in out.glob("*/results.json")]
+    assert sorted((run["k"], run["status"]) for run in runs) == [(2, "completed"), (3, "completed")]
+
+
+def test_a_job_of_a_multirun_saves_requeues_and_goes_on(with_sacct, tmp_path, uninterrupted):
+    out = tmp_path / "out"
+    line = ["train.py", "--multirun", "hydra/launcher=slurm", *words(out, name="run", **LONG), "slurm.cpus=1"]
+    driver = subprocess.Popen(
+        [sys.executable, *line], cwd=ROOT, env=with_sacct.environment, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        until(lambda: trains(out / "run"), "the training")
+        (log,) = (out / ".submitit").glob("*/*_log.err")
+        job = log.name.split("_")[0]
+        with_sacct.call("scancel", "--signal=USR2", job)
+        _, said = driver.communicate(timeout=SECONDS)
+    finally:
+        driver.kill()
+    assert driver.returncode == 0, said
+    assert with_sacct.restarts(job) == 1
+    assert numbers(results_of(out / "run")) == uninterrupted
+    epochs = [json.loads(row)["epoch"] for row in (out / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert len(epochs) >= LONG["epochs"] * TINY["J"]
+
+
+def test_a_job_that_is_killed_ends_the_multirun_with_a_message(with_sacct, tmp_path):
+    out = tmp_path / "out"
+    line = ["train.py", "--multirun", "hydra/launcher=slurm", *words(out, name="run", epochs=2000), "slurm.cpus=1"]
+    driver = subprocess.Popen(
+        [sys.executable, *line], cwd=ROOT, env=with_sacct.environment, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        until(lambda: trains(out / "run"), "the training")
+        (log,) = (out / ".submitit").glob("*/*_log.err")
+        with_sacct.call("scancel", "--signal=KILL", log.name.split("_")[0])
+        _, said = driver.communicate(timeout=SECONDS)
+    finally:
+        driver.kill()
+    assert driver.returncode == 2
+    assert "error: a SLURM job failed: Job " in said
+    assert "Traceback" not in said
+
+
+def test_what_the_cluster_refuses_is_said_in_a_line(with_sacct, tmp_path):
+    refused = multirun(with_sacct, tmp_path / "out", "slurm.gpus=64")
+    assert refused.returncode == 2
+    assert "error: a SLURM job failed: sbatch: error: Batch job submission failed: " in refused.stderr
+    assert "Traceback" not in refused.stderr
