@@ -16,8 +16,20 @@ from layerwise.config import parse
 from layerwise.experiment import run_in_folder
 from layerwise.precision import choose_device, choose_precision
 from layerwise.resolve import resolve
+from layerwise.schema import Config
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def configuration(words: list[str]) -> Config:
+    """What train.py would run with some arguments, resolved.
+
+    Raises:
+        LayerwiseError, HydraException: as train.py would report.
+    """
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return resolve(parse(compose("train", words)))
 
 
 def run_here(words: list[str]) -> tuple[dict[str, Any], Path]:
@@ -26,9 +38,7 @@ def run_here(words: list[str]) -> tuple[dict[str, Any], Path]:
     Raises:
         LayerwiseError, HydraException: as train.py would report.
     """
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = resolve(parse(compose("train", words)))
+    config = configuration(words)
     print("$", shlex.join(["python", "train.py", *words]), file=sys.stderr, flush=True)
     device = choose_device(config.device)
     return run_in_folder(config, device, choose_precision(config.precision, device))

@@ -45,7 +45,7 @@ LAYERS = [
     {"config", "resolve"},
     {"sources", "compression", "running_sums"},
     {"trainer", "checkpoint", "record", "report", "run_folder"},
-    {"finished", "depth_search"},
+    {"finished", "depth_search", "stage_work", "cluster_costs"},
     {"build", "progress"},
     {"run"},
     {"stage_scores", "loading", "summarise", "reuse", "results"},
