@@ -8,6 +8,7 @@ batch of B samples, so a rank trains B/N of them. What the model leaves out, so 
   are computed;
 - a message's latency, and all traffic within a node, take no time;
 - reading a cache runs beside computing, so the slower of the two counts; so does writing one while it is advanced;
+- batch norms are synchronised, as by default;
 - the scoring at the end of a stage, checkpoints, and the decoding of images (but for what the measured speed holds)
   are not counted.
 """
@@ -76,32 +77,22 @@ class Cluster:
         return self.nodes * self.gpus_per_node
 
 
-def nearest_batch_sizes(batch_size: int, ranks: int, samples: int) -> list[int]:
-    """The next smaller and the next larger batch that ranks share equally, as far as there are such.
-
-    Args:
-        batch_size: that was asked for; alone if it is fine.
-        ranks: N.
-        samples: training samples, which a batch cannot exceed.
-    """
-    multiples = {batch_size // ranks * ranks, -(-batch_size // ranks) * ranks}
-    return sorted(size for size in multiples if 0 < size <= samples)
-
-
-def check_shared(batch_size: int, cluster: Cluster, samples: int) -> None:
-    """Refuses a batch that the ranks cannot share.
-
-    Raises:
-        LayerwiseError: names the nearest sizes that they can.
-    """
-    nearest = nearest_batch_sizes(batch_size, cluster.ranks, samples)
-    if batch_size in nearest:
-        return
-    remedy = f"batch_size={' or '.join(map(str, nearest))}, or " if nearest else ""
-    raise LayerwiseError(
-        f"batch_size={batch_size}: {cluster.ranks} ranks ({cluster.nodes} node(s) of {cluster.gpus_per_node} GPUs) "
-        f"cannot share it equally. Use {remedy}fewer nodes (--nodes) or GPUs (--gpus-per-node)."
-    )
+def why_not_shared(load: Workload, cluster: Cluster) -> str | None:
+    """Why the ranks cannot share the batches, and what they could share; None if they can."""
+    size, n = load.batch_size, cluster.ranks
+    ranks = f"{n} ranks ({cluster.nodes} node(s) of {cluster.gpus_per_node} GPU(s))"
+    fewest = min(work.samples for work in load.stages)
+    if size % n:
+        nearest = [multiple for multiple in (size // n * n, -(-size // n) * n) if 0 < multiple <= fewest]
+        remedy = f"batch_size={' or '.join(map(str, nearest))}, or " if nearest else ""
+        return f"batch_size={size}: {ranks} cannot share it equally. Use {remedy}fewer ranks."
+    for samples in sorted({work.samples for work in load.stages}):
+        if (last := samples % size or size) < n:
+            return (
+                f"batch_size={size}: leaves a last batch of {last} of the {samples} samples, fewer than {ranks}. "
+                f"Use dataset.limit={samples - last}, another batch_size, or fewer ranks."
+            )
+    return None
 
 
 # Network
@@ -133,9 +124,9 @@ def network_seconds(sent: float, cluster: Cluster) -> float:
     return sent / cluster.network
 
 
-def step_traffic(work: StageWork, ranks: int, sync_batchnorm: bool) -> float:
-    """Bytes that a rank sends in a step of data-parallel training."""
-    return gradient_traffic(work, ranks) + (norm_traffic(work, ranks) if sync_batchnorm else 0.0)
+def step_traffic(work: StageWork, ranks: int) -> float:
+    """Bytes that a rank sends in a step of data-parallel training with synchronised batch norms."""
+    return gradient_traffic(work, ranks) + norm_traffic(work, ranks)
 
 
 def boundary_bytes(load: Workload, depth: int, bytes_per_number: int) -> int:
@@ -243,9 +234,7 @@ class StageTime:
         return self.caching < self.recomputing
 
 
-def stage_times(
-    load: Workload, speed: Speed, cluster: Cluster, views: int, codec: FeatureCodec, sync_batchnorm: bool
-) -> list[StageTime]:
+def stage_times(load: Workload, speed: Speed, cluster: Cluster, views: int, codec: FeatureCodec) -> list[StageTime]:
     """Times of all stages.
 
     Args:
@@ -254,7 +243,6 @@ def stage_times(
         cluster: where it runs.
         views: V, stored versions of each training image.
         codec: number format of the cache.
-        sync_batchnorm: whether batch norms see the whole batch.
     """
     times, before = [], 0
     for work, rate in zip(load.stages, speed.stages, strict=True):
@@ -262,7 +250,7 @@ def stage_times(
         seen = stage.epochs * work.samples / cluster.ranks  # images that a rank trains on
         steps = stage.epochs * ceil(work.samples / load.batch_size)
         reading = read_seconds(load, stage.start, codec, cluster)
-        traffic = step_traffic(work, cluster.ranks, sync_batchnorm)
+        traffic = step_traffic(work, cluster.ranks)
         times.append(
             StageTime(
                 compute=seen / rate,

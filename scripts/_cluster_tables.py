@@ -153,8 +153,7 @@ def traffic_table(record: Record) -> Table:
     for i, stage in enumerate(record["stages"]):
         table.add_row(stage["stage"], *(traffic_cell(traffic["stages"][i]) for traffic in chosen))
     timed = any(row["seconds"] for row in chosen[-1]["stages"])
-    counted = "in the times" if record["given"]["sync_batchnorm"] else "only with --sync-batchnorm in the times"
-    table.caption = f"time and its share of a step; batch norms are {counted}" if timed else None
+    table.caption = "time and its share of a step" if timed else None
     return table
 
 
@@ -180,13 +179,7 @@ def boundary_table(record: Record) -> Table:
 def remarks(record: Record) -> list[str]:
     """What was not given, left out or taken for granted."""
     said = [text for name, text in MISSING.items() if record["given"][name] is None]
-    for entry in record["left_out"]:
-        sizes = " or ".join(map(str, entry["batch_sizes"])) or "none of this many samples"
-        ranks = entry["nodes"] * record["given"]["gpus_per_node"]
-        said.append(
-            f"{entry['nodes']} nodes are left out: {ranks} ranks cannot share batch_size={record['batch_size']} "
-            f"({sizes} could)."
-        )
+    said += [f"{entry['nodes']} nodes are left out: {entry['reason']}" for entry in record["left_out"]]
     if not record["caches"]:
         said.append("No stage starts behind frozen blocks: there is nothing to cache.")
     if record["precision_of_this_machine"]:

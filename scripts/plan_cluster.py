@@ -12,10 +12,11 @@ one GPU and with the batch that a rank will have: `images_per_second` of block 1
 stages take follows from their multiply-accumulates, or give one figure for each, R1,R2,…; those of a run with
 cache=memory or cache=disk have no frozen blocks in them either.
 
-The network's bandwidth is that of a node's link in each direction. Communication is not taken to hide behind computing,
-so its times are upper bounds; without --network-gbits it takes no time. The disk's bandwidth is a node's, shared by its
-GPUs (a cache in memory: give the memory's); without it reading takes no time. What else the figures leave out stands in
-layerwise/cluster_costs.py. precision=auto means this machine's format: say which one the GPUs will have.
+The network's bandwidth is that of a node's link in each direction. Communication (gradients and synchronised batch
+norms) is not taken to hide behind computing, so its times are upper bounds; without --network-gbits it takes no time.
+The disk's bandwidth is a node's, shared by its GPUs (a cache in memory: give the memory's); without it reading takes no
+time. What else the figures leave out stands in layerwise/cluster_costs.py. precision=auto means this machine's format:
+say which one the GPUs will have.
 """
 
 from __future__ import annotations
@@ -39,9 +40,7 @@ from layerwise.cluster_costs import (
     Workload,
     boundary_bytes,
     caching_from,
-    check_shared,
     gradient_traffic,
-    nearest_batch_sizes,
     needed_read_rate,
     network_seconds,
     norm_traffic,
@@ -50,6 +49,7 @@ from layerwise.cluster_costs import (
     speed_from,
     stage_times,
     step_traffic,
+    why_not_shared,
 )
 from layerwise.errors import LayerwiseError
 from layerwise.feature_codec import FeatureCodec, FeatureDtype
@@ -75,7 +75,6 @@ def main() -> None:
     option("--network-gbits", figure, "GBIT/S", "bandwidth of a node, in each direction")
     option("--disk-gb-per-second", figure, "GB/S", "at which a node reads or writes caches")
     option("--memory-gb", figure, "GB", "that a rank has for its part of the cache")
-    parser.add_argument("--sync-batchnorm", action="store_true", help="batch norms see the batch of all ranks")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures also go, in SI units")
     options = parser.parse_intermixed_args()
     record = plan(options)
@@ -100,7 +99,6 @@ def plan(options: argparse.Namespace) -> dict[str, Any]:
     memory = None if options.memory_gb is None else options.memory_gb * 1e9
     clusters = [Cluster(nodes, options.gpus_per_node, network, disk) for nodes in node_counts]
     speed = None if options.images_per_second is None else speed_from(options.images_per_second, load)
-    sync = options.sync_batchnorm
     return {
         "arguments": options.words,
         "model": f"{config.model.name} k={config.k} J={config.J} plan={config.plan.name.value}",
@@ -118,18 +116,15 @@ def plan(options: argparse.Namespace) -> dict[str, Any]:
             "network_bytes_per_second": network,
             "disk_bytes_per_second": disk,
             "memory_bytes": memory,
-            "sync_batchnorm": sync,
         },
         "nodes": node_counts,
         "left_out": left_out,
         "views": views,
         "stages": stage_records(load, speed),
         "caches": cache_records(load, clusters, views, memory),
-        "traffic": [traffic_record(load, speed, cluster, sync) for cluster in clusters],
+        "traffic": [traffic_record(load, speed, cluster) for cluster in clusters],
         "boundaries": boundary_records(load, network, precision.dtype.itemsize),
-        "times": [time_record(load, speed, cluster, v, codec, sync) for v in views for cluster in clusters]
-        if speed
-        else [],
+        "times": [time_record(load, speed, cluster, v, codec) for v in views for cluster in clusters] if speed else [],
     }
 
 
@@ -159,16 +154,17 @@ def stored_views(wanted: Sequence[int | None], config: Config) -> list[int]:
 
 
 def shared_nodes(wanted: list[int] | None, gpus: int, load: Workload) -> tuple[list[int], list[dict[str, Any]]]:
-    """Node counts, and those of the usual ones that cannot share the batch, with sizes that they could.
+    """Node counts, and those of the usual ones that cannot share the batches, with the reason.
 
     Raises:
-        LayerwiseError: one that was asked for cannot share it, or none can.
+        LayerwiseError: one that was asked for cannot share them, or none can.
     """
-    nearest = {n: nearest_batch_sizes(load.batch_size, n * gpus, load.images) for n in wanted or NODES}
-    able = [n for n, sizes in nearest.items() if load.batch_size in sizes]
-    for n in nearest if wanted or not able else able:
-        check_shared(load.batch_size, Cluster(n, gpus), load.images)
-    return able, [{"nodes": n, "batch_sizes": sizes} for n, sizes in nearest.items() if n not in able]
+    reasons = {nodes: why_not_shared(load, Cluster(nodes, gpus)) for nodes in wanted or NODES}
+    able = [nodes for nodes, reason in reasons.items() if reason is None]
+    left_out = [{"nodes": nodes, "reason": reason} for nodes, reason in reasons.items() if reason is not None]
+    if left_out and (wanted or not able):
+        raise LayerwiseError(left_out[0]["reason"])
+    return able, left_out
 
 
 def stage_records(load: Workload, speed: Speed | None) -> list[dict[str, Any]]:
@@ -206,11 +202,11 @@ def cache_records(
     return records
 
 
-def traffic_record(load: Workload, speed: Speed | None, cluster: Cluster, sync_batchnorm: bool) -> dict[str, Any]:
+def traffic_record(load: Workload, speed: Speed | None, cluster: Cluster) -> dict[str, Any]:
     """What a rank sends in a step of each stage, how long it takes, and its share of the step."""
     rows = []
     for i, work in enumerate(load.stages):
-        taken = network_seconds(step_traffic(work, cluster.ranks, sync_batchnorm), cluster)
+        taken = network_seconds(step_traffic(work, cluster.ranks), cluster)
         computing = load.batch_size / cluster.ranks / speed.stages[i] if speed else None
         timed = cluster.network is not None and cluster.nodes > 1
         rows.append(
@@ -234,11 +230,9 @@ def boundary_records(load: Workload, network: float | None, bytes_per_number: in
     return records
 
 
-def time_record(
-    load: Workload, speed: Speed, cluster: Cluster, views: int, codec: FeatureCodec, sync_batchnorm: bool
-) -> dict[str, Any]:
+def time_record(load: Workload, speed: Speed, cluster: Cluster, views: int, codec: FeatureCodec) -> dict[str, Any]:
     """Seconds of each stage and of the run, without a cache and with one, and from which stage on to have one."""
-    times = stage_times(load, speed, cluster, views, codec, sync_batchnorm)
+    times = stage_times(load, speed, cluster, views, codec)
     rows: list[dict[str, Any]] = []
     for i, (work, rate, time) in enumerate(zip(load.stages, speed.stages, times, strict=True)):
         row = {"stage": work.stage.title, **vars(time), "recomputing": time.recomputing, "caching": time.caching}
