@@ -106,29 +106,30 @@ def configuration(*words: str) -> Config:
         return resolve(parse(compose("train", [*TINY_WORDS, *words])))
 
 
-ROUNDS = 5
-"""Runs of each kind, in turns: the speed of a shared machine drifts, and the quickest epochs are compared."""
+ROUNDS, MOST_ROUNDS = 3, 8
+"""Runs of each kind, in turns. The quickest epochs are compared: each round brings them nearer to what an idle machine
+would take, so a loaded one gets more rounds."""
 
 
 @pytest.mark.timing
 def test_recomputing_costs_the_time_that_its_share_of_the_work_predicts(train_py, plan, tmp_path):
-    words = ["k=1", "J=3", "epochs=6", "model.width=64", "model.downsample=[]", "dataset.limit=1000", "precision=fp32"]
+    words = ["k=1", "J=4", "epochs=5", "model.width=64", "model.downsample=[]", "dataset.limit=1000", "precision=fp32"]
     quickest: dict[tuple[str, int], float] = {}
-    for turn in range(ROUNDS):
+    for turn in range(MOST_ROUNDS):
         for cache in ("none", "memory"):
-            run = train_py(*words, f"cache={cache}", "cache.views=1", f"output_dir={tmp_path / cache / str(turn)}")
-            assert run.code == 0, run.err
-            (folder,) = (tmp_path / cache / str(turn)).iterdir()
-            for line in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()):
+            folder = tmp_path / cache / str(turn)
+            assert train_py(*words, f"cache={cache}", "cache.views=1", f"output_dir={folder}").code == 0
+            for line in map(json.loads, next(folder.glob("*/metrics.jsonl")).read_text().splitlines()):
                 key = cache, line["stage"]
                 quickest[key] = min(quickest.get(key, float("inf")), line["seconds"])
-    measured = quickest["none", 3] / quickest["memory", 3]
-
-    record = planned(plan, *words, *ONE_RANK, "--images-per-second", str(1000 / quickest["none", 1]), "--views", "1")
-    stage = record["times"][0]["stages"][2]
-    predicted = stage["recomputing"] / (stage["caching"] - stage["advance"])
-    assert predicted == pytest.approx(1.5, abs=0.02)  # two frozen blocks cost half of what trains the third
-    assert measured - 1 == pytest.approx(predicted - 1, rel=0.35)
+        rate = str(1000 / quickest["none", 1])
+        stages = planned(plan, *words, *ONE_RANK, "--images-per-second", rate)["times"][0]["stages"]
+        predicted = [stage["recompute"] / stage["compute"] for stage in stages[2:]]
+        measured = [quickest["none", i] / quickest["memory", i] - 1 for i in (3, 4)]
+        if turn + 1 >= ROUNDS and measured == pytest.approx(predicted, rel=0.35):
+            break
+    assert predicted == pytest.approx([0.5, 1.0], abs=0.02)  # a frozen block costs half of what trains one like it
+    assert measured == pytest.approx(predicted, rel=0.35)
 
 
 def test_the_figures_of_a_finished_run_can_be_given(train_py, plan, tmp_path):
