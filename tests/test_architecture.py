@@ -49,7 +49,7 @@ LAYERS = [
     {"team"},
     {"block_parallel"},
     {"trainer", "checkpoint", "record", "report", "run_folder"},
-    {"finished", "depth_search"},
+    {"finished", "depth_search", "stage_work", "cluster_costs"},
     {"build", "progress"},
     {"run"},
     {"stage_scores", "loading", "summarise", "reuse", "results"},
