@@ -13,7 +13,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from layerwise.config import suggest_key
-from layerwise.errors import LayerwiseError, suggest
+from layerwise.errors import Interrupted, LayerwiseError, suggest
 
 
 @contextmanager
@@ -22,29 +22,37 @@ def reported() -> Iterator[None]:
 
     `debug=true` among the arguments shows the traceback of these errors, too.
     """
-    debug = any(re.fullmatch(r"\+*debug=(true|1)", argument.lower()) for argument in sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then passes errors on instead of printing and exiting
     try:
         yield
-    except KeyboardInterrupt:
-        print("stopped. What was saved before is intact; run the same command again to go on.", file=sys.stderr)
-        sys.exit(130)
-    except ValueError as error:  # Hydra's for `model=null`, which names no group
-        if debug or "Config group override" not in str(error):
+    except (Exception, KeyboardInterrupt) as error:
+        known = explained(error)
+        stopped = isinstance(error, KeyboardInterrupt | Interrupted)
+        if known is None or (wants_tracebacks() and not stopped):
             raise
-        print("error: a group is set to null: choose one of its files, such as model=simcnn.", file=sys.stderr)
-        sys.exit(2)
-    except RuntimeError as error:
-        if debug or (remedy := remedy_for(error)) is None:
-            raise
-        print(f"error: {remedy} What was saved before is intact.", file=sys.stderr)
-        sys.exit(2)
-    except (LayerwiseError, HydraException, OmegaConfBaseException) as error:
-        if debug:
-            raise
-        message = str(error) if isinstance(error, LayerwiseError) else explain(error)
-        print(f"error: {message}", file=sys.stderr)
-        sys.exit(error.exit_code if isinstance(error, LayerwiseError) else 2)
+        message, exit_code = known
+        print(message if isinstance(error, KeyboardInterrupt) else f"error: {message}", file=sys.stderr)
+        sys.exit(exit_code)
+
+
+def wants_tracebacks() -> bool:
+    """Whether `debug=true` is among the arguments."""
+    return any(re.fullmatch(r"\+*debug=(true|1)", argument.lower()) for argument in sys.argv[1:])
+
+
+def explained(error: BaseException) -> tuple[str, int] | None:
+    """The message about an error that the user can mend, and the exit code; None: it is a bug."""
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped. What was saved before is intact; run the same command again to go on.", 130
+    if isinstance(error, LayerwiseError):
+        return str(error), error.exit_code
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return explain(error), 2
+    if isinstance(error, ValueError) and "Config group override" in str(error):  # Hydra's for `model=null`
+        return "a group is set to null: choose one of its files, such as model=simcnn.", 2
+    if isinstance(error, RuntimeError) and (remedy := remedy_for(error)) is not None:
+        return f"{remedy} What was saved before is intact.", 2
+    return None
 
 
 def remedy_for(error: RuntimeError) -> str | None:
@@ -69,6 +77,8 @@ def explain(error: Exception) -> str:
         return f"cannot read the argument '{error.override}': {text.splitlines()[0]}. Write KEY=VALUE, lists as [1,2]."
     if unknown := re.search(r"Could not override '([^']+)'\.(?=\s+(To append|No match))", text):
         return f"unknown key '{unknown[1]}'.{suggest_key(unknown[1])}"
+    if "'hydra/sweeper/sampler/tpe'" in text:  # conf/hydra/sweeper/optuna.yaml is ours, its samplers are the plugin's
+        return "hydra/sweeper=optuna: its plugin is missing: pip install 'hydra-optuna-sweeper>=1.2'."
     if missing := re.search(r"Could not find '([^']+)/([^']+)'", text):
         known = re.findall(r"^\t([\w-]+)\s*$", text, re.MULTILINE)
         return f"{missing[1]}={missing[2]}: unknown choice.{suggest(missing[2], known)}"

@@ -29,7 +29,7 @@ from layerwise.progress import Display
 from layerwise.record import Metrics, write_results
 from layerwise.report.tables import results_table, show
 from layerwise.resolve import resolve
-from layerwise.results import assemble_results, run_facts
+from layerwise.results import assemble_results, run_facts, validation_top1
 from layerwise.reuse import shared_stages, take_over
 from layerwise.run import Run
 from layerwise.run_folder import METRICS, RESULTS, RunFolder, check_data
@@ -39,10 +39,13 @@ from layerwise.summarise import summarise
 from layerwise.summary import total_parameters
 
 
-def run(composed: DictConfig) -> None:
+def run(composed: DictConfig) -> float | None:
     """Does what a composed configuration asks for: a summary, or a run to its end.
 
     A finished run prints its results again; an unfinished one goes on where it stopped.
+
+    Returns:
+        what a search over configurations maximises: the run's validation accuracy, if samples are held out.
 
     Raises:
         LayerwiseError: what the user can mend.
@@ -50,12 +53,13 @@ def run(composed: DictConfig) -> None:
     config = resolve(parse(composed))
     if config.summary is not Summary.none:
         summarise(config)
-        return
+        return None
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     results, folder = run_in_folder(config, device, precision)
     show(results_table(results))
     print(f"run folder: {folder}")
+    return validation_top1(results)
 
 
 FINISHED = "this run is finished; fresh=true would start it over"
