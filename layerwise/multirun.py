@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,16 @@ BEST = "optimization_results.yaml"
 class Failure:
     """What a failed job returns: only text, which travels between processes and keeps no tensor alive."""
 
-    job: str
+    number: int
+    overrides: tuple[str, ...]
     reason: str
     diverged: bool
+
+    @property
+    def job(self) -> str:
+        """`#1 (k=2)`: its number as Hydra counts, and its arguments but for those that the command line gives all."""
+        own = [word for word in self.overrides if word not in sys.argv] or self.overrides
+        return f"#{self.number} ({', '.join(own)})"
 
 
 def run_job(run: Callable[[DictConfig], float | None], composed: DictConfig) -> float | Failure | None:
@@ -62,24 +70,18 @@ def run_job(run: Callable[[DictConfig], float | None], composed: DictConfig) -> 
         except Exception as error:
             if hydra.mode is not RunMode.MULTIRUN or isinstance(error, Interrupted):
                 raise
-            return _failure(_label(hydra), error)
+            return _failure(hydra, error)
 
 
-def _label(hydra: Any) -> str:
-    """`#1 (k=2)`: the job's number as Hydra counts, and the arguments that the command line does not give all jobs."""
-    overrides = list(hydra.overrides.task)
-    own = [word for word in overrides if word not in sys.argv] or overrides
-    return f"#{hydra.job.num} ({', '.join(own)})"
-
-
-def _failure(job: str, error: Exception) -> Failure:
+def _failure(hydra: Any, error: Exception) -> Failure:
     """Prints why a job failed; of a bug the traceback, too."""
     known = explained(error)
     if known is None or wants_tracebacks():
         traceback.print_exception(error)
     reason = known[0] if known else traceback.format_exception_only(error)[-1].strip()
-    print(f"job {job} failed: {reason}", file=sys.stderr, flush=True)
-    return Failure(job, reason, isinstance(error, NonFiniteLoss))
+    failure = Failure(hydra.job.num, tuple(hydra.overrides.task), reason, isinstance(error, NonFiniteLoss))
+    print(f"job {failure.job} failed: {reason}", file=sys.stderr, flush=True)
+    return failure
 
 
 @dataclass
@@ -151,12 +153,21 @@ def _check_trial(composed: DictConfig) -> None:
         raise LayerwiseError(f"summary={composed.summary}: a search needs runs that train. Leave it out.")
 
 
+def _check_storage(config: DictConfig) -> None:
+    """The sweeper's Optuna (2.10) makes no data base with newer libraries: it ends in an assertion."""
+    if config.hydra.sweeper.get("storage") and int(version("sqlalchemy").split(".")[0]) >= 2:
+        raise LayerwiseError(
+            "hydra.sweeper.storage: Optuna 2 needs older libraries for it: pip install 'sqlalchemy<2' 'alembic<1.14'. "
+            "Or leave it out: the same command takes up a search again."
+        )
+
+
 @contextmanager
 def watched_jobs() -> Iterator[None]:
     """Around a call of Hydra's main function: names the failed jobs of a multirun at the end, and a search's best.
 
     Raises:
-        LayerwiseError: Hydra refused the jobs before the first began.
+        LayerwiseError: the jobs were refused before the first began.
         SystemExit: jobs failed; the code is 1.
     """
     multirun = Multirun()
@@ -167,6 +178,7 @@ def watched_jobs() -> Iterator[None]:
 
     def watched(*, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> Launcher:
         launcher = instantiate(hydra_context=hydra_context, task_function=task_function, config=config)
+        _check_storage(config)
         multirun.config = config
         return WatchedLauncher(launcher, hydra_context, config, multirun)
 

@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -161,8 +162,16 @@ def test_ctrl_c_between_the_steps_of_jobs_ends_them_all(multirun, monkeypatch):
 
 
 def test_a_failure_travels_between_processes():
-    failure = Failure("#1 (k=0)", "k=0: must be 1 or more.", diverged=False)
+    failure = Failure(1, ("J=2", "k=0"), "k=0: must be 1 or more.", diverged=False)
     assert pickle.loads(pickle.dumps(failure)) == failure
+
+
+def test_a_job_is_named_by_the_arguments_that_not_all_jobs_have(monkeypatch):
+    failure = Failure(1, ("J=2", "k=0"), "k=0: must be 1 or more.", diverged=False)
+    monkeypatch.setattr(sys, "argv", ["train.py", "--multirun", "J=2", "k=1,0"])
+    assert failure.job == "#1 (k=0)"
+    monkeypatch.setattr(sys, "argv", ["train.py", "--multirun", "J=2", "k=0"])
+    assert failure.job == "#1 (J=2, k=0)"
 
 
 def test_single_runs_are_reported_as_before_after_a_multirun(train_py, multirun):
@@ -259,3 +268,11 @@ def test_without_its_plugin_a_search_names_the_command_that_installs_it(multirun
     assert outcome.code == 2
     assert outcome.err.startswith("error: hydra/sweeper=optuna: its plugin is missing: pip install ")
     assert len(outcome.err.splitlines()) == 1
+
+
+def test_a_data_base_that_the_installed_libraries_cannot_make_is_refused(multirun, tmp_path, monkeypatch):
+    monkeypatch.setattr("layerwise.multirun.version", lambda name: "2.1.9")
+    outcome = search(multirun, f"hydra.sweeper.storage=sqlite:///{tmp_path / 'study.db'}", LEARNING_RATE)
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: hydra.sweeper.storage: ")
+    assert not (tmp_path / "study.db").exists()
