@@ -4,6 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from layerwise.cli import reported
+from layerwise.distributed import leave
 from layerwise.experiment import run
 from layerwise.multirun import Failure, run_job, watched_jobs
 
@@ -16,3 +17,4 @@ def main(composed: DictConfig) -> float | Failure | None:
 if __name__ == "__main__":
     with reported(), watched_jobs():
         main()
+        leave()

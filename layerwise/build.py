@@ -8,17 +8,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from layerwise import networks
+from layerwise import distributed, networks
+from layerwise.block_parallel import BlockParallel, cuts
 from layerwise.cache_plan import CacheDecision, decide_cache
 from layerwise.compression import pruned_copy
-from layerwise.data import NAMES, Dataset, DatasetSpec, TableFiles, describe, load
+from layerwise.data import NAMES, Dataset, DatasetSpec, Shards, TableFiles, describe, load
+from layerwise.distributed import ranks
 from layerwise.environment import usable_cores
 from layerwise.errors import LayerwiseError, suggest
 from layerwise.feature_codec import FeatureCodec, FeatureDtype
 from layerwise.feature_store import FeatureStores
 from layerwise.heads import HeadKind
 from layerwise.interrupt import StopRequest
-from layerwise.models.blocknet import BlockNet
+from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.models.simcnn import check_resolution
 from layerwise.objectives import LocalLoss, LossName, Objective, Penalised, Reconstruction
 from layerwise.optim import Constant, Cosine, OneCycle, Schedule, StepDecay, adam, adamw, sgd
@@ -34,9 +36,22 @@ from layerwise.plan import (
     simultaneous,
 )
 from layerwise.precision import Precision
-from layerwise.schema import Config, HeadStart, ModelKind, OptimizerKind, Plan, ScheduleName, Unreadable, filled
+from layerwise.schema import (
+    CacheKind,
+    Config,
+    HeadStart,
+    ModelKind,
+    OptimizerKind,
+    Parallel,
+    Plan,
+    ScheduleName,
+    Unreadable,
+    filled,
+)
+from layerwise.shard import EVERYTHING, Shard
 from layerwise.sources import BatchPlan, Cached, Recompute, Source
 from layerwise.summary import BlockCost, block_costs
+from layerwise.team import ALONE, DataParallel, Team
 from layerwise.timm_optim import timm_optimizer
 from layerwise.trainer import Recipe
 from layerwise.types import Target
@@ -113,12 +128,20 @@ def build_costs(config: Config, network: BlockNet, spec: DatasetSpec, dtype: tor
     return block_costs(final, spec.shape, dtype)
 
 
+def shards(config: Config) -> Shards:
+    """Which part of each split this process keeps; of parallel blocks all see all training samples."""
+    own = Shard(distributed.rank(), distributed.ranks())
+    train = EVERYTHING if config.distributed.parallel is Parallel.blocks else own
+    return {"train": train, "validation": own, "test": own}
+
+
 def build_data(config: Config, spec: DatasetSpec, device: torch.device) -> Dataset:
-    """The samples, on the device where they fit.
+    """This process's samples, on the device where they fit.
 
     Raises:
         LayerwiseError: see `layerwise.data`; or what it gives does not fit the training: a batch that is larger than
-            the training set, inputs outside [0, 1] that a binary cross-entropy is to reconstruct.
+            the training set or that the processes cannot share, more processes than there is work for, inputs
+            outside [0, 1] that a binary cross-entropy is to reconstruct.
     """
     dataset = config.dataset
     data = load(
@@ -135,13 +158,22 @@ def build_data(config: Config, spec: DatasetSpec, device: torch.device) -> Datas
         standardise=dataset.standardise,
         augment=dataset.augment,
         seed=config.seed,
-        workers=usable_cores() if dataset.workers is None else dataset.workers,
+        workers=usable_cores() // distributed.place().local_ranks if dataset.workers is None else dataset.workers,
         skip_unreadable=dataset.unreadable is Unreadable.skip,
+        shards=shards(config),
     )
-    for target in {stage.target for stage in build_agenda(config).stages()}:
-        _check_batches(
-            config, len(data.having(target)), "labelled " if target == "labels" and dataset.labelled < 1 else ""
+    stages = build_agenda(config).stages()
+    groups = len(stages[0].depths)
+    if config.distributed.parallel is Parallel.blocks and ranks() > groups:
+        raise LayerwiseError(
+            f"distributed.parallel=blocks: {ranks()} processes were started for {groups} group(s) of blocks. "
+            f"Start {groups} or fewer."
         )
+    for target in {stage.target for stage in stages}:
+        which = "labelled " if target == "labels" and dataset.labelled < 1 else ""
+        _check_batches(config, data.having(target), which, data.shards["train"].ranks)
+    if (few := min((len(data.labels[split]), split) for split in data.splits if split != "train"))[0] < ranks():
+        raise LayerwiseError(f"{ranks()} processes are more than the {few[0]} {few[1]} samples. Start fewer.")
     reconstructs = config.plan.name is Plan.autoencoder
     in_unit = config.objective.reconstruction is LossName.binary_cross_entropy
     if reconstructs and in_unit and not data.within_unit_interval():
@@ -152,19 +184,34 @@ def build_data(config: Config, spec: DatasetSpec, device: torch.device) -> Datas
     return data
 
 
-def _check_batches(config: Config, samples: int, which: str) -> None:
+def _check_batches(config: Config, samples: int, which: str, processes: int) -> None:
     batch_size, model = filled(config.batch_size), config.model
+    if batch_size % processes:
+        below, above = batch_size // processes * processes, -(-batch_size // processes) * processes
+        nearest = f"{below} or {above}" if below else str(above)
+        raise LayerwiseError(
+            f"batch_size={batch_size}: is that of all {processes} processes together, which cannot share it evenly. "
+            f"Use batch_size={nearest}."
+        )
     if batch_size > samples:
         raise LayerwiseError(
             f"batch_size={batch_size}: there are only {samples} {which}training samples. "
             f"Use batch_size={samples} or less, or more data (dataset.limit, dataset.labelled)."
         )
+    last = samples % batch_size or batch_size
+    if last < processes:
+        raise LayerwiseError(
+            f"batch_size={batch_size}: leaves a last batch of {last} of the {samples} {which}samples, fewer than the "
+            f"{processes} processes. Use another batch_size, dataset.limit={samples - last}, or fewer processes."
+        )
     norms_vectors = model.kind not in (ModelKind.simcnn, ModelKind.mlp)
     norms_vectors |= bool(model.batch_norm) and (model.kind is ModelKind.mlp or model.head is HeadKind.mlp_sr)
-    if norms_vectors and (samples - 1) % batch_size == 0:
+    seen = last if config.distributed.sync_batchnorm else last // processes
+    if norms_vectors and seen < 2:
         raise LayerwiseError(
-            f"batch_size={batch_size}: leaves a last batch of one of the {samples} {which}samples, which batch norms "
-            f"of this network may not take. Use another batch_size, or dataset.limit={samples - 1}."
+            f"batch_size={batch_size}: leaves a last batch of {last} of the {samples} {which}samples, so that a batch "
+            f"norm sees a single one, which those of this network may not. Use another batch_size, or "
+            f"dataset.limit={samples - last}."
         )
 
 
@@ -202,12 +249,14 @@ def build_cache_decision(
         LayerwiseError: the cache that was asked for does not fit.
     """
     samples, held_out = sample_counts(config, spec)
+    here, parts = distributed.place(), shards(config)
+    in_run_folder = config.cache.kind is CacheKind.disk and config.cache.dir is None  # which all machines share
     budget = config.cache.budget_gb
     return decide_cache(
         config.cache.kind.value,
         shapes=[costs[start - 1].output_shape for start in sorted({stage.start for stage in stages} - {0})],
-        images=samples,
-        held_out=held_out,
+        images=parts["train"].most(samples),
+        held_out=parts["test"].most(held_out),
         views=None if config.cache.views == "epochs" else config.cache.views,
         epochs=cached_epochs(stages),
         augmented=config.dataset.augment and spec.augmented,
@@ -215,6 +264,7 @@ def build_cache_decision(
         computed=precision.dtype,
         budget_bytes=None if budget is None else int(budget * 1e9),
         folder=folder,
+        sharing=here.ranks if in_run_folder else here.local_ranks,
     )
 
 
@@ -228,11 +278,40 @@ def build_source(
     stop: StopRequest,
 ) -> Source:
     """Where the features of the next stage come from, behind some frozen blocks."""
-    plan = BatchPlan(filled(config.batch_size), config.seed)
+    plan = build_batch_plan(config, data)
     if decision.kind == "none":
         return Recompute(data, plan, precision, prefix)
     stores = FeatureStores(decision.codec, folder if decision.kind == "disk" else None, config.cache.keep)
     return Cached(Recompute(data, plan, precision), stores, decision.views, stop, prefix)
+
+
+def build_batch_plan(config: Config, data: Dataset) -> BatchPlan:
+    """How epochs are cut into batches."""
+    return BatchPlan(filled(config.batch_size), config.seed, data.shards["train"])
+
+
+def build_team(config: Config, stage: Stage, network: BlockNet, data: Dataset, stop: StopRequest) -> Team:
+    """How the processes share a stage.
+
+    Args:
+        stage: that they train.
+        network: on its device.
+        data: this process's samples.
+        stop: is told how often the processes may be asked whether to stop.
+
+    """
+    if not distributed.joined():
+        return ALONE
+    if config.distributed.parallel is Parallel.data:
+        return DataParallel()
+    n = ranks()
+    stop.least_steps = 4 * n  # they work on batches that lie up to n apart
+    costs = [cost.block_macs + cost.head_macs for cost in block_costs(network, data.spec.shape, torch.float32)]
+    parts = [
+        Segment(network, start, stop_, [depth for depth in stage.depths if start < depth <= stop_], stage.detached)
+        for start, stop_ in cuts(costs, stage.depths, n)
+    ]
+    return BlockParallel(parts, data, build_batch_plan(config, data))
 
 
 def build_schedule(config: Config) -> Schedule:
@@ -276,16 +355,12 @@ def build_objective(config: Config, target: Target, module: nn.Module) -> Object
     return objective
 
 
-def steps_per_epoch(config: Config, stage: Stage, data: Dataset) -> int:
-    """Batches that an epoch of a stage has."""
-    return -(-len(data.having(stage.target)) // filled(config.batch_size))
-
-
 def build_recipe(config: Config, stage: Stage, data: Dataset) -> Recipe:
     """How a stage is optimised."""
     return Recipe(
         epochs=stage.epochs,
-        steps_per_epoch=steps_per_epoch(config, stage, data),
+        samples=data.having(stage.target),
+        batch_size=filled(config.batch_size),
         lr=filled(config.optimizer.lr) if stage.lr is None else stage.lr,
         schedule=build_schedule(config),
         restart_momentum=config.optimizer.restart_momentum,

@@ -27,7 +27,7 @@ class CacheDecision:
         views: stored augmented versions of each training image.
         codec: number format.
         exact: epoch e sees the very features that recomputing would give.
-        bytes: most that is held at once: two neighbouring depths while the cache is advanced.
+        bytes: most that each process holds at once: two neighbouring depths while the cache is advanced.
         message: for the user, why it is so; empty if there is nothing to say.
     """
 
@@ -67,20 +67,22 @@ def decide_cache(
     computed: torch.dtype,
     budget_bytes: int | None,
     folder: Path,
+    sharing: int = 1,
 ) -> CacheDecision:
     """Turns `cache=…` into a decision.
 
     Args:
         kind: "none", "memory", "disk" or "auto".
         shapes: of the depths that stages start from, without the images.
-        images, held_out: numbers of training and of validation and test images.
+        images, held_out: numbers of training and of validation and test images that a process holds.
         views: V, or None for a view per epoch.
         epochs: of the longest stage that reads a cache.
         augmented: whether training images are augmented; if not, one view is all there is.
         codec: number format.
         computed: format that the blocks compute in.
-        budget_bytes: bound that the user gave, or None.
+        budget_bytes: bound that the user gave for each process, or None.
         folder: of a disk cache.
+        sharing: processes that share the memory or the disk.
 
     Raises:
         LayerwiseError: a memory or disk cache was asked for and does not fit.
@@ -92,7 +94,7 @@ def decide_cache(
     none = CacheDecision("none", views=0, codec=codec, exact=True, bytes=0)
     if kind == "none" or not shapes:
         return none
-    free = _free_on_disk(folder) if kind == "disk" else available_memory(torch.device("cpu"))
+    free = (_free_on_disk(folder) if kind == "disk" else available_memory(torch.device("cpu"))) // sharing
     budget = min(free, budget_bytes if budget_bytes is not None else int(SHARE_OF_FREE * free))
     fits = size <= budget
     cache = f"a cache of {views} view(s) in {codec.dtype.value} takes {in_words(size)}"

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from layerwise.errors import LayerwiseError
 from layerwise.networks import check_used
 from layerwise.objectives import LossName
-from layerwise.schema import Config, HeadStart, ModelKind, OptimizerKind, Plan
+from layerwise.precision import PrecisionName
+from layerwise.schema import Config, HeadStart, ModelKind, OptimizerKind, Parallel, Plan
 from layerwise.timm_optim import check_timm_optimizer
 
 
@@ -17,7 +18,13 @@ def check_options(config: Config) -> None:
     Raises:
         LayerwiseError: names the keys, and what to do.
     """
-    problems = (*_of_growth(config), *_of_plan(config), *_of_data(config), *_of_optimisation(config))
+    problems = (
+        *_of_growth(config),
+        *_of_plan(config),
+        *_of_data(config),
+        *_of_optimisation(config),
+        *_of_block_parallelism(config),
+    )
     for applies, message in problems:
         if applies:
             raise LayerwiseError(message)
@@ -129,4 +136,26 @@ def _of_optimisation(config: Config) -> Iterator[Problem]:
     yield (
         objective.label_smoothing > 0 and objective.loss in (LossName.squared_error, LossName.absolute_error),
         f"objective.label_smoothing: is for cross-entropies, not for objective.loss={objective.loss.value}.",
+    )
+
+
+def _of_block_parallelism(config: Config) -> Iterator[Problem]:
+    """What processes that each train some of the blocks cannot do."""
+    blocks, finetune = config.distributed.parallel is Parallel.blocks, config.plan.finetune
+    why = "distributed.parallel=blocks:"
+    yield (
+        blocks and config.plan.name is not Plan.simultaneous,
+        f"{why} only plan=simultaneous trains all blocks at once. Use distributed.parallel=data.",
+    )
+    yield (
+        blocks and (finetune.epochs > 0 or finetune.autoencoder_epochs > 0),
+        f"{why} fine-tuning passes gradients through all blocks. Leave out plan.finetune, or use parallel=data.",
+    )
+    yield (
+        blocks and config.optimizer.clip_norm is not None,
+        f"{why} no process knows the norm of all blocks' gradients. Use optimizer.clip_norm=null.",
+    )
+    yield (
+        blocks and config.precision is PrecisionName.fp16,
+        f"{why} each process would scale its loss on its own. Use precision=bf16 or fp32, or parallel=data.",
     )

@@ -12,8 +12,9 @@ import torch
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
+from layerwise import distributed
 from layerwise.config import suggest_key
-from layerwise.errors import Interrupted, LayerwiseError, suggest
+from layerwise.errors import Interrupted, LaunchError, LayerwiseError, LostProcess, suggest
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def reported() -> Iterator[None]:
         if known is None or (wants_tracebacks() and not stopped):
             raise
         message, exit_code = known
-        print(message if isinstance(error, KeyboardInterrupt) else f"error: {message}", file=sys.stderr)
+        say(message if isinstance(error, KeyboardInterrupt) else f"error: {message}", concerns_all(error))
         sys.exit(exit_code)
 
 
@@ -53,6 +54,26 @@ def explained(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, RuntimeError) and (remedy := remedy_for(error)) is not None:
         return f"{remedy} What was saved before is intact.", 2
     return None
+
+
+def concerns_all(error: BaseException) -> bool:
+    """Whether all processes of the run have the same to say."""
+    if isinstance(error, LaunchError | RuntimeError):
+        return False
+    if (
+        isinstance(error, LostProcess | KeyboardInterrupt) or not distributed.joined()
+    ):  # before they meet they read the same arguments
+        return True
+    return isinstance(error, LayerwiseError) and error.is_shared
+
+
+def say(text: str, of_all: bool = True) -> None:
+    """Prints a message on stderr: the main process one that concerns all processes of the run, else each its own."""
+    number = os.environ.get("RANK", "0")
+    if not of_all and number != "0":
+        text = f"[rank {number} on {distributed.host()}] {text}"
+    if not of_all or number == "0":
+        print(text, file=sys.stderr)
 
 
 def remedy_for(error: RuntimeError) -> str | None:

@@ -13,7 +13,9 @@ from collections.abc import Iterable, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from layerwise.distributed import add_up
 from layerwise.models.blocknet import BlockNet
 from layerwise.precision import Precision
 from layerwise.types import Batch
@@ -30,10 +32,10 @@ def taylor_importance(block: nn.Module, head: nn.Module, batches: Iterable[Batch
     Args:
         block: trained; maps x_{j−1} to x_j.
         head: trained; reads x_j.
-        batches: of x_{j−1}.
+        batches: of x_{j−1}; of several processes those that this one has.
 
     Returns:
-        [C_j] float64.
+        [C_j] float64, over all of them.
     """
     block.eval()
     head.eval()
@@ -50,7 +52,7 @@ def taylor_importance(block: nn.Module, head: nn.Module, batches: Iterable[Batch
         products = (gradient.double() * maps.detach().double()).mean((2, 3)).abs().sum(0)  # [C]
         total = products if total is None else total + products
     assert total is not None, "no batches"
-    return total
+    return add_up(total)
 
 
 def prune_block(network: BlockNet, depth: int, kept: Sequence[int]) -> None:
@@ -67,7 +69,7 @@ def prune_block(network: BlockNet, depth: int, kept: Sequence[int]) -> None:
     _select(convolution, "weight", 0, index)
     _select(convolution, "bias", 0, index)
     convolution.out_channels = len(kept)
-    for norm in (layer for layer in block.modules() if isinstance(layer, nn.BatchNorm2d)):
+    for norm in (layer for layer in block.modules() if isinstance(layer, _BatchNorm)):
         for name in ("weight", "bias", "running_mean", "running_var"):
             _select(norm, name, 0, index)
         norm.num_features = len(kept)

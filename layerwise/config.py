@@ -110,7 +110,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     (
         (
             *("optimizer.lr", "optimizer.decay", "optimizer.decay_every", "optimizer.clip_norm", "cache.budget_gb"),
-            "plan.finetune.lr",
+            *("plan.finetune.lr", "distributed.timeout"),
         ),
         "must be more than 0 and finite",
         lambda value: 0 < value < math.inf,

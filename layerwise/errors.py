@@ -14,9 +14,20 @@ from pathlib import Path
 
 
 class LayerwiseError(Exception):
-    """Something that the user can mend; the text says how."""
+    """Something that the user can mend; the text says how.
+
+    Attributes:
+        exit_code: of the command that it ends.
+        is_shared: all processes of the run raise it, so that one of them prints it for all.
+    """
 
     exit_code = 2
+    is_shared = False
+
+    def shared(self) -> LayerwiseError:
+        """The same error, marked as one that all processes raise."""
+        self.is_shared = True
+        return self
 
 
 class NonFiniteLoss(LayerwiseError):
@@ -29,8 +40,21 @@ class Interrupted(LayerwiseError):
     """A signal came, after a checkpoint was written. The exit code is 128 + the signal's number."""
 
     def __init__(self, message: str, signal_number: int) -> None:
-        super().__init__(message)
+        super().__init__(message, signal_number)
         self.exit_code = 128 + signal_number
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class LaunchError(LayerwiseError):
+    """This process was not started as the others of its run, or does not find them; each says so itself."""
+
+
+class LostProcess(LayerwiseError):
+    """Another process of the run has ended; it says why itself."""
+
+    exit_code = 4
 
 
 SUGGESTED = 100

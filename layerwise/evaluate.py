@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from layerwise.distributed import add_up
 from layerwise.models.blocknet import Segment
 from layerwise.objectives import LossName, Objective, class_loss
 from layerwise.precision import Precision
@@ -35,9 +36,15 @@ def predict(segment: Segment, batches: Iterable[Batch], precision: Precision) ->
 
 @torch.no_grad()
 def mean_losses(
-    segment: Segment, batches: Iterable[Batch], precision: Precision, objective: Objective
+    segment: Segment, batches: Iterable[Batch], precision: Precision, objective: Objective, shared: bool = False
 ) -> dict[int, float]:
-    """The objective's mean over all samples at each of the segment's depths; the segment is put in eval mode."""
+    """The objective's mean over all samples at each of the segment's depths.
+
+    Args:
+        segment: trained; it is put in eval mode.
+        batches: features x_start and targets.
+        shared: each process has a part of the samples; all get the mean over all of them.
+    """
     segment.eval()
     total, n = torch.zeros(len(segment.depths), dtype=torch.float64), 0
     for batch in batches:
@@ -45,6 +52,9 @@ def mean_losses(
             terms = objective(segment(batch.inputs), batch.targets)
         total += torch.stack(terms["means"]["loss"]).double().cpu() * len(batch.targets)
         n += len(batch.targets)
+    if shared:
+        *sums, n = add_up(torch.cat([total, torch.tensor([n], dtype=torch.float64)])).tolist()
+        total = torch.tensor(sums, dtype=torch.float64)
     return dict(zip(segment.depths, (total / n).tolist(), strict=True))
 
 

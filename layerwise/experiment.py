@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from layerwise import build
+from layerwise import build, distributed
 from layerwise.allocator import keep_freed_memory
 from layerwise.cache_plan import CacheDecision
 from layerwise.checkpoint import Checkpoints, rows_of
@@ -21,9 +21,12 @@ from layerwise.classification import classification_report
 from layerwise.config import parse
 from layerwise.data import Dataset, DatasetSpec
 from layerwise.depth_search import final_config, run_config, search_config
+from layerwise.distributed import from_main, noticing_lost_processes, one_per_machine_first, ranks, together
+from layerwise.environment import usable_cores
 from layerwise.errors import Interrupted, LayerwiseError
 from layerwise.finished import FinishedStage, restore
 from layerwise.interrupt import StopRequest
+from layerwise.models.synced_norm import synchronised
 from layerwise.precision import Precision, choose_device, choose_precision
 from layerwise.progress import Display
 from layerwise.record import Metrics, write_results
@@ -33,7 +36,7 @@ from layerwise.results import assemble_results, run_facts, validation_top1
 from layerwise.reuse import shared_stages, take_over
 from layerwise.run import Run
 from layerwise.run_folder import METRICS, RESULTS, RunFolder, check_data
-from layerwise.schema import Config, ProgressName, Summary
+from layerwise.schema import Config, Parallel, ProgressName, Summary
 from layerwise.stage_run import run_stage
 from layerwise.summarise import summarise
 from layerwise.summary import total_parameters
@@ -50,15 +53,22 @@ def run(composed: DictConfig) -> float | None:
     Raises:
         LayerwiseError: what the user can mend.
     """
-    config = resolve(parse(composed))
+    config = together(lambda: resolve(parse(composed)))  # in a multirun they have met already
+    here = distributed.place()
     if config.summary is not Summary.none:
-        summarise(config)
+        if here.rank == 0:
+            summarise(config)
         return None
-    device = choose_device(config.device)
+    device = choose_device(config.device, here)
+    if device.type == "cpu" and here.local_ranks > 1:
+        torch.set_num_threads(max(1, usable_cores() // here.local_ranks))
+    distributed.join(here, device, config.distributed.timeout)
     precision = choose_precision(config.precision, device)
-    results, folder = run_in_folder(config, device, precision)
-    show(results_table(results))
-    print(f"run folder: {folder}")
+    with noticing_lost_processes():
+        results, folder = run_in_folder(config, device, precision)
+    if distributed.is_main():
+        show(results_table(results))
+        print(f"run folder: {folder}")
     return validation_top1(results)
 
 
@@ -75,14 +85,16 @@ def run_in_folder(
         device, precision: what it computes on.
         if_finished: what is said where there is nothing left to train.
     """
-    spec = build.build_spec(config)  # refuses what cannot be built, before a folder is made
+    # refuses what cannot be built, before a folder is made
+    spec = one_per_machine_first(lambda: build.build_spec(config))
     folder = RunFolder(config)
     try:
         if not config.fresh:
-            check_data(folder.path, spec)
+            from_main(lambda: check_data(folder.path, spec))
         results = None if config.fresh else folder.finished_results()
-        if results is not None and all_blocks_readable(folder):
-            print(if_finished, file=sys.stderr)
+        if results is not None and from_main(lambda: all_blocks_readable(folder)):
+            if distributed.is_main():
+                print(if_finished, file=sys.stderr)
         elif config.plan.search_fraction is not None:
             results = search_then_train(config, spec, folder, device, precision)
         else:
@@ -96,10 +108,10 @@ def search_then_train(
     config: Config, spec: DatasetSpec, folder: RunFolder, device: torch.device, precision: Precision
 ) -> dict[str, Any]:
     """Chooses the depth on a part of the data and trains it on all of them."""
-    data = build.build_data(config, spec, device)  # before the search: what cannot be trained is refused at once
+    data = read_data(config, spec, device)  # before the search: what cannot be trained is refused at once
     folder.begin(data.spec)
     try:
-        search = search_config(config, folder.path, len(data.splits["train"]))
+        search = search_config(config, folder.path, len(data.labels["train"]))
         found, _ = run_in_folder(search, device, precision, if_finished="the search for the depth is finished")
     except Interrupted:
         raise
@@ -109,7 +121,7 @@ def search_then_train(
     depth = found["final"]["block"]
     folder.check_searched(depth)
     chosen = final_config(config, depth)
-    if config.progress is ProgressName.auto:
+    if config.progress is ProgressName.auto and distributed.is_main():
         print(f"the search chose depth {depth}; it is now trained on all samples", file=sys.stderr)
     facts = {
         "fraction": config.plan.search_fraction,
@@ -143,23 +155,26 @@ def train(
     stages = agenda.stages()
     network = build.build_network(config, spec, stages)
     costs = build.build_costs(config, network, spec, precision.dtype)
-    display = Display(config.progress is ProgressName.auto)
-    decision = build.build_cache_decision(config, spec, stages, costs, precision, folder.cache)
+    display = Display(config.progress is ProgressName.auto, silent=not distributed.is_main())
+    decision = from_main(lambda: build.build_cache_decision(config, spec, stages, costs, precision, folder.cache))
+    processes = f"{ranks()} processes ({config.distributed.parallel.value} in parallel), " if ranks() > 1 else ""
     display.note(f"run folder: {folder.path}")
-    display.note(f"{device}, {precision.name}; {decision.message or 'no cache'}")
+    display.note(f"{processes}{device}, {precision.name}; {decision.message or 'no cache'}")
 
     source = None if config.plan.reuse is None else Path(config.plan.reuse)
-    shared = [] if source is None else shared_stages(source, config, folder.path)
-    data = data or build.build_data(config, spec, device)
+    shared = [] if source is None else from_main(lambda: shared_stages(source, config, folder.path))
+    data = data or read_data(config, spec, device)
     folder.begin(data.spec)
     checkpoints = Checkpoints(folder.checkpoints, display.warn)
-    if source is not None and (reused := take_over(source, shared, checkpoints)):
+    if source is not None and (reused := from_main(lambda: take_over(source, shared, checkpoints))):
         display.note(f"{reused} of {len(stages)} stages are taken from {source}")
 
     keep_freed_memory()
     torch.backends.cudnn.benchmark = True  # shapes are fixed
     torch.backends.cudnn.allow_tf32 = False  # fp32 means float32
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if ranks() > 1 and config.distributed.sync_batchnorm and config.distributed.parallel is Parallel.data:
+        synchronised(network, device)
     run = Run(
         config=config,
         agenda=agenda,
@@ -175,21 +190,42 @@ def train(
     facts = {**run_facts(decision, precision, device), **facts}
 
     def save_results(status: str, **more: Any) -> dict[str, Any]:
+        return from_main(lambda: write(status, more))
+
+    def write(status: str, more: dict[str, Any]) -> dict[str, Any]:
         parameters = total_parameters(costs[: agenda.depth([outcome.rows for outcome in finished])])
         results = assemble_results(config, folder.path.name, agenda, finished, parameters, status)
         write_results(folder.path / RESULTS, results | facts | more)
         return results | facts | more
 
     try:
-        with run.stop:
+        with run.stop, noticing_lost_processes():
             train_stages(run, finished, decision, folder.cache, lambda: save_results("running"))
     except LayerwiseError as error:
         with contextlib.suppress(LayerwiseError):  # the disk may be what failed
-            save_results("interrupted" if isinstance(error, Interrupted) else "failed", error=str(error))
+            if distributed.is_main():  # not all processes need be here
+                write("interrupted" if isinstance(error, Interrupted) else "failed", {"error": str(error)})
         raise
     finally:
         run.metrics.close()
-    return save_results("completed", classification=describe_classes(run, finished))
+    return save_results("completed", classification=from_main(lambda: describe_classes(run, finished)))
+
+
+def read_data(config: Config, spec: DatasetSpec, device: torch.device) -> Dataset:
+    """This process's samples; an error that any process meets is one of all.
+
+    Raises:
+        LayerwiseError: the data cannot be read, or are not the same on all machines.
+    """
+    data = one_per_machine_first(lambda: build.build_data(config, spec, device))
+    numbers = [len(labels) for labels in data.labels.values()] + [int(labels.sum()) for labels in data.labels.values()]
+    most = distributed.Largest(*numbers, *(-number for number in numbers)).answer()
+    if most != [*numbers, *(-number for number in numbers)]:
+        raise LayerwiseError(
+            f"dataset={spec.name}: the processes have found different data. "
+            "Give all machines the same files in dataset.root."
+        ).shared()
+    return data
 
 
 def train_stages(
@@ -217,7 +253,7 @@ def describe_classes(run: Run, finished: Sequence[FinishedStage]) -> dict[str, A
     """Confusion matrix and ROC curves of the result's class scores on the test samples."""
     depth = run.agenda.depth([outcome.rows for outcome in finished])
     z = next(outcome.scores["test"][depth] for outcome in reversed(finished) if depth in outcome.scores.get("test", {}))
-    return classification_report(z, run.data.splits["test"].labels.cpu(), run.data.spec.classes)
+    return classification_report(z, run.data.labels["test"].cpu(), run.data.spec.classes)
 
 
 def all_blocks_readable(folder: RunFolder) -> bool:

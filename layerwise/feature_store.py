@@ -11,7 +11,7 @@ import json
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
 from typing import Protocol
@@ -230,6 +230,8 @@ class FeatureStores:
         """Removes what a run leaves on the disk, unless it is to be kept."""
         if self.folder is not None and not self.keep:
             shutil.rmtree(self.folder, ignore_errors=True)
+            with suppress(OSError):  # other processes still have theirs there
+                self.folder.parent.rmdir()
 
     def _on_disk(self, prefix: Sequence[nn.Module]) -> DiskFeatureStore:
         assert self.folder is not None

@@ -1,18 +1,29 @@
-"""Ctrl-C, SIGTERM and SIGUSR1 as a request that the loops ask for between steps."""
+"""Ctrl-C, SIGTERM and SIGUSR1 as a request that the loops ask for between steps.
+
+The processes of a run stop after the same step: about once a second they tell each other what signal has come.
+Each answer is read one interval after it was asked for, so that nobody waits for it.
+"""
 
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import TypeVar
 
+from layerwise import distributed
 from layerwise.errors import Interrupted
 
 T = TypeVar("T")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C, what `kill` and schedulers send, and what SLURM is asked to send before a job's time is up."""
+
+SECONDS_BETWEEN_QUESTIONS = 1.0
+MOST_STEPS = 256
+COPY_SECONDS = 2.0
+"""Within so much time a second Ctrl-C is the launcher's copy of the first."""
 
 
 class StopRequest:
@@ -21,11 +32,22 @@ class StopRequest:
     A second SIGTERM changes nothing: launchers pass it on more than once.
 
     Use as a context manager around the work; outside of it signals act as usual.
+
+    Attributes:
+        signal: the first that came to this process.
+        least_steps: between two questions. Processes that work on different steps at a time need more than they
+            lie apart, or they would wait for each other.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.least_steps = 1
+        self._received = 0.0
         self._previous: dict[int, object] = {}
+        self._agreed: int | None = None
+        self._question: distributed.Largest | None = None
+        self._asked = time.perf_counter()
+        self._interval = self._steps_left = 1
 
     def __enter__(self) -> StopRequest:
         for number in SIGNALS:
@@ -37,20 +59,72 @@ class StopRequest:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.signal == number == signal.SIGINT:
+        is_copy = distributed.joined() and time.monotonic() - self._received < COPY_SECONDS
+        if self.signal == number == signal.SIGINT and not is_copy:
             raise KeyboardInterrupt
+        self._received = time.monotonic()
         self.signal = self.signal or number
 
-    def check(self) -> None:
-        """Raises: Interrupted: a signal has come."""
-        if self.signal is not None:
-            name = signal.Signals(self.signal).name
-            raise Interrupted(
-                f"stopped by {name}; all finished steps are saved. Run the same command again to go on.", self.signal
-            )
+    @property
+    def agreed(self) -> int | None:
+        """The signal that all processes stop for; where there is one process, the one that came."""
+        return self._agreed if distributed.joined() else self.signal
 
-    def watch(self, items: Iterable[T]) -> Iterator[T]:
-        """The same items, with a `check` before each."""
+    def requested(self) -> bool:
+        """Whether to stop now. To be asked after each step, by all processes after the same ones."""
+        if not distributed.joined():
+            return self.signal is not None
+        self._steps_left -= 1
+        if self._steps_left <= 0 and self._agreed is None:
+            self._listen()
+            self._ask()
+        return self._agreed is not None
+
+    def check(self) -> None:
+        """Stops if a signal has come to any process; waits for them.
+
+        Raises:
+            Interrupted: a signal has come.
+        """
+        if distributed.joined() and self._agreed is None:
+            self._listen()
+            self._ask()
+            self._listen()
+        if self.agreed is not None:
+            name = signal.Signals(self.agreed).name
+            raise Interrupted(
+                f"stopped by {name}; all finished steps are saved. Run the same command again to go on.", self.agreed
+            ).shared()
+
+    def watch(self, items: Iterable[T], n: int | None = None) -> Iterator[T]:
+        """The same items, but raises Interrupted if a signal comes.
+
+        Args:
+            items: such as batches.
+            n: how many there are in the process that has most; all then ask equally often.
+        """
+        asked = 0
         for item in items:
-            self.check()
+            if self.requested():
+                self.check()
+            asked += 1
             yield item
+        for _ in range((n or 0) - asked):
+            if self.requested():
+                self.check()
+
+    def _ask(self) -> None:
+        now = time.perf_counter()
+        seconds = (now - self._asked) / self._interval
+        self._question = distributed.Largest(self.signal or 0, seconds)
+        self._asked = now
+        self._steps_left = self._interval
+
+    def _listen(self) -> None:
+        if self._question is None:
+            return
+        number, seconds = self._question.answer()
+        self._question = None
+        self._agreed = int(number) or None
+        steps = int(SECONDS_BETWEEN_QUESTIONS / max(seconds, 1e-9))
+        self._interval = max(self.least_steps, min(steps, MOST_STEPS), 1)

@@ -28,8 +28,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from layerwise.cli import explain, explained, reported, wants_tracebacks
-from layerwise.errors import Interrupted, LayerwiseError, NonFiniteLoss
+from layerwise import distributed
+from layerwise.cli import concerns_all, explain, explained, reported, say, wants_tracebacks
+from layerwise.errors import Interrupted, LaunchError, LayerwiseError, LostProcess, NonFiniteLoss
 
 BEST = "optimization_results.yaml"
 """Where the sweepers that search write what they found, in the folder of the sweep."""
@@ -54,7 +55,7 @@ class Failure:
 def run_job(run: Callable[[DictConfig], float | None], composed: DictConfig) -> float | Failure | None:
     """A job of Hydra's: alone, an error ends the command; in a multirun it ends this job.
 
-    A signal ends the command in both.
+    A signal ends the command in both, and so does what only some of several processes run into.
 
     Args:
         run: does what a configuration asks for.
@@ -68,9 +69,15 @@ def run_job(run: Callable[[DictConfig], float | None], composed: DictConfig) -> 
         try:
             return run(composed)
         except Exception as error:
-            if hydra.mode is not RunMode.MULTIRUN or isinstance(error, Interrupted):
+            if hydra.mode is not RunMode.MULTIRUN or _ends_all_jobs(error):
                 raise
             return _failure(hydra, error)
+
+
+def _ends_all_jobs(error: Exception) -> bool:
+    """Whether no further job can run: a signal came, or the processes of the run no longer do the same."""
+    parted = distributed.joined() and not concerns_all(error)
+    return parted or isinstance(error, Interrupted | LaunchError | LostProcess)
 
 
 def _failure(hydra: Any, error: Exception) -> Failure:
@@ -80,7 +87,7 @@ def _failure(hydra: Any, error: Exception) -> Failure:
         traceback.print_exception(error)
     reason = known[0] if known else traceback.format_exception_only(error)[-1].strip()
     failure = Failure(hydra.job.num, tuple(hydra.overrides.task), reason, isinstance(error, NonFiniteLoss))
-    print(f"job {failure.job} failed: {reason}", file=sys.stderr, flush=True)
+    say(f"job {failure.job} failed: {reason}", concerns_all(error))
     return failure
 
 
@@ -196,8 +203,8 @@ def watched_jobs() -> Iterator[None]:
     finally:
         plugins.instantiate_launcher = instantiate  # type: ignore[method-assign]
         if multirun.failures:
-            print(multirun.summary(), file=sys.stderr)
-    if multirun.searches and not multirun.found_nothing:
+            say(multirun.summary())
+    if multirun.searches and not multirun.found_nothing and distributed.place().rank == 0:
         _show_best(multirun)
     if multirun.failed:
         sys.exit(1)

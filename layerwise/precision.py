@@ -8,7 +8,8 @@ from enum import Enum
 
 import torch
 
-from layerwise.errors import LayerwiseError
+from layerwise.distributed import ALONE, Place
+from layerwise.errors import LaunchError, LayerwiseError
 
 
 class PrecisionName(Enum):
@@ -53,14 +54,23 @@ class Precision:
         return torch.amp.GradScaler(self.device_type, enabled=self.dtype == torch.float16)
 
 
-def choose_device(name: str) -> torch.device:
-    """The device that `device=…` names; `auto` is the GPU where there is one.
+def choose_device(name: str, here: Place = ALONE) -> torch.device:
+    """The device that `device=…` names; `auto` is the GPU where there is one, and each process has its own.
 
     Raises:
         LayerwiseError: an unknown name, or a GPU that is not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and here.ranks > 1:
+        if here.local_rank >= torch.cuda.device_count():
+            raise LaunchError(
+                f"device=cuda: {here.local_ranks} processes were started on a machine with "
+                f"{torch.cuda.device_count()} GPU(s), one a process. Start fewer (--nproc_per_node), or use device=cpu."
+            )
+        name = f"cuda:{here.local_rank}"
+    elif name.startswith("cuda:") and here.ranks > 1:
+        raise LaunchError(f"device={name}: each of {here.ranks} processes needs a GPU of its own. Use device=cuda.")
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -20,10 +20,11 @@ class Display:
 
     Args:
         enabled: False shows nothing but warnings.
+        silent: not even these.
     """
 
-    def __init__(self, enabled: bool) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+    def __init__(self, enabled: bool, silent: bool = False) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=silent)
         self.enabled = enabled
         self._stage: _StageView | None = None
         self._epoch_seconds: list[float] = []

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import IO, Any
 
+from layerwise.distributed import from_main
 from layerwise.errors import writing
 from layerwise.storage import write_atomically
 
@@ -15,7 +16,7 @@ KEPT = "The checkpoints are intact."
 
 
 class Metrics:
-    """metrics.jsonl.
+    """metrics.jsonl, which the main process writes.
 
     Args:
         path: of the file.
@@ -27,6 +28,9 @@ class Metrics:
 
     def append(self, line: dict[str, Any]) -> None:
         """Adds a line with at least `stage` and `epoch`, both counted from 1."""
+        from_main(lambda: self._append(line))
+
+    def _append(self, line: dict[str, Any]) -> None:
         with writing(self.path, KEPT):
             if self._file is None:
                 self._file = open(self.path, "a")  # noqa: SIM115 (closed by close)
@@ -41,6 +45,9 @@ class Metrics:
 
     def truncate(self, stage: int, epochs: int) -> None:
         """Drops what is younger than a checkpoint: lines after some epochs of a stage, and a broken last line."""
+        from_main(lambda: self._truncate(stage, epochs))
+
+    def _truncate(self, stage: int, epochs: int) -> None:
         self.close()
         kept = []
         for text in self.path.read_text().splitlines() if self.path.exists() else []:

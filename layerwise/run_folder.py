@@ -1,4 +1,7 @@
-"""The folder of a run: the same configuration always has the same one, and one process at a time."""
+"""The folder of a run: the same configuration always has the same one, and one run at a time.
+
+The main process of a run reads and writes it; the others hear what it found, and share its errors.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import IO, Any
 
 from layerwise.config import from_yaml, identity, run_name, to_yaml
 from layerwise.data import DatasetSpec
+from layerwise.distributed import from_main, host, rank, ranks, together
 from layerwise.errors import LayerwiseError, writing
 from layerwise.schema import CacheKind, Config
 from layerwise.storage import write_atomically
@@ -34,16 +38,8 @@ class RunFolder:
         self.path = Path(config.output_dir) / run_name(config)
         self.config = config
         self._begun = False
-        with writing(self.path, kept="Nothing was started."):
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.path / LOCK, "a+")  # noqa: SIM115 (held until the process ends)
-        self._acquire(self._lock)
-        if (self.path / CONFIG).exists():
-            self._refuse_other()
-        elif foreign := [entry.name for entry in self.path.iterdir() if entry.name != LOCK]:
-            raise LayerwiseError(
-                f"{self.path} is no run folder: it holds {foreign[0]} and no {CONFIG}. Give this run another name=…."
-            )
+        self._lock: IO[str] | None = None
+        from_main(self._open)
 
     def begin(self, spec: DatasetSpec) -> None:
         """Records what will run. The first time, with `fresh`, deletes the earlier run: everything else
@@ -55,15 +51,9 @@ class RunFolder:
         Raises:
             LayerwiseError: the run began with other data, or the folder cannot be written.
         """
-        if self.config.fresh and not self._begun:
-            self._clear()
-        self._begun = True
-        check_data(self.path, spec)
-        with writing(self.cache, kept="Nothing was started."):
-            if self.config.cache.kind is CacheKind.disk:
-                self.cache.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path / CONFIG, to_yaml(self.config), kept="Nothing was started.")
-        write_atomically(self.path / SPEC, spec.to_json(), kept="Nothing was started.")
+        from_main(lambda: self._begin(spec))
+        together(self._prepare_cache)
+        from_main(lambda: self._write_config(spec))
 
     @property
     def checkpoints(self) -> Path:
@@ -71,11 +61,12 @@ class RunFolder:
 
     @property
     def cache(self) -> Path:
-        """Where a disk cache lies: in the run folder, or below `cache.dir` under a name of its own."""
-        if self.config.cache.dir is None:
-            return self.path / CACHE
-        digest = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:8]
-        return Path(self.config.cache.dir) / f"{self.path.name}-{digest}"
+        """Where this process's disk cache lies: in the run folder, or below `cache.dir` under a name of its own."""
+        base = self.path / CACHE
+        if self.config.cache.dir is not None:
+            digest = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:8]
+            base = Path(self.config.cache.dir) / f"{self.path.name}-{digest}"
+        return base / f"rank_{rank()}_of_{ranks()}"
 
     def check_searched(self, depth: int) -> None:
         """Refuses to go on with stages of another depth than the search has found.
@@ -83,6 +74,9 @@ class RunFolder:
         Raises:
             LayerwiseError: the search was run again and found another depth.
         """
+        from_main(lambda: self._check_searched(depth))
+
+    def _check_searched(self, depth: int) -> None:
         try:
             known = json.loads((self.path / RESULTS).read_text())["search"]["block"]
         except (OSError, ValueError, KeyError):
@@ -95,6 +89,9 @@ class RunFolder:
 
     def finished_results(self) -> dict[str, Any] | None:
         """The results of a completed run, else None."""
+        return from_main(self._finished_results)
+
+    def _finished_results(self) -> dict[str, Any] | None:
         try:
             results = json.loads((self.path / RESULTS).read_text())
         except (OSError, ValueError):
@@ -102,11 +99,53 @@ class RunFolder:
         return results if results.get("status") == "completed" else None
 
     def close(self) -> None:
-        """Lets other processes use the folder; one in which nothing was begun goes."""
+        """Lets other runs use the folder; one in which nothing was begun goes."""
+        if self._lock is None:
+            return
         if [entry.name for entry in self.path.iterdir()] == [LOCK]:
             (self.path / LOCK).unlink()
             self.path.rmdir()
         self._lock.close()
+
+    def _open(self) -> None:
+        with writing(self.path, kept="Nothing was started."):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = open(self.path / LOCK, "a+")  # noqa: SIM115 (held until the process ends)
+        self._acquire(lock)
+        self._lock = lock
+        if (self.path / CONFIG).exists():
+            self._refuse_other()
+        elif foreign := [entry.name for entry in self.path.iterdir() if entry.name != LOCK]:
+            raise LayerwiseError(
+                f"{self.path} is no run folder: it holds {foreign[0]} and no {CONFIG}. Give this run another name=…."
+            )
+
+    def _begin(self, spec: DatasetSpec) -> None:
+        if self.config.fresh and not self._begun:
+            self._clear()
+        self._begun = True
+        check_data(self.path, spec)
+
+    def _write_config(self, spec: DatasetSpec) -> None:
+        write_atomically(self.path / CONFIG, to_yaml(self.config), kept="Nothing was started.")
+        write_atomically(self.path / SPEC, spec.to_json(), kept="Nothing was started.")
+
+    def _prepare_cache(self) -> None:
+        """Makes this process's folder for a disk cache, and removes what other numbers of processes left."""
+        for other in self.cache.parent.glob("rank_*_of_*"):
+            shard, number = (int(part) for part in other.name.removeprefix("rank_").split("_of_"))
+            if number != ranks() and shard % ranks() == rank():
+                shutil.rmtree(other, ignore_errors=True)
+        if self.config.cache.kind is not CacheKind.disk:
+            return
+        if self.config.cache.dir is None and not (self.path / LOCK).exists():
+            raise LayerwiseError(
+                f"cache=disk: {host()} does not see {self.path.resolve()}, where the main process keeps the run and "
+                "the cache lies. Use an output_dir on a disk that all machines share, or cache.dir=FOLDER on a disk "
+                "of each machine."
+            )
+        with writing(self.cache, kept="Nothing was started."):
+            self.cache.mkdir(parents=True, exist_ok=True)
 
     def _acquire(self, lock: IO[str]) -> None:
         try:
@@ -120,11 +159,11 @@ class RunFolder:
             ) from error
         lock.seek(0)
         lock.truncate()
-        lock.write(str(os.getpid()))
+        lock.write(f"{os.getpid()} on {host()}")
         lock.flush()
 
     def _clear(self) -> None:
-        shutil.rmtree(self.cache, ignore_errors=True)
+        shutil.rmtree(self.cache.parent, ignore_errors=True)
         for entry in self.path.iterdir():
             if entry.is_dir():
                 shutil.rmtree(entry)

@@ -97,6 +97,13 @@ class LoggerName(Enum):
     none = "none"
 
 
+class Parallel(Enum):
+    """Values of `distributed.parallel`: what each process of a run has a part of, the batch or the blocks."""
+
+    data = "data"
+    blocks = "blocks"
+
+
 class ProgressName(Enum):
     """Values of `progress`."""
 
@@ -233,6 +240,15 @@ class EvaluationConfig:
 
 
 @dataclass
+class DistributedConfig:
+    """How several processes share a run; see `layerwise.distributed`."""
+
+    parallel: Parallel = field(default=Parallel.data, metadata=WHERE)
+    sync_batchnorm: bool = True
+    timeout: float = field(default=600.0, metadata=WHERE)
+
+
+@dataclass
 class LoggerConfig:
     """`logger=none`."""
 
@@ -265,6 +281,7 @@ class Config:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig, metadata=WHERE)
 
 

@@ -17,24 +17,30 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from layerwise.counters import key, permutation
+from layerwise import distributed
+from layerwise.counters import bits, key
 from layerwise.data import Dataset, SplitName
 from layerwise.feature_store import FeatureStores
 from layerwise.interrupt import StopRequest
 from layerwise.models.blocknet import freeze
 from layerwise.precision import Precision
+from layerwise.shard import EVERYTHING, Shard
 from layerwise.types import Batch, Target
 
 
-class Source(Protocol):
+class TrainingSource(Protocol):
+    """Features of the training samples, in batches."""
+
+    def train(self, stage: int, epoch: int, first_step: int = 0, target: Target = "labels") -> Iterator[Batch]:
+        """The shuffled, augmented batches of one epoch of a stage, from a step on: all samples that have the target."""
+
+
+class Source(TrainingSource, Protocol):
     """Features x_depth of all splits, in batches."""
 
     @property
     def depth(self) -> int:
         """Number of frozen blocks."""
-
-    def train(self, stage: int, epoch: int, first_step: int = 0, target: Target = "labels") -> Iterator[Batch]:
-        """The shuffled, augmented batches of one epoch of a stage, from a step on: all samples that have the target."""
 
     def evaluate(self, split: SplitName, target: Target = "labels") -> Iterator[Batch]:
         """All samples of a split in order, not augmented; of the training samples those that have the target."""
@@ -48,20 +54,36 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How an epoch is cut into batches.
+    """How an epoch is cut into batches, and what of each batch a process gets.
+
+    Sample i of the training split, dealt to the batch's B places in turn, stays at place i mod B in all epochs;
+    an epoch shuffles the samples of each place among themselves. As the dealing is random, the order of an epoch is,
+    too; and since N divides B, each of N processes gets B/N samples of each batch, always from its own N-th of the
+    split: the batches are the same for any N, and a process needs to hold no other samples than its own.
 
     Attributes:
-        batch_size: images per training step, evaluation batch and batch that advances a cache; the last of
-            an epoch may be smaller.
+        batch_size: B, images per training step of all processes together; the last step of an epoch may have fewer.
         seed: of the shuffles.
+        shard: of the training split that this process holds.
     """
 
     batch_size: int
     seed: int
+    shard: Shard = EVERYTHING
 
-    def order(self, stage: int, epoch: int, positions: Tensor) -> Tensor:
-        """[n] positions, shuffled by (seed, stage, epoch) alone."""
-        return positions[permutation(key("order", self.seed, stage, epoch), len(positions), positions.device)]
+    @property
+    def size(self) -> int:
+        """B/N, images in this process's batches: in training, in evaluation and while a cache is advanced."""
+        return self.batch_size // self.shard.ranks
+
+    def order(self, stage: int, epoch: int, n: int, device: torch.device) -> Tensor:
+        """[n] positions of this process's first n samples, shuffled by (seed, stage, epoch) alone."""
+        rounds = -(-n // self.size)
+        own = torch.arange(rounds * self.size, device=device)
+        draws = bits(key("order", self.seed, stage, epoch), own * self.shard.ranks + self.shard.rank)
+        draws[n:] = torch.iinfo(torch.int64).max  # what the last round lacks stays last
+        by_place = torch.argsort(draws.view(rounds, self.size), dim=0, stable=True)  # [rounds, B/N]
+        return (by_place * self.size + own[: self.size]).flatten()[:n]
 
 
 class Recompute:
@@ -77,16 +99,20 @@ class Recompute:
         return len(self.prefix)
 
     def train(self, stage: int, epoch: int, first_step: int = 0, target: Target = "labels") -> Iterator[Batch]:
-        order = self.plan.order(stage, epoch, self.data.having(target))
-        return self.read("train", order[first_step * self.plan.batch_size :], view=epoch, target=target)
+        order = self.plan.order(stage, epoch, self.data.having_here(target), self.data.device)
+        return self.read("train", order[first_step * self.plan.size :], view=epoch, target=target)
 
     def evaluate(self, split: SplitName, target: Target = "labels") -> Iterator[Batch]:
         return self.read(split, in_order(self.data, split, target), view=None, target=target)
 
     def read(self, split: SplitName, order: Tensor, view: int | None, target: Target = "labels") -> Iterator[Batch]:
         """Features of the samples at some positions, augmented with a view's draws."""
-        for x, labels in self.data.batches(split, order, self.plan.batch_size, view):
+        for x, labels in self.data.batches(split, order, self.plan.size, view):
             yield Batch(run_frozen(self.prefix, x, self.precision), x if target == "inputs" else labels)
+
+    def most_batches(self, split: SplitName) -> int:
+        """Batches that a pass over a split takes in the process that has most."""
+        return -(-self.data.shards[split].most(len(self.data.labels[split])) // self.plan.size)
 
     def advance(self, blocks: Sequence[nn.Module]) -> None:
         freeze(blocks)
@@ -118,6 +144,9 @@ class Cached:
         self.images, self.stores, self.views, self.stop = images, stores, views, stop
         freeze(prefix)
         self.store = stores.newest(prefix)  # None: the images are their own cache at depth 0
+        depth = self.store.depth if self.store else 0
+        if distributed.Largest(depth, -depth).answer() != [depth, -depth]:
+            self.store = None  # all processes advance alike
         self.prefix = list(prefix[: self.store.depth]) if self.store else []
         if missing := prefix[len(self.prefix) :]:
             self.advance(missing)
@@ -127,10 +156,10 @@ class Cached:
         return len(self.prefix)
 
     def train(self, stage: int, epoch: int, first_step: int = 0, target: Target = "labels") -> Iterator[Batch]:
-        plan = self.images.plan
-        order = plan.order(stage, epoch, self.images.data.having(target))
+        plan, data = self.images.plan, self.images.data
+        order = plan.order(stage, epoch, data.having_here(target), data.device)
         view = epoch % self.views if self.store else epoch  # images need no store: all their views are there
-        return self.read("train", order[first_step * plan.batch_size :], view, target)
+        return self.read("train", order[first_step * plan.size :], view, target)
 
     def evaluate(self, split: SplitName, target: Target = "labels") -> Iterator[Batch]:
         data = self.images.data
@@ -146,7 +175,7 @@ class Cached:
         if self.store is None:
             yield from self.images.read(split, order, view, target)
             return
-        data, batch_size = self.images.data, self.images.plan.batch_size
+        data, batch_size = self.images.data, self.images.plan.size
         labels = data.splits[split].labels
         rows = order.cpu()  # once, so that no step waits for the device
         inputs = data.batches(split, order, batch_size, view) if target == "inputs" else None
@@ -163,11 +192,13 @@ class Cached:
         try:
             for split in splits:
                 order = torch.arange(len(splits[split]), device=self.images.data.device)
+                most = self.images.most_batches(split)
                 for view in range(self.views) if split == "train" else [None]:
                     with new.writer(split, view or 0, len(order)) as writer:
-                        for batch in self.stop.watch(self.read(split, order, view)):
+                        for batch in self.stop.watch(self.read(split, order, view), most):
                             writer.append(run_frozen(blocks, batch.inputs, self.images.precision))
             new.commit()
+            distributed.barrier()  # until all are whole, the old ones are what a crash goes back to
         except BaseException:
             new.discard()  # a full disk is not left full
             raise
@@ -182,8 +213,9 @@ class Cached:
 
 
 def in_order(data: Dataset, split: SplitName, target: Target) -> Tensor:
-    """Positions of all samples of a split, of the training samples those that have the target."""
-    return data.having(target) if split == "train" else torch.arange(len(data.splits[split]), device=data.device)
+    """Positions of all samples of a split that are here, of the training samples those that have the target."""
+    n = data.having_here(target) if split == "train" else len(data.splits[split])
+    return torch.arange(n, device=data.device)
 
 
 @torch.no_grad()

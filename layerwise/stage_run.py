@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from layerwise import build
 from layerwise.compression import most_important, prune_block, taylor_importance
+from layerwise.distributed import Largest, from_main
 from layerwise.environment import peak_memory_mb
 from layerwise.finished import FinishedStage, segment_of
 from layerwise.models.blocknet import Segment
@@ -65,19 +67,19 @@ def run_stage(
     run.display.begin_stage(
         title, stage.epochs, trainer.recipe.steps_per_epoch, trainer.epoch, epochs_left, trainer.step
     )
-    steps_before = sum(
-        done.epochs * build.steps_per_epoch(run.config, done, run.data) for done in stages[: stage.index]
-    )
+    recipes = [build.build_recipe(run.config, done, run.data) for done in stages[: stage.index]]
+    steps_before = sum(recipe.epochs * recipe.steps_per_epoch for recipe in recipes)
     last_saved = time.perf_counter()
     try:
         for latest in trainer.run(source, run.stop, run.display.glance):
             if latest.complete:
                 report = latest
+                trainer.team.settle(segment)
                 held_out = score_now(run, stage, segment, source, report)
                 run.metrics.append(metrics_line(stage, report, steps_before + trainer.steps_done) | held_out)
                 run.display.end_epoch(report, held_out)
             is_last = trainer.epoch == stage.epochs
-            if is_last or run.stop.signal is not None or time.perf_counter() - last_saved > SECONDS_BETWEEN_CHECKPOINTS:
+            if is_last or run.stop.agreed is not None or from_main(partial(is_due, last_saved)):
                 tree = {
                     "trainer": trainer.state_dict(),
                     "report": asdict(report) if report else None,
@@ -93,21 +95,29 @@ def run_stage(
     assert report is not None  # a stage has at least one epoch
     trainer.optimizer.zero_grad(set_to_none=True)  # else the gradients of all stages stay until the run ends
     started = time.perf_counter()
-    rows, scores = stage_rows(run, stages[: stage.index + 1], segment, source, report, earlier)
+    scored, scores = stage_rows(run, stages[: stage.index + 1], segment, source, report, earlier)
     run.stop.check()
+    (memory,) = Largest(peak_memory_mb(run.data.device)).answer()
     costs = {
         "seconds": {"train": trainer.seconds, "advance": advance_seconds, "evaluate": time.perf_counter() - started},
         "images_per_second": stage.epochs * report.images / max(trainer.seconds, 1e-9),
-        "peak_memory_mb": peak_memory_mb(run.data.device),
+        "peak_memory_mb": memory,
+        **trainer.team.utilisation(),
     }
     kept_on_host = {split: {depth: z.cpu() for depth, z in by_depth.items()} for split, by_depth in scores.items()}
     filters = filters_to_keep(run, stage, source)
-    outcome = FinishedStage([row | costs for row in rows], segment.state_dict(), kept_on_host, filters)
+    rows = from_main(lambda: [row | costs for row in scored])
+    outcome = FinishedStage(rows, segment.state_dict(), kept_on_host, filters)
     run.checkpoints.save_finished(stage, vars(outcome))
     outcome = replace(outcome, segment={})  # the network has the weights; those of pruned filters may go
     if outcome.kept_filters is not None:
         prune_block(run.network, stage.stop, outcome.kept_filters)
     return outcome
+
+
+def is_due(last_saved: float) -> bool:
+    """Whether a stage in training is to be saved again, after it was saved at a moment of the clock."""
+    return time.perf_counter() - last_saved > SECONDS_BETWEEN_CHECKPOINTS
 
 
 def set_beginning(run: Run, stage: Stage, source: Source) -> None:
@@ -135,13 +145,15 @@ def build_trainer(run: Run, stages: Sequence[Stage], stage: Stage, segment: Segm
     """The trainer of a stage at its beginning."""
     if run.config.compile:  # all stages share one forward, which is compiled anew for each
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * len(stages))
+    team = build.build_team(run.config, stage, run.network, run.data, run.stop)
     return StageTrainer(
         stage.index,
         segment,
-        build.build_objective(run.config, stage.target, segment),
+        build.build_objective(run.config, stage.target, team.part(segment)),
         build.build_optimizer(run.config, segment),
         build.build_recipe(run.config, stage, run.data),
         run.precision,
+        team,
         compiled=run.config.compile,
     )
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from layerwise.allocator import return_freed_memory
 from layerwise.build import build_objective
 from layerwise.data import SplitName
+from layerwise.distributed import from_main, gather_rows
 from layerwise.ensemble import ensemble
 from layerwise.evaluate import accuracies, mean_losses, predict, score
 from layerwise.finished import FinishedStage, valid_depths
@@ -47,7 +48,7 @@ def stage_rows(
     if stages[-1].target == "inputs":
         return reconstruction_rows(run, stages[-1], segment, source, report), {}
     scores = class_scores(run, segment, source)
-    rows = class_rows(run, stages, scores, report, earlier)
+    rows = from_main(lambda: class_rows(run, stages, scores, report, earlier))
     return rows, {split: by_depth for split, by_depth in scores.items() if split in HELD_OUT}
 
 
@@ -59,13 +60,17 @@ def score_now(run: Run, stage: Stage, segment: Segment, source: Source, report: 
     depth = segment.depths[-1]
     if stage.target == "inputs":
         return {split: losses[depth] for split, losses in reconstruction_losses(run, segment, source).items()}
-    return {split: _score(run, split, z[depth]) for split, z in class_scores(run, segment, source).items()}
+    scores = class_scores(run, segment, source)
+    return from_main(lambda: {split: _score(run, split, z[depth]) for split, z in scores.items()})
 
 
 def class_scores(run: Run, segment: Segment, source: Source) -> dict[SplitName, ByDepth]:
-    """Class scores of all samples that are evaluated, by split and depth."""
+    """Class scores of all samples that are evaluated, by split and depth, in the main process on the CPU."""
     return_freed_memory()
-    scores = {split: predict(segment, source.evaluate(split), run.precision) for split in evaluated_splits(run)}
+    scores: dict[SplitName, ByDepth] = {}
+    for split in evaluated_splits(run):
+        here = predict(segment, source.evaluate(split), run.precision)
+        scores[split] = {depth: gather_rows(z, run.data.shards[split]) for depth, z in here.items()}
     return_freed_memory()
     return scores
 
@@ -99,7 +104,7 @@ def class_rows(
                 "block": depth,
                 "train": {"loss": report.loss[i], "top1": report.top1[i]},
                 **scored[depth],
-                "ensemble": dict(accuracies(z, run.data.splits["test"].labels)),
+                "ensemble": dict(accuracies(z, run.data.labels["test"].cpu())),
                 "parameters": {
                     "block": count_parameters(*run.network.blocks[below:depth]),
                     "head": count_parameters(run.network.head(depth)),
@@ -132,14 +137,16 @@ def reconstruction_losses(run: Run, segment: Segment, source: Source) -> dict[Sp
     """The mean reconstruction error of each split and depth, without penalties."""
     objective = build_objective(run.config, "inputs", segment)
     errors = {
-        split: mean_losses(segment, source.evaluate(split, "inputs"), run.precision, objective)
+        split: mean_losses(
+            segment, source.evaluate(split, "inputs"), run.precision, objective, run.data.shards[split].ranks > 1
+        )
         for split in evaluated_splits(run)
     }
     return {split: {d: {"loss": loss} for d, loss in by_depth.items()} for split, by_depth in errors.items()}
 
 
 def _score(run: Run, split: SplitName, z: Tensor) -> dict[str, float]:
-    labels = run.data.splits[split].labels
+    labels = run.data.labels[split].cpu()
     if split == "train":
-        labels = labels[run.data.having("labels")]
+        labels = labels[: run.data.having("labels")]
     return dict(score(z, labels, run.config.objective.loss))  # type: ignore[arg-type]

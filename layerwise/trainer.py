@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from layerwise.counters import key
 from layerwise.errors import NonFiniteLoss
 from layerwise.interrupt import StopRequest
-from layerwise.objectives import Objective, Readout
+from layerwise.models.blocknet import Segment
+from layerwise.objectives import Objective
 from layerwise.optim import Schedule, restart_momentum, set_learning_rate
 from layerwise.precision import Precision
 from layerwise.running_sums import RunningSums
 from layerwise.sources import Source
+from layerwise.team import ALONE, Team
 
 GLANCE_SECONDS = 2.0
 """How often running sums are read between two steps: for the display, and to notice a NaN early."""
@@ -60,7 +62,8 @@ class Recipe:
 
     Attributes:
         epochs: passes over the data.
-        steps_per_epoch: batches in each.
+        samples: in each.
+        batch_size: images per step of all processes together.
         lr: base learning rate, multiplied by the schedule's factor at each step.
         schedule: see `optim`.
         restart_momentum: forget the momentum where a stepwise schedule decays.
@@ -69,12 +72,22 @@ class Recipe:
     """
 
     epochs: int
-    steps_per_epoch: int
+    samples: int
+    batch_size: int
     lr: float
     schedule: Schedule
     restart_momentum: bool
     clip_norm: float | None
     seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch; the last may be smaller."""
+        return -(-self.samples // self.batch_size)
+
+    def images(self, step: int) -> int:
+        """Size of a step's batch, of all processes together."""
+        return min(self.batch_size, self.samples - step * self.batch_size)
 
 
 class StageTrainer:
@@ -87,23 +100,25 @@ class StageTrainer:
         optimizer: over the segment's parameters.
         recipe: epochs, schedule and their like.
         precision: of forward and backward passes.
+        team: how the processes of the run share the work.
         compiled: run the segment through torch.compile.
     """
 
     def __init__(
         self,
         stage: int,
-        segment: nn.Module,
+        segment: Segment,
         objective: Objective,
         optimizer: torch.optim.Optimizer,
         recipe: Recipe,
         precision: Precision,
+        team: Team = ALONE,
         compiled: bool = False,
     ) -> None:
         self.stage, self.segment, self.objective = stage, segment, objective
-        self.optimizer, self.recipe, self.precision = optimizer, recipe, precision
-        self.parameters = [p for p in segment.parameters() if p.requires_grad]
-        self.forward: Callable[[Tensor], Sequence[Readout]] = torch.compile(segment) if compiled else segment
+        self.optimizer, self.recipe, self.precision, self.team = optimizer, recipe, precision, team
+        self.parameters = [p for p in team.part(segment).parameters() if p.requires_grad]
+        self.forward = team.forward(segment, compiled)
         self.scaler = precision.grad_scaler()
         self.epoch = 0  # next epoch
         self.step = 0  # next step in it
@@ -134,23 +149,27 @@ class StageTrainer:
         """
         while self.epoch < self.recipe.epochs:
             if self.step == 0:
-                self._seed(key("layers", self.recipe.seed, self.stage, self.epoch))
+                self._seed()
             self.segment.train()
             started, last_glance = time.perf_counter() - self.epoch_seconds, time.perf_counter()
-            for inputs, targets in source.train(self.stage, self.epoch, self.step, self.objective.target):
+            batches = self.team.source(source).train(self.stage, self.epoch, self.step, self.objective.target)
+            for inputs, targets in batches:
                 self._train_step(inputs, targets)
                 self.step += 1
-                if stop.signal is not None:
+                if stop.requested():
                     break
-                if time.perf_counter() - last_glance > GLANCE_SECONDS:
+                if self.team.rank == 0 and time.perf_counter() - last_glance > GLANCE_SECONDS:
                     glance(self.step, self._mean_loss())
                     last_glance = time.perf_counter()
-            sums = self._check_finite()  # waits for the device, so that its time counts
+            sums, images = self.team.merged(self.sums.now(), self.sums.images)
+            self._check_finite(sums)  # waits for the device, so that its time counts
             self.epoch_seconds = time.perf_counter() - started
-            yield self._end_epoch(sums)
+            yield self._end_epoch(sums, images)
 
-    def _seed(self, seed: int) -> None:
+    def _seed(self) -> None:
         """Seeds the generators that layers draw from (torch.manual_seed would also keep a stack trace of each call)."""
+        apart = () if self.team.rank == 0 else (self.step, self.team.rank)  # processes draw for different samples
+        seed = key("layers", self.recipe.seed, self.stage, self.epoch, *apart)
         torch.default_generator.manual_seed(seed)
         if self.parameters[0].is_cuda:
             torch.cuda.manual_seed(seed)
@@ -167,9 +186,10 @@ class StageTrainer:
 
         with self.precision.autocast():
             terms = self.objective(self.forward(inputs), targets)
+            loss = self.team.weighted(terms["loss"], len(targets), recipe.images(self.step))
         for parameter in self.parameters:
             parameter.grad = None
-        self.scaler.scale(terms["loss"]).backward()
+        self.scaler.scale(loss).backward()
         if recipe.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.parameters, recipe.clip_norm)
@@ -178,26 +198,27 @@ class StageTrainer:
         self.sums.add(terms, len(targets))
 
     def _mean_loss(self) -> float:
-        """Mean loss of the epoch so far (waits for the device)."""
-        return float(self._check_finite()["loss"].sum() / self.sums.images)
-
-    def _check_finite(self) -> dict[str, Tensor]:
-        """The epoch's sums so far, once they and all weights are known to be finite."""
+        """Mean loss of the epoch so far over this process's samples (waits for the device)."""
         sums = self.sums.now()
+        self._check_finite(sums)
+        return float(sums["loss"].sum() / self.sums.images)
+
+    def _check_finite(self, sums: dict[str, Tensor]) -> None:
+        """Refuses sums of the epoch, or weights, that are not finite."""
         with torch.no_grad():
             norms = torch.stack(torch._foreach_norm([*self.parameters]))
         if not math.isfinite(float(sums["loss"].sum() + norms.sum())):
             bad, what = self.sums.first_bad_step(), "the loss"
             if bad is None:
                 bad, what = self.step - 1, "a weight"  # the last update is seen by no loss yet
-            raise NonFiniteLoss(
+            error = NonFiniteLoss(
                 f"{what} became NaN or infinite in stage {self.stage + 1}, epoch {self.epoch + 1}, step {bad + 1}. "
                 "Earlier checkpoints and blocks are kept. Try a smaller optimizer.lr, "
                 "optimizer.clip_norm=1, or precision=fp32."
             )
-        return sums
+            raise error.shared() if what == "the loss" else error
 
-    def _end_epoch(self, sums: dict[str, Tensor]) -> EpochReport:
+    def _end_epoch(self, sums: dict[str, Tensor], images: int) -> EpochReport:
         complete = self.step == self.recipe.steps_per_epoch
         report = EpochReport(
             epoch=self.epoch,
@@ -205,7 +226,7 @@ class StageTrainer:
             sums={name: total.tolist() for name, total in sums.items()},
             lr=self.optimizer.param_groups[0]["lr"],
             seconds=self.epoch_seconds,
-            images=self.sums.images,
+            images=images,
             complete=complete,
         )
         if complete:
@@ -215,19 +236,23 @@ class StageTrainer:
         return report
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a resumed stage needs, between any two steps."""
+        """All that a resumed stage needs, between any two steps; to be asked for by all processes of a team.
+
+        It does not depend on their number, and is whole in the main process only.
+        """
         random = {"cpu": torch.get_rng_state()}
         if self.parameters[0].is_cuda:
             random["cuda"] = torch.cuda.get_rng_state(self.parameters[0].device)
+        self.team.settle(self.segment)
         return {
             "segment": self.segment.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.team.whole_optimizer(self.segment, self.optimizer.state_dict()),
             "scaler": self.scaler.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
             "seconds": self.seconds,
             "epoch_seconds": self.epoch_seconds,
-            "sums": self.sums.state_dict(),
+            "sums": self.team.whole_sums(self.sums),
             "random": random,
         }
 
@@ -242,7 +267,10 @@ class StageTrainer:
         self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.seconds, self.epoch_seconds = state["seconds"], state["epoch_seconds"]
-        self.sums.load_state_dict(state["sums"])
+        self.sums.load_state_dict(self.team.own_sums(self.segment, state["sums"]))
+        if self.team.rank > 0:
+            self._seed()  # the state that is saved is rank 0's
+            return
         torch.set_rng_state(state["random"]["cpu"])
         if "cuda" in state["random"]:
             torch.cuda.set_rng_state(state["random"]["cuda"], self.parameters[0].device)

@@ -11,7 +11,9 @@ from itertools import islice
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from layerwise.distributed import mean_of
 from layerwise.models.blocknet import BlockNet
 from layerwise.types import Batch
 
@@ -53,11 +55,11 @@ def warm_start(network: BlockNet, depth: int, features: Iterable[Batch]) -> None
             nn.init.dirac_(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-        elif isinstance(layer, nn.BatchNorm2d):
+        elif isinstance(layer, _BatchNorm):
             _make_identity(layer, *_statistics(batch.inputs for batch in islice(features, STATISTICS_BATCHES)))
 
 
-def _make_identity(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
+def _make_identity(norm: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
     assert norm.running_mean is not None
     assert norm.running_var is not None
     norm.running_mean.copy_(mean)
@@ -67,10 +69,10 @@ def _make_identity(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None
 
 
 def _statistics(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean and variance [C] per channel of [B, C, H, W] batches, each batch weighted alike."""
+    """Mean and variance [C] per channel of all processes' [B, C, H, W] batches, each batch weighted alike."""
     means, squares = [], []
     for x in batches:
         means.append(x.double().mean((0, 2, 3)))
         squares.append(x.double().square().mean((0, 2, 3)))
-    mean = torch.stack(means).mean(0)
-    return mean.float(), (torch.stack(squares).mean(0) - mean.square()).clamp_min(0).float()
+    mean, square = mean_of(torch.stack(means).mean(0)), mean_of(torch.stack(squares).mean(0))
+    return mean.float(), (square - mean.square()).clamp_min(0).float()

@@ -302,7 +302,14 @@ def trainer_of(segment: Segment, device: torch.device) -> StageTrainer:
     precision: Precision = choose_precision(PrecisionName.auto, device)
     optimizer = sgd(segment.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=False)
     recipe = Recipe(
-        epochs=10**6, steps_per_epoch=391, lr=0.01, schedule=Constant(), restart_momentum=False, clip_norm=None, seed=0
+        epochs=10**6,
+        samples=50_000,
+        batch_size=BATCH,
+        lr=0.01,
+        schedule=Constant(),
+        restart_momentum=False,
+        clip_norm=None,
+        seed=0,
     )
     trainer = StageTrainer(0, segment, LocalLoss(), optimizer, recipe, precision)
     segment.train()

@@ -25,6 +25,8 @@ PACKAGE = ROOT / "layerwise"
 LAYERS = [
     {
         "allocator",
+        "distributed",
+        "shard",
         "errors",
         "types",
         "counters",
@@ -44,6 +46,8 @@ LAYERS = [
     {"checks"},
     {"config", "resolve"},
     {"sources", "compression", "running_sums"},
+    {"team"},
+    {"block_parallel"},
     {"trainer", "checkpoint", "record", "report", "run_folder"},
     {"finished", "depth_search"},
     {"build", "progress"},

@@ -14,7 +14,7 @@ from script_runner import run_script
 from layerwise.build import build_data, build_spec
 from layerwise.config import from_yaml
 
-BLOBS = ("experiment=tutorial_blobs_supervised", "J=4", "epochs=3", "plan.patience=1")
+BLOBS = ("experiment=tutorial_blobs_supervised", "J=4", "epochs=3", "plan.patience=1", "seed=3")
 """Not all of three folds reach the same depth."""
 
 DIGITS = ("experiment=tutorial_mlp_cifar10", "dataset=digits", "J=1", "epochs=1", "model.width=8")

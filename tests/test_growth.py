@@ -461,7 +461,7 @@ def test_a_search_uses_no_labels_that_the_run_may_not_use():
     spec, cpu = describe("blobs", Path()), torch.device("cpu")
     options = {"validation": 0.1, "labelled": 0.3, "standardise": False}
     whole, part = (load(spec, Path(), cpu, limit_train=limit, **options) for limit in (None, 225))
-    with_label = [set(data.splits["train"].samples[data.having("labels")].tolist()) for data in (whole, part)]
+    with_label = [set(data.splits["train"].samples[: data.having("labels")].tolist()) for data in (whole, part)]
     assert with_label[1] < with_label[0]
     assert (len(with_label[0]), len(with_label[1]), len(part.splits["train"])) == (135, 68, 225)
 

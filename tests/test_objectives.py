@@ -104,7 +104,7 @@ def test_penalties_are_on_matrices_and_kernels_only():
 
 @pytest.mark.parametrize("loss", ["binary_cross_entropy", "squared_error", "absolute_error"])
 def test_other_losses_train_convolutions_and_are_reported(train_py, tmp_path, loss):
-    outcome = train_py(f"objective.loss={loss}", epochs=6, **{"optimizer.lr": 0.05})
+    outcome = train_py(f"objective.loss={loss}", epochs=20, **{"optimizer.lr": 0.05})
     assert outcome.code == 0
     row = results_of(only_run(tmp_path))["blocks"][-1]
     assert row["test"]["top1"] > 20

@@ -356,7 +356,7 @@ BAD = [
     ({"objective.similarity": 1.5}, r"objective\.similarity=1\.5: must be at least 0 and at most 1"),
     (
         {"model.head": "mlp_sr", "model.head_width": None, "dataset.limit": 193},
-        "leaves a last batch of one of the 193 samples",
+        "leaves a last batch of 1 of the 193 samples",
     ),
     ({"model.head": "predsim"}, r"model\.head_width=8: model\.head=predsim has no such option"),
     ({"k": 1, "model.final_head_width": 4}, r"model\.final_head_width=4: k=1, whose heads are linear, has no such"),

@@ -16,7 +16,7 @@ from layerwise import probing
 from layerwise.types import Batch
 
 CHANCE = 10.0
-QUICK = ("epochs=3", "limit=150")
+QUICK = ("epochs=8", "limit=150")
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_each_depth_is_probed_better_than_chance(folder):
     rows = rows_of(folder)
     assert [row["block"] for row in rows] == [1, 2]
     for row in rows:
-        assert row["settings"] == {"epochs": 3, "width": 8, "limit": 150, "seed": 0} | {
+        assert row["settings"] == {"epochs": 8, "width": 8, "limit": 150, "seed": 0} | {
             "precision": results_of(folder)["precision"]
         }
         for probe in ("linear", "cnn1", "cnn2"):

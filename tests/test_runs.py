@@ -104,10 +104,10 @@ def test_a_cached_run_equals_a_recomputed_one_to_the_bit(train_py, tmp_path, cac
 
 def test_a_disk_cache_may_lie_elsewhere_and_stay(train_py, tmp_path):
     train_py(cache="disk", **{"cache.dir": tmp_path / "scratch", "cache.keep": "true"})
-    (store,) = (tmp_path / "scratch").glob("*/x*")
+    (store,) = (tmp_path / "scratch").glob("*/rank_0_of_1/x*")
     assert store.name == "x1"
     assert train_py(cache="disk", fresh="true", **{"cache.dir": tmp_path / "scratch"}).code == 0
-    assert not list((tmp_path / "scratch").glob("*/x*"))
+    assert not list((tmp_path / "scratch").glob("*/rank_0_of_1/x*"))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float16"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_net
+from conftest import CPU, tiny_net
 
 from layerwise.data.dataset import Dataset
 from layerwise.feature_codec import FeatureCodec, FeatureDtype
@@ -85,7 +85,7 @@ def test_fewer_views_are_an_approximation_that_repeats_them(tiny_data):
         expected = torch.cat([batch.inputs for batch in recompute.read("train", order, view)])
         assert torch.equal(seen[view], expected)
     by_epoch = {epoch: next(iter(cached.train(0, epoch))).inputs for epoch in range(3)}
-    position = PLAN.order(0, 2, torch.arange(70))[:16]
+    position = PLAN.order(0, 2, 70, CPU)[:16]
     assert torch.equal(by_epoch[2], seen[0][position])  # epoch 2 reads view 2 mod 2
 
 

@@ -190,13 +190,12 @@ def test_validation_samples_depend_on_the_seed():
 def test_only_some_training_samples_have_a_label_and_all_have_inputs():
     data = digits(labelled=0.1, folds=3, fold=2, limit_train=600)
     labelled, all_of_them = data.having("labels"), data.having("inputs")
-    assert len(labelled) == 60
-    assert all_of_them.tolist() == list(range(600))
-    assert torch.bincount(data.splits["train"].labels[labelled]).tolist() == [6] * 10
+    assert (labelled, all_of_them) == (60, 600)
+    assert torch.bincount(data.splits["train"].labels[:labelled]).tolist() == [6] * 10
     other = digits(labelled=0.1, folds=3, fold=2, limit_train=600, seed=1)
-    numbers = [set(d.splits["train"].samples[d.having("labels")].tolist()) for d in (data, other)]
+    numbers = [set(d.splits["train"].samples[: d.having("labels")].tolist()) for d in (data, other)]
     assert numbers[0] != numbers[1]
-    assert len(digits().having("labels")) == 1437
+    assert digits().having("labels") == 1437
 
 
 def test_images_are_scaled_or_left_in_the_unit_interval():
@@ -234,7 +233,8 @@ def test_reading_twice_does_not_scale_twice(tmp_path):
     files = TableFiles(tmp_path / "t.csv", test_path=tmp_path / "t.csv")
     first, second = (load(table.spec(files), Path(), CPU, files=files) for _ in range(2))
     assert torch.equal(first.splits["train"].values, second.splits["train"].values)
-    assert torch.equal(first.splits["train"].values, first.splits["test"].values)
+    trained, tested = (first.splits[name].values.flatten().sort().values for name in ("train", "test"))
+    assert torch.equal(trained, tested)
 
 
 def test_blobs_are_1000_points_in_three_clouds_always_the_same():
@@ -242,7 +242,8 @@ def test_blobs_are_1000_points_in_three_clouds_always_the_same():
     first, second = (load(spec, Path(), CPU, standardise=False, seed=seed) for seed in (0, 1))
     for name, samples in (("train", spec.train_samples), ("test", spec.test_samples)):
         assert first.splits[name].values.shape == (samples, 2)
-        assert torch.equal(first.splits[name].values, second.splits[name].values)
+        one, other = (data.splits[name] for data in (first, second))
+        assert torch.equal(one.values[one.samples.argsort()], other.values[other.samples.argsort()])
         assert torch.bincount(first.splits[name].labels).min() > 100
     assert len(torch.unique(torch.cat([split.values for split in first.splits.values()]), dim=0)) == 1000
 

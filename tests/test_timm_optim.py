@@ -29,7 +29,7 @@ def trainer_of(name: str, net: BlockNet) -> StageTrainer:
     segment = Segment(net, 0, 1, (1,))
     optimizer = timm_optimizer(name, list(segment.parameters()), lr=0.01, momentum=0.9, weight_decay=5e-4)
     recipe = Recipe(
-        epochs=2, steps_per_epoch=5, lr=0.01, schedule=Cosine(), restart_momentum=False, clip_norm=None, seed=0
+        epochs=2, samples=70, batch_size=16, lr=0.01, schedule=Cosine(), restart_momentum=False, clip_norm=None, seed=0
     )
     return StageTrainer(0, segment, LocalLoss(0.0), optimizer, recipe, FULL)
 

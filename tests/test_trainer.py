@@ -29,7 +29,7 @@ def trainer_of(net: BlockNet, start: int = 0, stop: int = 1, epochs: int = 2, **
     objective = LocalLoss(changes.pop("label_smoothing", 0.0))
     compiled = changes.pop("compiled", False)
     optimizer = sgd(segment.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=False)
-    recipe = Recipe(epochs=epochs, steps_per_epoch=STEPS, seed=0, **options | changes)
+    recipe = Recipe(epochs=epochs, samples=70, batch_size=16, seed=0, **options | changes)
     return StageTrainer(start, segment, objective, optimizer, recipe, precision, compiled=compiled)
 
 

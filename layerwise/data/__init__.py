@@ -9,13 +9,24 @@ import torch
 
 from layerwise.data import blobs, digits, imagefolder, imagenet, table, torchvision_sets
 from layerwise.data.augment import CropFlip
-from layerwise.data.dataset import Dataset, DatasetSpec, Resident, Split, SplitName
-from layerwise.data.split import check_classes, fold_out, fraction_of, hold_out, limit, limit_both
+from layerwise.data.dataset import WHOLE, Dataset, DatasetSpec, Resident, Shards, Split, SplitName
+from layerwise.data.split import check_classes, dealing_order, fold_out, fraction_of, hold_out, limit, limit_both
 from layerwise.data.table import TableFiles
 from layerwise.environment import available_memory
 from layerwise.errors import LayerwiseError
 
-__all__ = ["NAMES", "Dataset", "DatasetSpec", "Split", "SplitName", "TableFiles", "describe", "load"]
+__all__ = [
+    "NAMES",
+    "WHOLE",
+    "Dataset",
+    "DatasetSpec",
+    "Shards",
+    "Split",
+    "SplitName",
+    "TableFiles",
+    "describe",
+    "load",
+]
 
 NAMES = (*torchvision_sets.SPECS, "digits", "blobs", "table", *imagenet.NAMES, "imagefolder")
 
@@ -60,6 +71,7 @@ def load(
     seed: int = 0,
     workers: int = 0,
     skip_unreadable: bool = False,
+    shards: Shards = WHOLE,
 ) -> Dataset:
     """Reads a data set and puts it on the device where it fits.
 
@@ -79,9 +91,11 @@ def load(
         seed: of splits and augmentation.
         workers: processes that decode image files.
         skip_unreadable: leaves image files out that cannot be decoded; else they are an error.
+        shards: which part of each split this process keeps.
 
     Returns:
-        The data set; its `spec` has the statistics that were used.
+        The data set; its `spec` has the statistics that were used. Training samples are in a random order, those
+        with a label first, of which the shards of any number of processes take turns.
 
     Raises:
         LayerwiseError: see the data sets' modules and `split`.
@@ -92,18 +106,22 @@ def load(
         labels = train.labels
         kept, held = hold_out(labels, validation, seed) if folds is None else fold_out(labels, folds, fold)
         splits |= {"train": train.take(kept), "validation": train.take(held)}
-    some = fraction_of(splits["train"].labels, labelled, seed, "dataset.labelled") if labelled < 1 else None
+    labels = splits["train"].labels
+    some = fraction_of(labels, labelled, seed, "dataset.labelled") if labelled < 1 else None
     if limit_train is not None:
         chosen, some = limit_both(splits["train"].labels, some, limit_train, seed, "dataset.limit")
         splits["train"] = splits["train"].take(chosen)
         if some is not None:
             check_classes(splits["train"].labels, some, f"dataset.labelled={labelled}")
+    splits["train"] = splits["train"].take(dealing_order(len(splits["train"]), some, seed))
     if limit_test is not None:
         splits["test"] = test.take(limit(test.labels, limit_test, seed, "dataset.limit_test"))
     spec = _with_statistics(spec, splits["train"], standardise)
     _scale_vectors(splits, spec)
     crop_flip = CropFlip(spec.padding, spec.flip) if augment and not spec.resized_crop and spec.augmented else None
-    return Dataset(spec, splits, crop_flip, seed, device, labelled=some, augmented=augment and spec.augmented)
+    count = None if some is None else len(some)
+    varied = augment and spec.augmented
+    return Dataset(spec, splits, crop_flip, seed, device, labelled=count, augmented=varied, shards=shards)
 
 
 def _with_statistics(spec: DatasetSpec, train: Split, standardise: bool) -> DatasetSpec:

@@ -6,7 +6,7 @@ Images are uint8 pixels; vectors (of tables) are float32 and scaled once, when t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol
 
@@ -15,9 +15,14 @@ from torch import Tensor
 
 from layerwise.counters import bits, key
 from layerwise.data.augment import CropFlip
+from layerwise.shard import EVERYTHING, Shard
 from layerwise.types import Batch, Shape, Target
 
 SplitName = Literal["train", "validation", "test"]
+
+Shards = Mapping[SplitName, Shard]
+WHOLE: Shards = {"train": EVERYTHING, "validation": EVERYTHING, "test": EVERYTHING}
+"""A process that holds everything."""
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -135,12 +140,17 @@ class Dataset:
 
     Args:
         spec: names, shape and statistics.
-        splits: "train", "test" and perhaps "validation".
+        splits: "train", "test" and perhaps "validation", whole; those of which a process keeps a part are in the
+            order of which it takes every N-th sample.
         augment: random crop and flip of training images on the device; None where there is none, or where
             the splits augment while they decode.
         seed: of the augmentation on the device.
-        labelled: [n] positions of the training samples whose labels may be used; None for all.
+        labelled: only so many training samples, the first, have labels that may be used; None for all.
         augmented: whether views of a training sample differ, wherever that is done.
+        shards: which part of each split is kept.
+
+    Attributes:
+        labels: [N] of all samples of each split, also of those that other processes hold.
     """
 
     def __init__(
@@ -150,9 +160,14 @@ class Dataset:
         augment: CropFlip | None,
         seed: int,
         device: torch.device,
-        labelled: Tensor | None = None,
+        labelled: int | None = None,
         augmented: bool = True,
+        shards: Shards = WHOLE,
     ) -> None:
+        self.labels = {name: split.labels for name, split in splits.items()}
+        self.shards = shards
+        if shards != WHOLE:
+            splits = {name: split.take(shards[name].positions(len(split), device)) for name, split in splits.items()}
         self.spec = spec
         self.splits = splits
         self.augment = augment
@@ -163,11 +178,13 @@ class Dataset:
         mean, std = (torch.tensor(v, device=device).view(-1) for v in (spec.mean, spec.std))
         self._scale, self._shift = 1 / (255 * std), -mean / std  # (x/255 − mean) / std = x·scale + shift
 
-    def having(self, target: Target) -> Tensor:
-        """[n] positions of the training samples that have a target: all have inputs, perhaps not all a label."""
-        if target == "labels" and self.labelled is not None:
-            return self.labelled
-        return torch.arange(len(self.splits["train"]), device=self.device)
+    def having(self, target: Target) -> int:
+        """How many training samples, the first, have a target: all have inputs, perhaps not all a label."""
+        return self.labelled if target == "labels" and self.labelled is not None else len(self.labels["train"])
+
+    def having_here(self, target: Target) -> int:
+        """How many of these this process holds; they are its first."""
+        return self.shards["train"].size(self.having(target))
 
     def batches(self, split: SplitName, order: Tensor, batch_size: int, view: int | None = None) -> Iterator[Batch]:
         """Batches of scaled samples and their labels.

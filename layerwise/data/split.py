@@ -137,3 +137,22 @@ def limit_both(labels: Tensor, labelled: Tensor | None, n: int, seed: int, optio
     share = round(n * len(labelled) / len(labels))
     parts = [part[limit(labels[part], size, seed, option)] for part, size in ((labelled, share), (others, n - share))]
     return torch.cat(parts), torch.arange(share, device=labels.device)
+
+
+def dealing_order(n: int, labelled: Tensor | None, seed: int) -> Tensor:
+    """A random order in which training samples are dealt to the places of a batch, and so to processes.
+
+    Args:
+        n: number of training samples.
+        labelled: [m] positions of those whose labels may be used, which come first; None for all.
+        seed: of the order.
+
+    Returns:
+        int64 [n], positions.
+    """
+    order = permutation(key("dealing", seed), n, "cpu" if labelled is None else labelled.device)
+    if labelled is None:
+        return order
+    has_label = torch.zeros(n, dtype=torch.bool, device=order.device)
+    has_label[labelled] = True
+    return torch.cat([order[has_label[order]], order[~has_label[order]]])

@@ -124,13 +124,17 @@ class Segment(nn.Module):
         self._path = [(None, self._head(start))] + [(b, self._head(d)) for d, b in enumerate(self.blocks, start + 1)]
 
     def forward(self, x: Tensor) -> list[Readout]:
+        return self.walk(x)[0]
+
+    def walk(self, x: Tensor) -> tuple[list[Readout], Tensor]:
+        """The readouts, and x_stop."""
         readouts = []
         for block, head in self._path:
             x = x if block is None else block(x)
             if head is not None:
                 readouts.append(self._read(head, x))
                 x = x.detach() if self.detached and block is not None else x
-        return readouts
+        return readouts, x
 
     def _head(self, depth: int) -> nn.Module | None:
         return self.heads[str(depth)] if depth in self.depths else None
