@@ -69,12 +69,12 @@ def run_job(run: Callable[[DictConfig], float | None], composed: DictConfig) -> 
         try:
             return run(composed)
         except Exception as error:
-            if hydra.mode is not RunMode.MULTIRUN or _ends_all_jobs(error):
+            if hydra.mode is not RunMode.MULTIRUN or ends_all_jobs(error):
                 raise
             return _failure(hydra, error)
 
 
-def _ends_all_jobs(error: Exception) -> bool:
+def ends_all_jobs(error: Exception) -> bool:
     """Whether no further job can run: a signal came, or the processes of the run no longer do the same."""
     parted = distributed.joined() and not concerns_all(error)
     return parted or isinstance(error, Interrupted | LaunchError | LostProcess)

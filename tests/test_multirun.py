@@ -10,14 +10,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from conftest import Outcome, TrainPy, results_of
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
-from layerwise import experiment
+from layerwise import distributed, experiment
 from layerwise.config import from_yaml
-from layerwise.multirun import Failure
+from layerwise.errors import Interrupted, NonFiniteLoss
+from layerwise.multirun import Failure, ends_all_jobs
 
 QUICK = {"J": 1, "epochs": 1, "model.downsample": "[]", "progress": "off"}
 DIVERGES = {"model.batch_norm": "false", "precision": "fp32"}
@@ -159,6 +161,16 @@ def test_ctrl_c_between_the_steps_of_jobs_ends_them_all(multirun, monkeypatch):
     assert outcome.code == 130
     assert outcome.err.startswith("stopped.")
     assert "job" not in outcome.err
+
+
+def test_what_one_of_several_processes_runs_into_ends_all_jobs(monkeypatch):
+    """The others would wait for it in the next job."""
+    alone = (NonFiniteLoss("NaN"), torch.OutOfMemoryError("no memory"), TypeError("a bug"))
+    assert not any(ends_all_jobs(error) for error in alone)
+    monkeypatch.setattr(distributed, "joined", lambda: True)
+    assert all(ends_all_jobs(error) for error in alone)
+    assert not ends_all_jobs(NonFiniteLoss("NaN").shared())
+    assert ends_all_jobs(Interrupted("stopped", signal.SIGTERM).shared())
 
 
 def test_a_failure_travels_between_processes():
