@@ -6,16 +6,21 @@ from omegaconf import DictConfig
 from layerwise.cli import reported
 from layerwise.distributed import leave
 from layerwise.experiment import run
+from layerwise.multirun import Failure, run_job, watched_jobs
 from layerwise.submitted import submitted_task
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def main(composed: DictConfig) -> None:
-    with reported(), submitted_task():  # here too: Hydra would print a line of its own about the failed job
-        run(composed)
+def main(composed: DictConfig) -> float | Failure | None:
+    return run_job(train, composed)
+
+
+def train(composed: DictConfig) -> float | None:
+    with submitted_task():
+        return run(composed)
 
 
 if __name__ == "__main__":
-    with reported():
+    with reported(), watched_jobs():
         main()
         leave()

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from layerwise import distributed
 from layerwise.config import suggest_key
-from layerwise.errors import LaunchError, LayerwiseError, LostProcess, suggest
+from layerwise.errors import Interrupted, LaunchError, LayerwiseError, LostProcess, suggest
 
 
 @contextmanager
@@ -23,36 +23,58 @@ def reported() -> Iterator[None]:
 
     `debug=true` among the arguments shows the traceback of these errors, too.
     """
-    debug = any(re.fullmatch(r"\+*debug=(true|1)", argument.lower()) for argument in sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then passes errors on instead of printing and exiting
     try:
         yield
-    except KeyboardInterrupt:
-        say("stopped. What was saved before is intact; run the same command again to go on.")
-        sys.exit(130)
-    except ValueError as error:  # Hydra's for `model=null`, which names no group
-        if debug or "Config group override" not in str(error):
+    except (Exception, KeyboardInterrupt) as error:
+        known = explained(error)
+        stopped = isinstance(error, KeyboardInterrupt | Interrupted)
+        if known is None or (wants_tracebacks() and not stopped):
             raise
-        say("error: a group is set to null: choose one of its files, such as model=simcnn.")
-        sys.exit(2)
-    except RuntimeError as error:
-        if debug or (remedy := remedy_for(error)) is None:
-            raise
-        say(f"error: {remedy} What was saved before is intact.", of_all=False)
-        sys.exit(2)
-    except (LayerwiseError, HydraException, OmegaConfBaseException) as error:
-        if debug:
-            raise
-        message = str(error) if isinstance(error, LayerwiseError) else explain(error)
-        say(f"error: {message}", concerns_all(error))
-        sys.exit(error.exit_code if isinstance(error, LayerwiseError) else 2)
+        message, exit_code = known
+        say(message if isinstance(error, KeyboardInterrupt) else f"error: {message}", concerns_all(error))
+        if distributed.joined():
+            end(exit_code, isinstance(error, LayerwiseError) and error.is_shared)
+        sys.exit(exit_code)
 
 
-def concerns_all(error: Exception) -> bool:
+def end(exit_code: int, together: bool) -> None:
+    """Ends one of several processes: with the others, or without a word to those that may wait for it."""
+    if together:
+        distributed.leave()
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
+
+
+def wants_tracebacks() -> bool:
+    """Whether `debug=true` is among the arguments."""
+    return any(re.fullmatch(r"\+*debug=(true|1)", argument.lower()) for argument in sys.argv[1:])
+
+
+def explained(error: BaseException) -> tuple[str, int] | None:
+    """The message about an error that the user can mend, and the exit code; None: it is a bug."""
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped. What was saved before is intact; run the same command again to go on.", 130
+    if isinstance(error, LayerwiseError):
+        return str(error), error.exit_code
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return explain(error), 2
+    if isinstance(error, ValueError) and "Config group override" in str(error):  # Hydra's for `model=null`
+        return "a group is set to null: choose one of its files, such as model=simcnn.", 2
+    if isinstance(error, RuntimeError) and (remedy := remedy_for(error)) is not None:
+        return f"{remedy} What was saved before is intact.", 2
+    return None
+
+
+def concerns_all(error: BaseException) -> bool:
     """Whether all processes of the run have the same to say."""
-    if isinstance(error, LaunchError):
+    if isinstance(error, LaunchError | RuntimeError):
         return False
-    if isinstance(error, LostProcess) or not distributed.joined():  # before they meet they read the same arguments
+    if isinstance(error, LostProcess | KeyboardInterrupt):
+        return True
+    if not distributed.joined():  # before they meet they read the same arguments
         return True
     return isinstance(error, LayerwiseError) and error.is_shared
 
@@ -96,6 +118,8 @@ def explain(error: Exception) -> str:
         return f"unknown key '{unknown[1]}'.{suggest_key(unknown[1])}"
     if "'hydra/launcher/submitit_slurm'" in text:  # conf/hydra/launcher/slurm.yaml is ours, its base is the plugin's
         return 'hydra/launcher=slurm: its plugin is missing: pip install -e ".[slurm]".'
+    if "'hydra/sweeper/sampler/tpe'" in text:  # conf/hydra/sweeper/optuna.yaml is ours, its samplers are the plugin's
+        return "hydra/sweeper=optuna: its plugin is missing: pip install 'hydra-optuna-sweeper>=1.2'."
     if missing := re.search(r"Could not find '([^']+)/([^']+)'", text):
         known = re.findall(r"^\t([\w-]+)\s*$", text, re.MULTILINE)
         return f"{missing[1]}={missing[2]}: unknown choice.{suggest(missing[2], known)}"

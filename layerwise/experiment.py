@@ -21,7 +21,7 @@ from layerwise.classification import classification_report
 from layerwise.config import parse
 from layerwise.data import Dataset, DatasetSpec
 from layerwise.depth_search import final_config, run_config, search_config
-from layerwise.distributed import from_main, noticing_lost_processes, one_per_machine_first, ranks
+from layerwise.distributed import from_main, noticing_lost_processes, one_per_machine_first, ranks, together
 from layerwise.environment import usable_cores
 from layerwise.errors import Interrupted, LayerwiseError
 from layerwise.finished import FinishedStage, restore
@@ -32,7 +32,7 @@ from layerwise.progress import Display
 from layerwise.record import Metrics, write_results
 from layerwise.report.tables import results_table, show
 from layerwise.resolve import resolve
-from layerwise.results import assemble_results, run_facts
+from layerwise.results import assemble_results, run_facts, validation_top1
 from layerwise.reuse import shared_stages, take_over
 from layerwise.run import Run
 from layerwise.run_folder import METRICS, RESULTS, RunFolder, check_data
@@ -42,20 +42,23 @@ from layerwise.summarise import summarise
 from layerwise.summary import total_parameters
 
 
-def run(composed: DictConfig) -> None:
+def run(composed: DictConfig) -> float | None:
     """Does what a composed configuration asks for: a summary, or a run to its end.
 
     A finished run prints its results again; an unfinished one goes on where it stopped.
 
+    Returns:
+        what a search over configurations maximises: the run's validation accuracy, if samples are held out.
+
     Raises:
         LayerwiseError: what the user can mend.
     """
-    config = resolve(parse(composed))
+    config = together(lambda: resolve(parse(composed)))  # in a multirun they have met already
     here = distributed.place()
     if config.summary is not Summary.none:
         if here.rank == 0:
             summarise(config)
-        return
+        return None
     device = choose_device(config.device, here)
     if device.type == "cpu" and here.local_ranks > 1:
         torch.set_num_threads(max(1, usable_cores() // here.local_ranks))
@@ -66,6 +69,7 @@ def run(composed: DictConfig) -> None:
     if distributed.is_main():
         show(results_table(results))
         print(f"run folder: {folder}")
+    return validation_top1(results)
 
 
 FINISHED = "this run is finished; fresh=true would start it over"

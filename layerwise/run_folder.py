@@ -203,3 +203,15 @@ def check_data(folder: Path, spec: DatasetSpec) -> None:
             f"({known.in_words()} there, {spec.in_words()} now). Restore them, give this run another name=…, "
             "or start over with fresh=true."
         )
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process works in a run folder now."""
+    try:
+        with open(folder / LOCK) as lock:  # a shared lock, let go at once, so that two who look do not see each other
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # none, or not ours to read
+        return False
+    return False

@@ -56,6 +56,7 @@ LAYERS = [
     {"stage_run"},
     {"anytime", "probing"},
     {"experiment", "cli", "submitted"},
+    {"multirun"},
 ]
 """Modules may import from their own layer or from those before it."""
 
@@ -89,12 +90,12 @@ def test_imports_run_one_way(path):
             assert layer_of[name.split(".")[1]] <= own, f"{path.name} imports {name}"
 
 
-OMEGACONF_USERS = {"cli", "submitted", "schema", "config", "experiment"}
+OMEGACONF_USERS = {"cli", "multirun", "submitted", "schema", "config", "experiment"}
 
 
 @pytest.mark.parametrize(
     ("library", "allowed"),
-    [("hydra", {"cli"}), ("omegaconf", OMEGACONF_USERS), ("timm", {"models", "data", "timm_optim"})],
+    [("hydra", {"cli", "multirun"}), ("omegaconf", OMEGACONF_USERS), ("timm", {"models", "data", "timm_optim"})],
 )
 def test_libraries_stay_where_they_belong(library, allowed):
     users = {module_of(path) for path in FILES if any(name.split(".")[0] == library for name in imports_of(path))}

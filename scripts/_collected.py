@@ -1,0 +1,97 @@
+"""The runs below a folder: what each was asked to do, how far it has come, and how good it is."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from layerwise.config import from_yaml, identity
+from layerwise.errors import LayerwiseError
+from layerwise.results import validation_top1
+from layerwise.run_folder import CONFIG, LOCK, RESULTS, in_use
+
+COMPLETED, RUNNING, STOPPED, DAMAGED = "completed", "running", "stopped", "damaged"
+NOT_BEGUN = "not begun to report"
+
+MEANING = {
+    RUNNING: "a process works on it",
+    STOPPED: "its process ended without a word; the same command goes on",
+    "interrupted": "the same command goes on",
+    NOT_BEGUN: "it ended before its first stage did; the same command goes on",
+}
+"""What there is to say of a status where results.json gives no error."""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """A run.
+
+    Attributes:
+        folder: of the run.
+        status: that of results.json; "running" if a process works in the folder, "stopped" if results.json says
+            "running" and none does, "damaged" if a file cannot be read, or "not begun to report".
+        config: the configuration by dotted key, without what says only where it runs.
+        figures: depth, accuracies, parameters and seconds, as far as it has come.
+        error: why it failed, or which file is damaged.
+    """
+
+    folder: Path
+    status: str
+    config: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+
+def run_folders(top: Path) -> Iterator[Path]:
+    """The run folders below a folder, or the folder itself; not those inside runs, such as the search for a depth."""
+    for path, folders, files in os.walk(top):
+        if {CONFIG, RESULTS, LOCK} & set(files):
+            folders.clear()
+            yield Path(path)
+        folders.sort()
+
+
+def read_run(folder: Path) -> Collected:
+    """What a run folder says of its run, whatever state it is in."""
+    config: dict[str, Any] = {}
+    try:
+        if (folder / CONFIG).exists() or (folder / RESULTS).exists():
+            config = identity(from_yaml(folder / CONFIG))
+        if not (folder / RESULTS).exists():
+            return Collected(folder, RUNNING if in_use(folder) else NOT_BEGUN, config)
+        results, figures = read_results(folder / RESULTS)
+    except LayerwiseError as error:
+        return Collected(folder, DAMAGED, config, error=str(error))
+    status, error = results["status"], results.get("error")
+    if status != COMPLETED and in_use(folder):  # also one that was interrupted or failed, and goes on
+        status, error = RUNNING, None
+    elif status == RUNNING:
+        status = STOPPED
+    return Collected(folder, status, config, figures, error)
+
+
+def read_results(path: Path) -> tuple[dict[str, Any], dict[str, float]]:
+    """results.json and its figures.
+
+    Raises:
+        LayerwiseError: it is not what a run writes.
+    """
+    try:
+        results = json.loads(path.read_text())
+        final = results["final"] or {}
+        figures = {
+            "depth": final.get("block"),
+            "test %": final.get("test_top1"),
+            "ensemble %": final.get("ensemble_top1"),
+            "validation %": validation_top1(results),
+            "parameters": final.get("parameters"),
+            "seconds": results["seconds"],
+        }
+        assert isinstance(results["status"], str)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+        raise LayerwiseError(f"{path}: damaged ({type(error).__name__}: {error}).") from error
+    return results, {name: value for name, value in figures.items() if value is not None}

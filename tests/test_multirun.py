@@ -1,0 +1,290 @@
+"""`--multirun`: a failed job does not end the others, a signal does; and searches with Optuna."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import Outcome, TrainPy, results_of
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+
+from layerwise import distributed, experiment
+from layerwise.config import from_yaml
+from layerwise.errors import Interrupted, NonFiniteLoss
+from layerwise.multirun import Failure, ends_all_jobs
+
+QUICK = {"J": 1, "epochs": 1, "model.downsample": "[]", "progress": "off"}
+DIVERGES = {"model.batch_norm": "false", "precision": "fp32"}
+"""With these a learning rate of 1e12 gives NaN."""
+
+
+@pytest.fixture
+def multirun(train_py: TrainPy) -> TrainPy:
+    """`python train.py … --multirun`; its parser wants all KEY=VALUE on one side of the flag."""
+
+    def run(*words: str, **overrides) -> Outcome:
+        return train_py(*words, "--multirun", **QUICK | overrides)
+
+    return run
+
+
+def runs_of(tmp_path: Path) -> dict[Path, dict]:
+    """results.json by run folder."""
+    return {path.parent: results_of(path.parent) for path in (tmp_path / "out").glob("*/results.json")}
+
+
+def summary_of(outcome: Outcome) -> str:
+    """What the command says at its end."""
+    assert "Traceback" not in outcome.err
+    found = re.search(r"^\d+ of \d+ jobs failed:\n(  .*\n)+", outcome.err, re.MULTILINE)
+    assert found is not None, outcome.err
+    return found[0]
+
+
+@pytest.mark.parametrize("batches", [[], ["hydra.sweeper.max_batch_size=1"]], ids=["one batch", "a batch each"])
+def test_the_jobs_after_a_failed_one_run_and_it_is_named_at_once_and_at_the_end(multirun, tmp_path, batches):
+    outcome = multirun(*batches, k="2,0,1,-1")
+    assert outcome.code == 1
+    assert sorted(results["k"] for results in runs_of(tmp_path).values()) == [1, 2]
+    assert all(results["status"] == "completed" for results in runs_of(tmp_path).values())
+    assert outcome.err.splitlines() == [
+        "job #1 (k=0) failed: k=0: must be 1 or more.",
+        "job #3 (k=-1) failed: k=-1: must be 1 or more.",
+        "2 of 4 jobs failed:",
+        "  #1 (k=0): k=0: must be 1 or more.",
+        "  #3 (k=-1): k=-1: must be 1 or more.",
+    ]
+
+
+def test_a_failure_is_named_before_the_next_job_begins(multirun, capfd, monkeypatch):
+    said = []
+    original = experiment.run_in_folder
+
+    def train(config, *arguments, **options):
+        said.append(capfd.readouterr().err)
+        return original(config, *arguments, **options)
+
+    monkeypatch.setattr(experiment, "run_in_folder", train)
+    multirun(k="0,1")
+    assert "job #0 (k=0) failed" in said[0]
+
+
+def test_a_multirun_without_failures_exits_zero_and_equal_jobs_share_a_folder(multirun, tmp_path):
+    outcome = multirun(k="1,1")
+    assert outcome.code == 0
+    assert "failed" not in outcome.err
+    assert "this run is finished" in outcome.err
+    assert len(runs_of(tmp_path)) == 1
+
+
+def test_a_bug_in_a_job_shows_its_traceback_and_the_others_run(multirun, tmp_path, monkeypatch):
+    original = experiment.run_in_folder
+
+    def faulty(config, *arguments, **options):
+        if config.k == 2:
+            raise TypeError("a bug")
+        return original(config, *arguments, **options)
+
+    monkeypatch.setattr(experiment, "run_in_folder", faulty)
+    outcome = multirun(k="2,1")
+    assert outcome.code == 1
+    assert outcome.err.count("Traceback") == 1
+    assert "in faulty" in outcome.err
+    assert "job #0 (k=2) failed: TypeError: a bug" in outcome.err
+    assert "1 of 2 jobs failed:\n  #0 (k=2): TypeError: a bug\n" in outcome.err
+    assert len(runs_of(tmp_path)) == 1
+
+
+def test_debug_shows_the_traceback_of_an_error_of_the_user(multirun):
+    outcome = multirun("debug=true", k="0,1")
+    assert outcome.code == 1
+    assert "Traceback" in outcome.err
+    assert "1 of 2 jobs failed" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("dataset=digits,nope",), ["dataset=nope", "unknown choice", "No job was started."]),
+        (("+kk=1,2",), ["unknown key 'kk'"]),
+        (("kk=1,2",), ["unknown key 'kk'"]),
+        (("optimizer.lr=interval(0.1,1)",), ["INTERVAL_SWEEP", "No job was started."]),
+    ],
+)
+def test_jobs_that_do_not_compose_are_refused_with_one_message(multirun, tmp_path, words, expected):
+    outcome = multirun(*words)
+    assert outcome.code in (1, 2)
+    assert "Traceback" not in outcome.err
+    for text in expected:
+        assert text in outcome.err
+    assert runs_of(tmp_path) == {}
+
+
+@pytest.mark.parametrize("debug", ["false", "true"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_all_jobs_and_the_same_command_goes_on(multirun, tmp_path, monkeypatch, number, debug):
+    original = experiment.run_stage
+
+    def hit(*arguments, **options):
+        os.kill(os.getpid(), number)
+        return original(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "run_stage", hit)
+        outcome = multirun(seed="0,1", debug=debug)
+    assert outcome.code == 128 + number
+    assert outcome.err.startswith(f"error: stopped by {number.name};")
+    assert len(outcome.err.splitlines()) == 1
+    (results,) = runs_of(tmp_path).values()
+    assert (results["seed"], results["status"]) == (0, "interrupted")
+    assert multirun(seed="0,1").code == 0
+    assert sorted((results["seed"], results["status"]) for results in runs_of(tmp_path).values()) == [
+        (0, "completed"),
+        (1, "completed"),
+    ]
+
+
+def test_ctrl_c_between_the_steps_of_jobs_ends_them_all(multirun, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment, "run_in_folder", interrupted)
+    outcome = multirun(k="1,2")
+    assert outcome.code == 130
+    assert outcome.err.startswith("stopped.")
+    assert "job" not in outcome.err
+
+
+def test_what_one_of_several_processes_runs_into_ends_all_jobs(monkeypatch):
+    """The others would wait for it in the next job."""
+    alone = (NonFiniteLoss("NaN"), torch.OutOfMemoryError("no memory"), TypeError("a bug"))
+    assert not any(ends_all_jobs(error) for error in alone)
+    monkeypatch.setattr(distributed, "joined", lambda: True)
+    assert all(ends_all_jobs(error) for error in alone)
+    assert not ends_all_jobs(NonFiniteLoss("NaN").shared())
+    assert ends_all_jobs(Interrupted("stopped", signal.SIGTERM).shared())
+
+
+def test_a_failure_travels_between_processes():
+    failure = Failure(1, ("J=2", "k=0"), "k=0: must be 1 or more.", diverged=False)
+    assert pickle.loads(pickle.dumps(failure)) == failure
+
+
+def test_a_job_is_named_by_the_arguments_that_not_all_jobs_have(monkeypatch):
+    failure = Failure(1, ("J=2", "k=0"), "k=0: must be 1 or more.", diverged=False)
+    monkeypatch.setattr(sys, "argv", ["train.py", "--multirun", "J=2", "k=1,0"])
+    assert failure.job == "#1 (k=0)"
+    monkeypatch.setattr(sys, "argv", ["train.py", "--multirun", "J=2", "k=0"])
+    assert failure.job == "#1 (J=2, k=0)"
+
+
+def test_single_runs_are_reported_as_before_after_a_multirun(train_py, multirun):
+    before = Plugins.instance().instantiate_launcher
+    multirun(k="0,1")
+    assert Plugins.instance().instantiate_launcher == before
+    outcome = train_py(k=0)
+    assert (outcome.code, outcome.err) == (2, "error: k=0: must be 1 or more.\n")
+
+
+def search(multirun: TrainPy, *words: str, trials: int = 3, **overrides) -> Outcome:
+    options = {"dataset.validation": 0.2, **overrides}
+    return multirun("hydra/sweeper=optuna", f"hydra.sweeper.n_trials={trials}", *words, **options)
+
+
+LEARNING_RATE = "optimizer.lr=tag(log,interval(0.0001,0.3))"
+
+
+def validation(results: dict) -> float:
+    return results["blocks"][-1]["validation"]["top1"]
+
+
+def test_a_search_maximises_validation_accuracy_and_goes_on_with_the_same_trials(multirun, tmp_path):
+    outcome = search(multirun, LEARNING_RATE, trials=2)
+    assert outcome.code == 0, outcome.err
+    first = {from_yaml(folder / "config.yaml").optimizer.lr for folder in runs_of(tmp_path)}
+    assert len(first) == 2
+    outcome = search(multirun, LEARNING_RATE, trials=4)
+    assert outcome.err.count("this run is finished") == 2
+    runs = runs_of(tmp_path)
+    assert len(runs) == 4
+    best = max(runs, key=lambda folder: validation(runs[folder]))
+    rate, accuracy = from_yaml(best / "config.yaml").optimizer.lr, validation(runs[best])
+    assert accuracy > min(map(validation, runs.values()))  # else the direction would not show
+    found = yaml.safe_load((tmp_path / "out" / "optimization_results.yaml").read_text())
+    assert (found["best_params"], found["best_value"]) == ({"optimizer.lr": rate}, accuracy)
+    assert outcome.out.splitlines()[-2:] == [
+        f"best trial: optimizer.lr={rate}, validation {accuracy:.2f} %",
+        f"search: {tmp_path / 'out' / 'optimization_results.yaml'}",
+    ]
+
+
+def test_a_trial_that_diverges_is_named_and_the_search_succeeds(multirun, tmp_path):
+    outcome = search(multirun, "optimizer.lr=choice(1e12,0.01)", **DIVERGES)
+    assert outcome.code == 0, outcome.err
+    assert "(optimizer.lr=1e+12" in outcome.err or "(optimizer.lr=1000000000000.0" in outcome.err
+    assert "NaN" in summary_of(outcome)
+    assert "best trial: optimizer.lr=0.01, " in outcome.out
+
+
+def test_a_search_of_which_no_trial_ends_fails(multirun):
+    outcome = search(multirun, "optimizer.lr=interval(1e12,1e13)", trials=2, **DIVERGES)
+    assert outcome.code == 1
+    assert summary_of(outcome).startswith("2 of 2 jobs failed")
+    assert "best trial" not in outcome.out
+
+
+def test_a_trial_that_fails_otherwise_lets_the_search_go_on_and_fail_at_its_end(multirun):
+    outcome = search(multirun, k="choice(1,0)")
+    assert outcome.code == 1
+    assert "k=0: must be 1 or more." in summary_of(outcome)
+    assert "best trial: k=1, " in outcome.out
+
+
+def test_a_search_needs_held_out_samples(multirun, tmp_path):
+    outcome = search(multirun, LEARNING_RATE, **{"dataset.validation": 0})
+    assert outcome.code == 2
+    assert outcome.err.count("dataset.validation") == 1
+    assert "Traceback" not in outcome.err
+    assert runs_of(tmp_path) == {}
+
+
+def test_folds_hold_samples_out_too(multirun):
+    outcome = search(multirun, LEARNING_RATE, trials=1, **{"dataset.validation": 0, "dataset.folds": 3})
+    assert outcome.code == 0, outcome.err
+    assert "best trial" in outcome.out
+
+
+def test_a_search_refuses_summaries(multirun):
+    outcome = search(multirun, LEARNING_RATE, summary="table")
+    assert outcome.code == 2
+    assert "summary=table" in outcome.err
+
+
+def test_other_samplers_can_be_chosen(multirun, tmp_path):
+    outcome = search(multirun, "hydra/sweeper/sampler=grid", k="choice(1,2)", trials=9)
+    assert outcome.code == 0, outcome.err
+    assert sorted(results["k"] for results in runs_of(tmp_path).values()) == [1, 2]
+
+
+def test_without_its_plugin_a_search_names_the_command_that_installs_it(multirun, monkeypatch):
+    monkeypatch.delitem(ConfigStore.instance().repo["hydra"]["sweeper"], "sampler")
+    outcome = search(multirun, LEARNING_RATE)
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: hydra/sweeper=optuna: its plugin is missing: pip install ")
+    assert len(outcome.err.splitlines()) == 1
+
+
+def test_a_data_base_that_the_installed_libraries_cannot_make_is_refused(multirun, tmp_path, monkeypatch):
+    monkeypatch.setattr("layerwise.multirun.version", lambda name: "2.1.9")
+    outcome = search(multirun, f"hydra.sweeper.storage=sqlite:///{tmp_path / 'study.db'}", LEARNING_RATE)
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: hydra.sweeper.storage: ")
+    assert not (tmp_path / "study.db").exists()
