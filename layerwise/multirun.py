@@ -69,15 +69,18 @@ def run_job(run: Callable[[DictConfig], float | None], composed: DictConfig) -> 
         try:
             return run(composed)
         except Exception as error:
-            if hydra.mode is not RunMode.MULTIRUN or ends_all_jobs(error):
+            if hydra.mode is not RunMode.MULTIRUN or isinstance(error, Interrupted):
                 raise
-            return _failure(hydra, error)
+            failure = _failure(hydra, error)
+            if ends_all_jobs(error):  # Hydra would go on after an exception
+                sys.exit(error.exit_code if isinstance(error, LayerwiseError) else 1)
+            return failure
 
 
 def ends_all_jobs(error: Exception) -> bool:
-    """Whether no further job can run: a signal came, or the processes of the run no longer do the same."""
+    """Whether no further job can run: the processes of the run have not met, or no longer do the same."""
     parted = distributed.joined() and not concerns_all(error)
-    return parted or isinstance(error, Interrupted | LaunchError | LostProcess)
+    return parted or isinstance(error, LaunchError | LostProcess)
 
 
 def _failure(hydra: Any, error: Exception) -> Failure:

@@ -18,7 +18,7 @@ from hydra.core.plugins import Plugins
 
 from layerwise import distributed, experiment
 from layerwise.config import from_yaml
-from layerwise.errors import Interrupted, NonFiniteLoss
+from layerwise.errors import LostProcess, NonFiniteLoss
 from layerwise.multirun import Failure, ends_all_jobs
 
 QUICK = {"J": 1, "epochs": 1, "model.downsample": "[]", "progress": "off"}
@@ -170,7 +170,21 @@ def test_what_one_of_several_processes_runs_into_ends_all_jobs(monkeypatch):
     monkeypatch.setattr(distributed, "joined", lambda: True)
     assert all(ends_all_jobs(error) for error in alone)
     assert not ends_all_jobs(NonFiniteLoss("NaN").shared())
-    assert ends_all_jobs(Interrupted("stopped", signal.SIGTERM).shared())
+
+
+@pytest.mark.parametrize(("error", "code"), [(LostProcess("rank 1 has ended."), 4), (TypeError("a bug"), 1)])
+@pytest.mark.parametrize("debug", ["false", "true"])
+def test_such_an_error_is_named_and_no_further_job_begins(multirun, tmp_path, monkeypatch, error, code, debug):
+    def lost(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(experiment, "run_in_folder", lost)
+    monkeypatch.setattr("layerwise.multirun.ends_all_jobs", lambda error: True)
+    outcome = multirun(k="1,2", debug=debug)
+    assert outcome.code == code
+    assert f"job #0 (k=1) failed: {'' if code == 4 else 'TypeError: '}{error}" in outcome.err
+    assert "#1" not in outcome.err
+    assert ("Traceback" in outcome.err) == (code == 1 or debug == "true")
 
 
 def test_a_failure_travels_between_processes():
