@@ -29,7 +29,7 @@ from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from layerwise import distributed
-from layerwise.cli import concerns_all, explain, explained, reported, say, wants_tracebacks
+from layerwise.cli import concerns_all, end, explain, explained, reported, say, wants_tracebacks
 from layerwise.errors import Interrupted, LaunchError, LayerwiseError, LostProcess, NonFiniteLoss
 
 BEST = "optimization_results.yaml"
@@ -48,7 +48,8 @@ class Failure:
     @property
     def job(self) -> str:
         """`#1 (k=2)`: its number as Hydra counts, and its arguments but for those that the command line gives all."""
-        own = [word for word in self.overrides if word not in sys.argv] or self.overrides
+        given = {word.lower() for word in sys.argv}  # Hydra writes False for false
+        own = [word for word in self.overrides if word.lower() not in given] or self.overrides
         return f"#{self.number} ({', '.join(own)})"
 
 
@@ -73,7 +74,10 @@ def run_job(run: Callable[[DictConfig], float | None], composed: DictConfig) -> 
                 raise
             failure = _failure(hydra, error)
             if ends_all_jobs(error):  # Hydra would go on after an exception
-                sys.exit(error.exit_code if isinstance(error, LayerwiseError) else 1)
+                exit_code = error.exit_code if isinstance(error, LayerwiseError) else 1
+                if distributed.joined():
+                    end(exit_code, together=False)
+                sys.exit(exit_code)
             return failure
 
 

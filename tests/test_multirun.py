@@ -7,6 +7,7 @@ import pickle
 import re
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -194,8 +195,9 @@ def test_a_failure_travels_between_processes():
 
 def test_a_job_is_named_by_the_arguments_that_not_all_jobs_have(monkeypatch):
     failure = Failure(1, ("J=2", "k=0"), "k=0: must be 1 or more.", diverged=False)
-    monkeypatch.setattr(sys, "argv", ["train.py", "--multirun", "J=2", "k=1,0"])
+    monkeypatch.setattr(sys, "argv", ["train.py", "--multirun", "J=2", "model.batch_norm=false", "k=1,0"])
     assert failure.job == "#1 (k=0)"
+    assert replace(failure, overrides=("model.batch_norm=False", "k=0")).job == "#1 (k=0)"  # as Hydra writes it
     monkeypatch.setattr(sys, "argv", ["train.py", "--multirun", "J=2", "k=0"])
     assert failure.job == "#1 (J=2, k=0)"
 
