@@ -81,6 +81,8 @@ def place() -> Place:
         from submitit.helpers import TorchDistributedEnvironment  # there, since it has started us
 
         TorchDistributedEnvironment().export(overwrite=True, set_cuda_visible_devices=False)
+        if os.environ["SLURM_JOB_NUM_NODES"] == "1":
+            os.environ["MASTER_ADDR"] = "127.0.0.1"  # it was the node's name, which need not resolve
     return read_place()
 
 

@@ -1,8 +1,7 @@
 """A run as a task of a job that `hydra/launcher=slurm` submitted: one task for each GPU of a node.
 
-The tasks are started by submitit, not by torchrun, so what torchrun would tell them about each other is taken from
-SLURM. When the job's time is up, SLURM sends SIGUSR2, on which submitit puts the job back into the queue and ends it at
-once; here the training first saves.
+When the job's time is up, SLURM sends SIGUSR2, on which submitit puts the job back into the queue and ends it at once;
+here the training first saves. (How the tasks find each other: `distributed.place`.)
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from types import FrameType
 
 from omegaconf import OmegaConf
 
-from layerwise.errors import Interrupted, LayerwiseError
+from layerwise.errors import Interrupted
 
 OmegaConf.register_new_resolver("slurm_processes", lambda gpus: max(1, gpus), replace=True)
 """`${slurm_processes:N}` of conf/hydra/launcher/slurm.yaml: one process for each of N GPUs, or one on the CPU."""
@@ -26,14 +25,12 @@ def submitted_task() -> Iterator[None]:
     """Around a run: does nothing unless submitit started this process on a SLURM cluster.
 
     Raises:
-        LayerwiseError: the job has several nodes.
         Interrupted: the job's time is up, and this is not the task that submitit requeues from.
         SystemExit: it is that task; the job is in the queue again.
     """
     if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
         yield
         return
-    _tell_ranks()
     requeue = signal.getsignal(signal.SIGUSR2)
     assert callable(requeue), "submitit asks for SIGUSR2 and handles it"
     asked = False
@@ -55,28 +52,3 @@ def submitted_task() -> Iterator[None]:
         raise
     finally:
         signal.signal(signal.SIGUSR2, requeue)
-
-
-def _tell_ranks() -> None:
-    """Sets what torchrun would have set, where there is more than one task.
-
-    Raises:
-        LayerwiseError: the job has several nodes.
-    """
-    task = os.environ
-    if int(task["SLURM_NTASKS"]) == 1:
-        return
-    if int(task["SLURM_JOB_NUM_NODES"]) > 1:
-        raise LayerwiseError(
-            "hydra/launcher=slurm: a run takes one node (hydra.launcher.nodes=1). For more: "
-            "sbatch --nodes=N slurm/train.sbatch …"
-        )
-    task.update(
-        RANK=task["SLURM_PROCID"],
-        LOCAL_RANK=task["SLURM_LOCALID"],
-        WORLD_SIZE=task["SLURM_NTASKS"],
-        LOCAL_WORLD_SIZE=task["SLURM_NTASKS"],
-        MASTER_ADDR="127.0.0.1",
-        # the same for all tasks of the job and another for other jobs, below the ports that the system gives away
-        MASTER_PORT=str(20000 + int(task["SLURM_JOB_ID"]) % 10000),
-    )

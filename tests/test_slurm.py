@@ -76,7 +76,16 @@ class Cluster:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
+def two_cores() -> Iterator[None]:
+    """On so few cores each process computes with one thread, alone or with another: to the bit the same everywhere."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(cores)[:2])
+    yield
+    os.sched_setaffinity(0, cores)
+
+
+@pytest.fixture(scope="session")
+def cluster(two_cores: None) -> Iterator[Cluster]:
     if os.geteuid() != 0 or not all(map(shutil.which, ("slurmctld", "slurmd", "munged", "sbatch"))):
         pytest.skip("needs root, and apt-get install -y --no-install-recommends slurm-wlm munge")
     folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="slurm-"))
@@ -122,14 +131,25 @@ def trains(folder: Path) -> bool:
     return metrics.exists() and metrics.read_text().count("\n") > 2
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Figures of the long run in one go, outside SLURM."""
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    line = [sys.executable, ROOT / "train.py", *words(folder, name="run", **LONG)]
+def figures_outside_slurm(folder: Path, *launcher: str) -> list[dict[str, Any]]:
+    """Figures of the long run in one go."""
+    line = [sys.executable, *launcher, ROOT / "train.py", *words(folder, name="run", **LONG)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     subprocess.run(line, cwd=folder, env=environment, check=True, capture_output=True, timeout=SECONDS)
     return numbers(results_of(folder / "run"))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(two_cores, tmp_path_factory) -> list[dict[str, Any]]:
+    """By one process."""
+    return figures_outside_slurm(tmp_path_factory.mktemp("one"))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted_by_two(two_cores, tmp_path_factory) -> list[dict[str, Any]]:
+    """By two processes."""
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    return figures_outside_slurm(tmp_path_factory.mktemp("two"), *torchrun)
 
 
 def test_a_signal_before_the_end_saves_requeues_and_goes_on_in_the_same_folder(cluster, tmp_path, uninterrupted):
@@ -184,6 +204,65 @@ def test_an_array_trains_its_lines_names_the_bad_one_and_repeats_nothing(cluster
     assert [path.stat().st_mtime_ns for path in found] == written
 
 
+@pytest.mark.parametrize(
+    "place",
+    [("--nodes=1", "--gpus-per-node=2"), ("--nodes=2",), ("--nodes=1", "--export=ALL,PROCESSES=2")],
+    ids=["a-process-a-gpu", "two-nodes", "PROCESSES"],
+)
+def test_two_processes_save_requeue_and_go_on(cluster, tmp_path, uninterrupted_by_two, place):
+    log, folder = tmp_path / "log", tmp_path / "out" / "run"
+    job = cluster.submit(log, *place, "slurm/train.sbatch", *words(tmp_path / "out", name="run", **LONG))
+    until(lambda: trains(folder), "the training")
+    cluster.call("scancel", "--batch", "--signal=USR1", job)
+    assert cluster.wait(job) == ["COMPLETED"]
+    assert cluster.restarts(job) == 1
+    text = log.read_text()
+    assert text.count("2 processes (data in parallel)") == 2
+    assert text.count("stopped by SIGTERM") == 1
+    assert numbers(results_of(folder)) == uninterrupted_by_two
+
+
+def test_a_cancelled_job_of_two_nodes_leaves_a_folder_to_go_on_in(cluster, tmp_path, uninterrupted_by_two):
+    folder = tmp_path / "out" / "run"
+    command = ("--nodes=2", "slurm/train.sbatch", *words(tmp_path / "out", name="run", **LONG))
+    job = cluster.submit(tmp_path / "log", *command)
+    until(lambda: trains(folder), "the training")
+    cluster.call("scancel", job)
+    assert cluster.wait(job) == ["CANCELLED"]
+    until(lambda: results_of(folder)["status"] == "interrupted", "the checkpoint")
+    assert cluster.wait(cluster.submit(tmp_path / "log", *command)) == ["COMPLETED"]
+    assert numbers(results_of(folder)) == uninterrupted_by_two
+
+
+def test_a_job_whose_node_fails_goes_on_on_another(cluster, tmp_path, uninterrupted):
+    folder = tmp_path / "out" / "run"
+    job = cluster.submit(tmp_path / "log", "slurm/train.sbatch", *words(tmp_path / "out", name="run", **LONG))
+    until(lambda: trains(folder), "the training")
+    node = cluster.call("squeue", "--noheader", f"--jobs={job}", "--format=%N").stdout.strip()
+    cluster.call("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    try:
+        assert cluster.wait(job) == ["COMPLETED"]
+    finally:
+        cluster.call("scontrol", "update", f"nodename={node}", "state=resume")
+    assert cluster.restarts(job) == 1
+    assert numbers(results_of(folder)) == uninterrupted
+
+
+def test_a_line_of_an_array_is_trained_by_two_processes(cluster, tmp_path, uninterrupted_by_two):
+    sweep = tmp_path / "sweep.txt"
+    sweep.write_text("k=banana\nname='a run'\n")
+    command = (
+        "--array=0-1",
+        "--gpus-per-node=2",
+        "slurm/sweep.sbatch",
+        sweep,
+        *words(tmp_path / "out", k=None, **LONG),
+    )
+    assert sorted(cluster.wait(cluster.submit(tmp_path / "log-%a", *command))) == ["COMPLETED", "FAILED"]
+    assert f"{sweep}:1: failed with exit code 2: k=banana" in (tmp_path / "log-0").read_text()
+    assert numbers(results_of(tmp_path / "out" / "a run")) == uninterrupted_by_two
+
+
 def multirun(cluster: Cluster, out: Path, *more: str, **overrides: Any) -> subprocess.CompletedProcess[str]:
     """A multirun of tiny runs as jobs of the cluster."""
     line = [sys.executable, "train.py", "--multirun", "hydra/launcher=slurm", *words(out, **overrides)]
@@ -210,15 +289,17 @@ def test_a_multirun_is_an_array_of_jobs(with_sacct, tmp_path):
     assert sorted((run["k"], run["status"]) for run in runs) == [(2, "completed"), (3, "completed")]
 
 
-def test_a_job_of_a_multirun_saves_requeues_and_goes_on(with_sacct, tmp_path, uninterrupted):
+@pytest.mark.parametrize(("gpus", "reference"), [(0, "uninterrupted"), (2, "uninterrupted_by_two")])
+def test_a_job_of_a_multirun_saves_requeues_and_goes_on(with_sacct, tmp_path, request, gpus, reference):
     out = tmp_path / "out"
-    line = ["train.py", "--multirun", "hydra/launcher=slurm", *words(out, name="run", **LONG), "slurm.cpus=1"]
+    line = ["train.py", "--multirun", "hydra/launcher=slurm", *words(out, name="run", **LONG)]
+    line += ["slurm.cpus=1", f"slurm.gpus={gpus}"]
     driver = subprocess.Popen(
         [sys.executable, *line], cwd=ROOT, env=with_sacct.environment, stderr=subprocess.PIPE, text=True
     )
     try:
         until(lambda: trains(out / "run"), "the training")
-        (log,) = (out / ".submitit").glob("*/*_log.err")
+        (log,) = (out / ".submitit").glob("*/*_0_log.err")
         job = log.name.split("_")[0]
         with_sacct.call("scancel", "--signal=USR2", job)
         _, said = driver.communicate(timeout=SECONDS)
@@ -226,9 +307,8 @@ def test_a_job_of_a_multirun_saves_requeues_and_goes_on(with_sacct, tmp_path, un
         driver.kill()
     assert driver.returncode == 0, said
     assert with_sacct.restarts(job) == 1
-    assert numbers(results_of(out / "run")) == uninterrupted
-    epochs = [json.loads(row)["epoch"] for row in (out / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert len(epochs) >= LONG["epochs"] * TINY["J"]
+    assert "Caught signal SIGUSR2" in log.read_text()
+    assert numbers(results_of(out / "run")) == request.getfixturevalue(reference)
 
 
 def test_a_job_that_is_killed_ends_the_multirun_with_a_message(with_sacct, tmp_path):

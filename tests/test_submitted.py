@@ -14,8 +14,9 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from layerwise import distributed
 from layerwise.config import identity, parse
-from layerwise.errors import Interrupted, LayerwiseError
+from layerwise.errors import Interrupted
 from layerwise.interrupt import StopRequest
 from layerwise.resolve import resolve
 from layerwise.submitted import submitted_task
@@ -24,6 +25,7 @@ TASK = {
     "SUBMITIT_EXECUTOR": "slurm",
     "SLURM_JOB_ID": "1234567",
     "SLURM_JOB_NUM_NODES": "1",
+    "SLURM_JOB_NODELIST": "n1",
     "SLURM_NTASKS": "2",
     "SLURM_PROCID": "1",
     "SLURM_LOCALID": "1",
@@ -111,20 +113,8 @@ def task(monkeypatch):
 
 
 def test_a_task_is_told_what_torchrun_would_tell_it(task):
-    with submitted_task():
-        assert [os.environ[name] for name in TOLD] == ["1", "1", "2", "2", "127.0.0.1", "24567"]
-
-
-def test_a_single_task_is_told_nothing(task, monkeypatch):
-    monkeypatch.setenv("SLURM_NTASKS", "1")
-    with submitted_task():
-        assert not set(TOLD) & set(os.environ)
-
-
-def test_a_job_of_several_nodes_is_refused(task, monkeypatch):
-    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "2")
-    with pytest.raises(LayerwiseError, match=r"slurm/train\.sbatch"), submitted_task():
-        pass
+    assert distributed.place() == distributed.Place(1, 2, 1, 2)
+    assert os.environ["MASTER_ADDR"] == "127.0.0.1"
 
 
 @contextmanager
