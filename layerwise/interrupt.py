@@ -80,17 +80,22 @@ class StopRequest:
             self._ask()
         return self._agreed is not None
 
+    def agree(self) -> bool:
+        """Whether a signal has come to any process; waits for them."""
+        if distributed.joined() and self._agreed is None:
+            self._listen()
+            self._ask()
+            self._listen()
+        return self.agreed is not None
+
     def check(self) -> None:
         """Stops if a signal has come to any process; waits for them.
 
         Raises:
             Interrupted: a signal has come.
         """
-        if distributed.joined() and self._agreed is None:
-            self._listen()
-            self._ask()
-            self._listen()
-        if self.agreed is not None:
+        if self.agree():
+            assert self.agreed is not None
             name = signal.Signals(self.agreed).name
             raise Interrupted(
                 f"stopped by {name}; all finished steps are saved. Run the same command again to go on.", self.agreed

@@ -78,8 +78,8 @@ def run_stage(
                 held_out = score_now(run, stage, segment, source, report)
                 run.metrics.append(metrics_line(stage, report, steps_before + trainer.steps_done) | held_out)
                 run.display.end_epoch(report, held_out)
-            is_last = trainer.epoch == stage.epochs
-            if is_last or run.stop.agreed is not None or from_main(partial(is_due, last_saved)):
+            is_last, stopping = trainer.epoch == stage.epochs, run.stop.agree()
+            if is_last or stopping or from_main(partial(is_due, last_saved)):
                 tree = {
                     "trainer": trainer.state_dict(),
                     "report": asdict(report) if report else None,
@@ -88,7 +88,8 @@ def run_stage(
                 }
                 run.checkpoints.save_training(stage, trainer.steps_done, tree)
                 last_saved = time.perf_counter()
-            run.stop.check()
+            if stopping:  # a signal that comes while saving has to wait for the next save
+                run.stop.check()
     finally:
         run.display.end_stage()
 
