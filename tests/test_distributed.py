@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import CPU, ROOT, arguments, results_of
+from conftest import CPU, ROOT, TINY, arguments, results_of
 from test_runs import wait_for
 
 from layerwise import distributed, run_folder
@@ -123,6 +126,27 @@ def losses(folder: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As in the processes that are started: how sums are divided among threads changes their last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def reported_steps(folder: Path) -> tuple[int, int]:
+    """The stage that a run was in when it reported last, and the number of its steps then."""
+    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    return last["stage"], last["epoch"] * math.ceil(TINY["dataset.limit"] / TINY["batch_size"])
+
+
+def saved_steps(folder: Path) -> tuple[int, int]:
+    """Those of the newest checkpoint of a stage in training."""
+    saved = [re.fullmatch(r"stage_(\d+)_step_(\d+)", path.stem) for path in (folder / "checkpoints").glob("*")]
+    return max((int(match[1]), int(match[2])) for match in saved if match)
+
+
 @pytest.mark.parametrize("name", set(RUNS) - {"own-norms"})
 def test_two_processes_have_the_losses_of_one(folders, name):
     one, two = (folders[n] / "out" / name for n in (1, 2))
@@ -160,7 +184,7 @@ def test_norms_of_their_own_see_half_the_batch(folders):
 
 
 @pytest.mark.parametrize("options", [{}, {**SIMULTANEOUS, "distributed.parallel": "blocks"}], ids=["data", "blocks"])
-def test_a_run_that_two_processes_began_goes_on_with_one(train_py, tmp_path, options):
+def test_a_run_that_two_processes_began_goes_on_with_one(train_py, tmp_path, one_thread, options):
     options = {"epochs": 25, "precision": "fp32", "cache": "disk", **options}
     assert train_py(name="whole", **options).code == 0
     folder = tmp_path / "out" / "begun"
@@ -172,10 +196,18 @@ def test_a_run_that_two_processes_began_goes_on_with_one(train_py, tmp_path, opt
     assert "stopped by SIGUSR1" in messages[0]
     assert "stopped by" not in messages[1]  # it is said once
     assert results_of(folder)["status"] == "interrupted"
+    assert saved_steps(folder) >= reported_steps(folder)  # no finished epoch is lost
+    saved = len(losses(folder))
     assert train_py(name="begun", **options).code == 0
     assert not list(folder.glob("cache/rank_*_of_2"))
-    assert losses(folder) == pytest.approx(losses(tmp_path / "out" / "whole"), rel=1e-3)
-    assert losses(folder)[0] == pytest.approx(losses(tmp_path / "out" / "whole")[0], rel=1e-6)
+    whole = losses(tmp_path / "out" / "whole")
+    assert len(losses(folder)) == len(whole) > saved
+    # Sums of gradients round differently in two processes, and training amplifies that from step to step
+    exact = "plan" in options
+    assert losses(folder)[: saved + 1] == pytest.approx(whole[: saved + 1], rel=0.0 if exact else 1e-3)
+    assert losses(folder)[0] == pytest.approx(whole[0], rel=1e-6)
+    if exact:
+        assert losses(folder) == whole
 
 
 def test_a_process_that_is_killed_ends_the_others(tmp_path):
