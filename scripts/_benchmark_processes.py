@@ -27,7 +27,8 @@ WAYS: dict[str, tuple[str, ...]] = {
 def measure_processes(rounds: int = 3, words: Sequence[str] = ("dataset.limit=6400",)) -> dict[str, Any]:
     """Throughput of real runs on CIFAR-10 by two processes against one, of the same global batch.
 
-    They take turns; a figure is the median of its rounds. `efficiency` is the ratio by the number of processes.
+    They take turns; a figure is the median of its rounds. `efficiency` is the ratio by the number of processes, and
+    `ceiling` what this machine gives two runs at once that have nothing to do with each other, against one.
 
     Args:
         rounds: turns.
@@ -42,43 +43,55 @@ def measure_processes(rounds: int = 3, words: Sequence[str] = ("dataset.limit=64
         return {}
     figures: dict[str, Any] = {}
     for way, own in WAYS.items():
-        rates: dict[int, list[float]] = {1: [], 2: []}
+        command = [*RUN, *own, *words]
+        rates: dict[str, list[float]] = {"one": [], "two": [], "separate": []}
         for _ in range(rounds):
-            for n, measured in rates.items():
-                rows = run_pinned(cores[:n], [*RUN, *own, *words])
-                # blocks that train at once share their seconds; those of one after another add up
-                measured.append(statistics.harmonic_mean([row["images_per_second"] for row in rows]))
-        one, two = (statistics.median(rates[n]) for n in (1, 2))
-        figures[way] = {"one": one, "two": two, "ratio": two / one, "efficiency": two / one / 2}
-        print(f"{way} in parallel: {two:.0f} images/s by two processes, {one:.0f} by one: ", end="")
-        print(f"{two / one:.2f}×, efficiency {two / one / 2:.2f}")
-        if "processes" in rows[-1]:
-            shares = [process["utilisation"] for process in rows[-1]["processes"]]
+            (alone,), (shared,) = run_pinned([cores[:1]], command), run_pinned([cores], command)
+            separate = run_pinned([[core] for core in cores], command)
+            rates["one"].append(rate(alone))
+            rates["two"].append(rate(shared))
+            rates["separate"].append(sum(rate(rows) for rows in separate))
+        one, two, both = (statistics.median(values) for values in rates.values())
+        figures[way] = {"one": one, "two": two, "ratio": two / one, "efficiency": two / one / 2, "ceiling": both / one}
+        print(f"{way} in parallel: {two:.0f} images/s by two processes, {one:.0f} by one: {two / one:.2f}×, ", end="")
+        print(f"efficiency {two / one / 2:.2f}; two runs apart reach {both / one:.2f}×")
+        if "processes" in shared[-1]:
+            shares = [process["utilisation"] for process in shared[-1]["processes"]]
             figures[way]["utilisation"] = shares
             print("  busy: " + ", ".join(f"{100 * share:.0f} %" for share in shares))
     return figures
 
 
-def run_pinned(cores: Sequence[int], words: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of a run in an empty folder, by a process on each of some cores."""
+def rate(rows: Sequence[dict[str, Any]]) -> float:
+    """Images/s over all rows; those of blocks that train at once have one and the same."""
+    return statistics.harmonic_mean([row["images_per_second"] for row in rows])
+
+
+def run_pinned(runs: Sequence[Sequence[int]], words: Sequence[str]) -> list[list[dict[str, Any]]]:
+    """The rows of runs that go on at once, each into an empty folder, by a process on each of its cores."""
+    with tempfile.TemporaryDirectory() as place:
+        folders = [Path(place) / str(number) for number in range(len(runs))]
+        started = [start(cores, folder, words) for cores, folder in zip(runs, folders, strict=True)]
+        codes = [process.wait() for processes in started for process in processes]
+        if any(codes):
+            raise SystemExit("error: a run of the part `processes` failed; its message stands above.")
+        results = [next(folder.glob("*/results.json")) for folder in folders]
+        return [json.loads(path.read_text())["blocks"] for path in results]
+
+
+def start(cores: Sequence[int], folder: Path, words: Sequence[str]) -> list[subprocess.Popen[bytes]]:
+    """The processes of one run, one on each of some cores, as a launcher would start them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     n = str(len(cores))
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": n, "LOCAL_WORLD_SIZE": n}
-    with tempfile.TemporaryDirectory() as folder:
-        processes = [
-            subprocess.Popen(
-                [sys.executable, str(TRAIN), *words, f"output_dir={folder}"],
-                env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-                stdout=subprocess.DEVNULL,
-                preexec_fn=partial(os.sched_setaffinity, 0, {core}),
-            )
-            for rank, core in enumerate(cores)
-        ]
-        codes = [process.wait() for process in processes]
-        if any(codes):
-            raise SystemExit("error: a run of the part `processes` failed; its message stands above.")
-        (results,) = Path(folder).glob("*/results.json")
-        rows: list[dict[str, Any]] = json.loads(results.read_text())["blocks"]
-    return rows
+    return [
+        subprocess.Popen(
+            [sys.executable, str(TRAIN), *words, f"output_dir={folder}"],
+            env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            preexec_fn=partial(os.sched_setaffinity, 0, {core}),
+        )
+        for rank, core in enumerate(cores)
+    ]
