@@ -48,7 +48,7 @@ LAYERS = [
     {"sources", "compression", "running_sums"},
     {"team"},
     {"block_parallel"},
-    {"trainer", "checkpoint", "record", "report", "run_folder"},
+    {"trainer", "checkpoint", "record", "report", "run_folder", "loggers"},
     {"finished", "depth_search", "stage_work", "cluster_costs"},
     {"build", "progress"},
     {"run"},
