@@ -7,7 +7,10 @@ from typing import Any
 
 from layerwise.loggers.base import leaves
 
-MEASURES = ("train", "validation", "test", "ensemble", "reconstruction")
+HELD_OUT = ("validation", "test", "ensemble", "reconstruction")
+"""What only the end of a stage says of quality."""
+
+MEASURES = ("train", *HELD_OUT)
 """What the results say of quality."""
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from layerwise.loggers.base import Beginning, leaves
-from layerwise.loggers.content import block_table, scalars_by_block, scores, speed, summary
+from layerwise.loggers.content import HELD_OUT, block_table, scalars_by_block, scores, speed, summary
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -28,7 +29,7 @@ class TensorBoardFiles:
 
         folder = beginning.folder / FOLDER
         self._config = beginning.config
-        self._next = last_step(str(folder))
+        self._next = last_step(folder) if folder.exists() else 0
         self._step = max((line["step"] for line in beginning.lines), default=0)
         # what an earlier process was about to write at that step is written whole, in the place of its parts
         self._writer: SummaryWriter = SummaryWriter(folder, purge_step=self._next)
@@ -50,7 +51,7 @@ class TensorBoardFiles:
 
     def stage(self, results: dict[str, Any]) -> None:
         entry = results["stages"][-1]
-        for name, value in scores(entry, ("validation", "test", "ensemble", "reconstruction")).items():
+        for name, value in scores(entry, HELD_OUT).items():
             self._writer.add_scalar(f"{name}/block_{entry['block']}", value, self._step)
         self._writer.flush()
 
@@ -73,15 +74,11 @@ class TensorBoardFiles:
         self._writer.close()
 
 
-def last_step(folder: str) -> int:
+def last_step(folder: Path) -> int:
     """The last step of a scalar in the event files of a folder; 0 if there is none."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(folder, size_guidance={"scalars": 1})  # only the last of each tag
-    try:
-        events.Reload()
-    except Exception:  # no folder yet
-        return 0
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 1}).Reload()  # keeps the last of each tag
     return max((events.Scalars(tag)[-1].step for tag in events.Tags()["scalars"]), default=0)
 
 

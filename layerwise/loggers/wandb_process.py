@@ -19,7 +19,7 @@ from typing import Any, TextIO
 import wandb
 from wandb.errors import CommError, UsageError
 
-from layerwise.loggers.content import block_table, scalars_by_block, scores, speed, summary
+from layerwise.loggers.content import HELD_OUT, block_table, scalars_by_block, scores, speed, summary
 
 STATE = "run.json"
 """The file beside W&B's own that makes a resumed run the same W&B run."""
@@ -92,7 +92,7 @@ class Session:
 
     def stage(self, results: dict[str, Any]) -> None:
         for entry in results["stages"][self._state.stages :]:
-            self._run.log({"step": self._state.step, "stages": entry["stage"]} | scores(entry))
+            self._run.log({"step": self._state.step, "stages": entry["stage"]} | scores(entry, HELD_OUT))
             self._state.stages = entry["stage"]
 
     def end(self, results: dict[str, Any] | None) -> None:
@@ -220,9 +220,11 @@ def serve(events: TextIO, out: TextIO) -> None:
 
 
 def main() -> None:
-    out, sys.stdout = sys.stdout, sys.stderr  # what W&B prints goes into the log beside its files
+    events, out = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)  # what W&B and its service print goes into the log beside its files
     try:
-        serve(sys.stdin, out)
+        serve(events, out)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [""])[0]
         print(json.dumps({"failed": f"{type(error).__name__}: {reason}"}), file=out, flush=True)

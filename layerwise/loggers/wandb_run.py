@@ -19,7 +19,7 @@ from layerwise.loggers.base import Beginning
 
 PROCESS = "layerwise.loggers.wandb_process"
 LOG = "process.log"
-"""What W&B prints, beside its files."""
+"""What it has to complain about, beside W&B's files."""
 
 
 class WandbRun:
@@ -65,7 +65,7 @@ class WandbRun:
             "program": sys.argv[0],
             "pid": os.getpid(),
         }
-        self._patience = init_seconds + finish_seconds
+        self._patience = 2 * init_seconds + finish_seconds  # a server is given up, and then all is logged offline
         self._say = {"note": note, "warning": warn}
         self._events: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._failure: str | None = None
@@ -83,7 +83,7 @@ class WandbRun:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, "PYTHONPATH": path},
+                env={**os.environ, "PYTHONPATH": path, "WANDB_SILENT": "true"},  # else it asks its server who one is
                 start_new_session=True,  # Ctrl-C is for the training, which then tells it
             )
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._write, self._read)]
