@@ -16,6 +16,7 @@ decode  images/s of one core from JPEG files to augmented batches (decoding, ran
         framework against torchvision's ImageFolder with its transforms on PIL images
 small   steps/s of a network of a few hundred weights, in real runs of experiment=tutorial_blobs_supervised, against a
         bare PyTorch loop: what the framework costs where a step has next to nothing to compute
+logging seconds of training of experiment=demo_digits with W&B (offline) and TensorBoard, against none
 
 Inputs are random images of CIFAR-10's shape; `memory` needs the real CIFAR-10 under $LAYERWISE_DATA,
 `decode` a folder with train/<class>/… and val/<class>/….
@@ -43,6 +44,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from _benchmark_logging import measure_logging
 from _benchmark_small import measure_small
 from rich.console import Console
 from rich.table import Table
@@ -90,6 +92,7 @@ def main() -> None:
         "vgg": measure_vgg,
         "decode": lambda device: measure_decode(options.images),
         "small": measure_small,
+        "logging": measure_logging,
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*parts, []], help="default: all")

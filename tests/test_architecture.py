@@ -92,8 +92,6 @@ def test_imports_run_one_way(path):
             assert layer_of[name.split(".")[1]] <= own, f"{path.name} imports {name}"
 
 
-LOGGER_USERS = [(library, {"loggers"}) for library in ("wandb", "tensorboard")]
-
 OMEGACONF_USERS = {"cli", "multirun", "submitted", "schema", "config", "experiment"}
 
 
@@ -103,7 +101,8 @@ OMEGACONF_USERS = {"cli", "multirun", "submitted", "schema", "config", "experime
         ("hydra", {"cli", "multirun"}),
         ("omegaconf", OMEGACONF_USERS),
         ("timm", {"models", "data", "timm_optim"}),
-        *LOGGER_USERS,
+        ("wandb", {"loggers"}),
+        ("tensorboard", {"loggers"}),
     ],
 )
 def test_libraries_stay_where_they_belong(library, allowed):

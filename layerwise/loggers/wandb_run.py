@@ -157,3 +157,4 @@ class WandbRun:
         process = psutil.Process(self._process.pid)
         for one in (*process.children(recursive=True), process):
             one.kill()
+        self._process.wait()
