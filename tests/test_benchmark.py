@@ -24,6 +24,8 @@ def test_the_part_logging_gives_the_share_of_the_loggers(capfd):
     assert set(figures) == {
         "none",
         "both",
+        "none_cpu",
+        "both_cpu",
         "ratio",
         "share",
         *(f"{c}_seconds" for c in ("begin", "epoch", "stage", "end")),

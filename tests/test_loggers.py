@@ -267,7 +267,9 @@ def test_without_a_server_it_is_logged_offline(tmp_path, monkeypatch):
     assert any("logged offline" in text and "wandb sync" in text for text in said)
 
 
-def test_a_run_that_is_killed_has_its_last_epochs_logged(tmp_path):
+def test_a_run_that_is_killed_has_its_last_epochs_logged(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wandb.py").write_text("raise ImportError")  # what lies where one works is not what is imported
     run = wandb_run([], mode="offline")
     run.begin(Beginning(tmp_path, {}, {}, [line_at(1)]))
     run.epoch(line_at(2))

@@ -1,4 +1,4 @@
-"""The process that talks to W&B: `python -m layerwise.loggers.wandb_process`, started by `wandb_run.WandbRun`.
+"""The process that talks to W&B, started by `wandb_run.WandbRun`.
 
 It reads what happens in the run from its standard input, a JSON object a line, and writes there what the user should
 know. W&B keeps services, threads and hooks, waits for its server, and ends loudly when its service dies; nothing of
@@ -220,6 +220,7 @@ def serve(events: TextIO, out: TextIO) -> None:
 
 
 def main() -> None:
+    """Serves the standard input; the standard output is for what the user should know alone."""
     events, out = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)  # what W&B and its service print goes into the log beside its files
@@ -230,7 +231,3 @@ def main() -> None:
         print(json.dumps({"failed": f"{type(error).__name__}: {reason}"}), file=out, flush=True)
         sys.stderr.flush()
         os._exit(1)  # W&B's own hooks would wait for what is gone
-
-
-if __name__ == "__main__":
-    main()

@@ -17,7 +17,9 @@ import psutil
 from layerwise.errors import LayerwiseError
 from layerwise.loggers.base import Beginning
 
-PROCESS = "layerwise.loggers.wandb_process"
+PROCESS = "import sys; sys.path[0] = sys.argv[1]; from layerwise.loggers.wandb_process import main; main()"
+"""Not `python -m`, which would import what lies in the working directory first."""
+
 LOG = "process.log"
 """What it has to complain about, beside W&B's files."""
 
@@ -74,16 +76,14 @@ class WandbRun:
         folder = beginning.folder / "wandb"
         folder.mkdir(exist_ok=True)
         self._folder = folder
-        root = str(Path(__file__).parents[2])
-        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         with open(folder / LOG, "a") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", PROCESS],
+                [sys.executable, "-c", PROCESS, str(Path(__file__).resolve().parents[2])],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, "PYTHONPATH": path, "WANDB_SILENT": "true"},  # else it asks its server who one is
+                env={**os.environ, "WANDB_SILENT": "true"},  # else it asks its server who one is
                 start_new_session=True,  # Ctrl-C is for the training, which then tells it
             )
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._write, self._read)]
