@@ -27,6 +27,7 @@ def search_config(config: Config, folder: Path, samples: int) -> Config:
         samples: its training samples.
     """
     plan, J = config.plan, filled(config.J)
+    wandb = replace(config.logger.wandb, job_type=SEARCH)  # a run of its own there, too, beside those it serves
     return replace(
         config,
         name=SEARCH,
@@ -38,6 +39,7 @@ def search_config(config: Config, folder: Path, samples: int) -> Config:
             patience=J if plan.patience is None else plan.patience,
             finetune=FinetuneConfig(),
         ),
+        logger=replace(config.logger, wandb=wandb),
     )
 
 

@@ -18,7 +18,7 @@ from layerwise.allocator import keep_freed_memory
 from layerwise.cache_plan import CacheDecision
 from layerwise.checkpoint import Checkpoints, rows_of
 from layerwise.classification import classification_report
-from layerwise.config import parse
+from layerwise.config import as_plain, parse
 from layerwise.data import Dataset, DatasetSpec
 from layerwise.depth_search import final_config, run_config, search_config
 from layerwise.distributed import from_main, noticing_lost_processes, one_per_machine_first, ranks, together
@@ -26,6 +26,7 @@ from layerwise.environment import usable_cores
 from layerwise.errors import Interrupted, LayerwiseError
 from layerwise.finished import FinishedStage, restore
 from layerwise.interrupt import StopRequest
+from layerwise.loggers.base import Loggers
 from layerwise.models.synced_norm import synchronised
 from layerwise.precision import Precision, choose_device, choose_precision
 from layerwise.progress import Display
@@ -87,6 +88,7 @@ def run_in_folder(
     """
     # refuses what cannot be built, before a folder is made
     spec = one_per_machine_first(lambda: build.build_spec(config))
+    from_main(lambda: build.check_loggers(config))
     folder = RunFolder(config)
     try:
         if not config.fresh:
@@ -169,6 +171,8 @@ def train(
     if source is not None and (reused := from_main(lambda: take_over(source, shared, checkpoints))):
         display.note(f"{reused} of {len(stages)} stages are taken from {source}")
 
+    loggers = build.build_loggers(config, folder.path, display.note, display.warn) if distributed.is_main() else {}
+
     keep_freed_memory()
     torch.backends.cudnn.benchmark = True  # shapes are fixed
     torch.backends.cudnn.allow_tf32 = False  # fp32 means float32
@@ -183,6 +187,7 @@ def train(
         precision=precision,
         checkpoints=checkpoints,
         metrics=Metrics(folder.path / METRICS),
+        loggers=Loggers(loggers, display.warn),
         display=display,
         stop=StopRequest(),
     )
@@ -192,6 +197,9 @@ def train(
     def save_results(status: str, **more: Any) -> dict[str, Any]:
         return from_main(lambda: write(status, more))
 
+    def after_stage() -> None:
+        run.loggers.stage(save_results("running"))
+
     def write(status: str, more: dict[str, Any]) -> dict[str, Any]:
         parameters = total_parameters(costs[: agenda.depth([outcome.rows for outcome in finished])])
         results = assemble_results(config, folder.path.name, agenda, finished, parameters, status)
@@ -199,16 +207,21 @@ def train(
         return results | facts | more
 
     try:
+        run.loggers.begin(folder.path, as_plain(config, but=("logger", "slurm")), facts, run.metrics.path)
         with run.stop, noticing_lost_processes():
-            train_stages(run, finished, decision, folder.cache, lambda: save_results("running"))
+            train_stages(run, finished, decision, folder.cache, after_stage)
+        results = save_results("completed", classification=from_main(lambda: describe_classes(run, finished)))
+        run.loggers.end(results)
     except LayerwiseError as error:
         with contextlib.suppress(LayerwiseError):  # the disk may be what failed
             if distributed.is_main():  # not all processes need be here
-                write("interrupted" if isinstance(error, Interrupted) else "failed", {"error": str(error)})
+                status = "interrupted" if isinstance(error, Interrupted) else "failed"
+                run.loggers.end(write(status, {"error": str(error)}))
         raise
     finally:
         run.metrics.close()
-    return save_results("completed", classification=from_main(lambda: describe_classes(run, finished)))
+        run.loggers.end(None)
+    return results
 
 
 def read_data(config: Config, spec: DatasetSpec, device: torch.device) -> Dataset:

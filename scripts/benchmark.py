@@ -16,6 +16,7 @@ decode  images/s of one core from JPEG files to augmented batches (decoding, ran
         framework against torchvision's ImageFolder with its transforms on PIL images
 small   steps/s of a network of a few hundred weights, in real runs of experiment=tutorial_blobs_supervised, against a
         bare PyTorch loop: what the framework costs where a step has next to nothing to compute
+logging seconds of training of experiment=demo_digits with W&B (offline) and TensorBoard, against none
 processes  images/s of two processes, each on a core of its own, against one on one core, for the same batches:
         distributed.parallel=data and blocks
 
@@ -45,6 +46,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from _benchmark_logging import measure_logging
 from _benchmark_processes import measure_processes
 from _benchmark_small import measure_small
 from rich.console import Console
@@ -93,6 +95,7 @@ def main() -> None:
         "vgg": measure_vgg,
         "decode": lambda device: measure_decode(options.images),
         "small": measure_small,
+        "logging": measure_logging,
         "processes": lambda device: measure_processes(),
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

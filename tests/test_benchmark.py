@@ -1,4 +1,4 @@
-"""The part `small` of scripts/benchmark.py runs; how fast it is no test asks."""
+"""The parts `small` and `logging` of scripts/benchmark.py run; how fast they are no test asks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from conftest import CPU, ROOT
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
+from _benchmark_logging import measure_logging
 from _benchmark_processes import measure_processes
 from _benchmark_small import measure_small
 
@@ -36,3 +37,18 @@ def test_the_part_processes_says_that_it_needs_data(monkeypatch, tmp_path, capsy
     monkeypatch.setenv("LAYERWISE_DATA", str(tmp_path))
     assert measure_processes() == {}
     assert "not measured" in capsys.readouterr().out
+
+
+def test_the_part_logging_gives_the_share_of_the_loggers(capfd):
+    figures = measure_logging(CPU, rounds=1, words=("J=1", "epochs=2", "dataset.limit=200", "model.downsample=[]"))
+    assert set(figures) == {
+        "none",
+        "both",
+        "none_cpu",
+        "both_cpu",
+        "ratio",
+        "share",
+        *(f"{c}_seconds" for c in ("begin", "epoch", "stage", "end")),
+    }
+    assert all(value > 0 for value in figures.values())
+    assert f"{figures['ratio']:.3f}×" in capfd.readouterr().out

@@ -347,7 +347,9 @@ def test_what_parallel_blocks_cannot_do_is_refused(train_py, options, word):
 
 
 def test_a_multirun_of_two_processes_makes_one_folder_a_job_and_goes_on_after_a_failure(tmp_path):
-    overrides = arguments(tmp_path, "--multirun", k="2,0,1", J=1, epochs=1, progress="off", **{"model.downsample": "[]"})
+    overrides = arguments(
+        tmp_path, "--multirun", k="2,0,1", J=1, epochs=1, progress="off", **{"model.downsample": "[]"}
+    )
     processes = start_ranks([str(ROOT / "train.py"), *overrides], 2, tmp_path)
     said = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [1, 1]
