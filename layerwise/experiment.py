@@ -30,12 +30,13 @@ from layerwise.models.synced_norm import synchronised
 from layerwise.precision import Precision, choose_device, choose_precision
 from layerwise.progress import Display
 from layerwise.record import Metrics, write_results
+from layerwise.report.of_run import report_run
 from layerwise.report.tables import results_table, show
 from layerwise.resolve import resolve
 from layerwise.results import assemble_results, run_facts, validation_top1
 from layerwise.reuse import shared_stages, take_over
 from layerwise.run import Run
-from layerwise.run_folder import METRICS, RESULTS, RunFolder, check_data
+from layerwise.run_folder import METRICS, REPORT, RESULTS, RunFolder, check_data
 from layerwise.schema import Config, Parallel, ProgressName, Summary
 from layerwise.stage_run import run_stage
 from layerwise.summarise import summarise
@@ -69,6 +70,8 @@ def run(composed: DictConfig) -> float | None:
     if distributed.is_main():
         show(results_table(results))
         print(f"run folder: {folder}")
+        if (folder / REPORT).exists():
+            print(f"report: {folder / REPORT}")
     return validation_top1(results)
 
 
@@ -198,6 +201,10 @@ def train(
         write_results(folder.path / RESULTS, results | facts | more)
         return results | facts | more
 
+    def report() -> None:
+        if config.report:
+            report_run(folder.path, run, finished)
+
     try:
         with run.stop, noticing_lost_processes():
             train_stages(run, finished, decision, folder.cache, lambda: save_results("running"))
@@ -205,10 +212,14 @@ def train(
         with contextlib.suppress(LayerwiseError):  # the disk may be what failed
             if distributed.is_main():  # not all processes need be here
                 write("interrupted" if isinstance(error, Interrupted) else "failed", {"error": str(error)})
+                report()
         raise
     finally:
         run.metrics.close()
-    return save_results("completed", classification=from_main(lambda: describe_classes(run, finished)))
+    results = save_results("completed", classification=from_main(lambda: describe_classes(run, finished)))
+    if distributed.is_main():
+        report()
+    return results
 
 
 def read_data(config: Config, spec: DatasetSpec, device: torch.device) -> Dataset:

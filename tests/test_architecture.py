@@ -48,11 +48,11 @@ LAYERS = [
     {"sources", "compression", "running_sums"},
     {"team"},
     {"block_parallel"},
-    {"trainer", "checkpoint", "record", "report", "run_folder"},
+    {"trainer", "checkpoint", "record", "run_folder"},
     {"finished", "depth_search", "stage_work", "cluster_costs"},
     {"build", "progress"},
     {"run"},
-    {"stage_scores", "loading", "summarise", "reuse", "results"},
+    {"stage_scores", "loading", "summarise", "reuse", "results", "report"},
     {"stage_run"},
     {"anytime", "probing"},
     {"experiment", "cli", "submitted"},
@@ -95,7 +95,7 @@ OMEGACONF_USERS = {"cli", "multirun", "submitted", "schema", "config", "experime
 
 @pytest.mark.parametrize(
     ("library", "allowed"),
-    [("hydra", {"cli", "multirun"}), ("omegaconf", OMEGACONF_USERS), ("timm", {"models", "data", "timm_optim"})],
+    [("hydra", {"cli", "multirun"}), ("jinja2", {"report"}), ("omegaconf", OMEGACONF_USERS), ("timm", {"models", "data", "timm_optim"})],
 )
 def test_libraries_stay_where_they_belong(library, allowed):
     users = {module_of(path) for path in FILES if any(name.split(".")[0] == library for name in imports_of(path))}
