@@ -95,7 +95,12 @@ OMEGACONF_USERS = {"cli", "multirun", "submitted", "schema", "config", "experime
 
 @pytest.mark.parametrize(
     ("library", "allowed"),
-    [("hydra", {"cli", "multirun"}), ("jinja2", {"report"}), ("omegaconf", OMEGACONF_USERS), ("timm", {"models", "data", "timm_optim"})],
+    [
+        ("hydra", {"cli", "multirun"}),
+        ("jinja2", {"report"}),
+        ("omegaconf", OMEGACONF_USERS),
+        ("timm", {"models", "data", "timm_optim"}),
+    ],
 )
 def test_libraries_stay_where_they_belong(library, allowed):
     users = {module_of(path) for path in FILES if any(name.split(".")[0] == library for name in imports_of(path))}

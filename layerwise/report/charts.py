@@ -85,15 +85,16 @@ def accuracy_over_depth(records: Sequence[RunRecord]) -> Chart | None:
     references = paper_lines(records)
     single = [row for row in rows if row["run"] in {record.label for record in records if record.is_single_depth}]
     several = len(records) > 1
-    colour = _colour("run", records) if several else {"field": "predictor", "type": "nominal", "title": None}
-    dash = {"field": "predictor", "type": "nominal", "title": None, "sort": ["head", "ensemble"]}
+    predictor = {"field": "predictor", "type": "nominal", "title": None, "sort": ["head", "ensemble"]}
+    dashes = {"scale": {"domain": ["head", "ensemble"], "range": [[1, 0], [5, 4]]}}
+    colour = _colour("run", records) if several else predictor
     curve = {
         "mark": {"type": "line", "point": {"size": 55, "filled": True}, "strokeWidth": 2.25},
         "encoding": {
             "x": {**_BLOCK, "title": "depth j"},
             "y": _quantity("top1", "test accuracy (%)", zero=False),
             "color": colour,
-            "strokeDash": dash,
+            "strokeDash": predictor | dashes | {"legend": {"symbolType": "stroke"} if several else None},
             "tooltip": _tooltip(run="run", block="depth", predictor="predictor", top1="test accuracy (%)"),
         },
     }
@@ -103,7 +104,7 @@ def accuracy_over_depth(records: Sequence[RunRecord]) -> Chart | None:
             {
                 "data": {"values": single},
                 "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.7},
-                "encoding": {"y": {"field": "top1"}, "color": colour},
+                "encoding": {"y": {"field": "top1", "type": "quantitative"}, "color": colour},
             }
         )
     if references:
@@ -119,7 +120,11 @@ def accuracy_over_depth(records: Sequence[RunRecord]) -> Chart | None:
         " ".join(notes),
         _layered(rows, layers, height=340),
         {"run": "run", "depth": "block", "predictor": "predictor", "test accuracy (%)": "top1"},
-        rows + [{"run": row["text"], "block": "–", "predictor": "head", "top1": row["top1"]} for row in references],
+        rows
+        + [
+            {"run": f"paper, {row['text']}", "block": "–", "predictor": "head", "top1": row["top1"]}
+            for row in references
+        ],
     )
 
 
@@ -129,7 +134,7 @@ def paper_lines(records: Sequence[RunRecord]) -> Rows:
     lines: Rows = []
     for record in found.values():
         assert record.paper is not None
-        name = f"paper, k = {record.config.k}" if len(found) > 1 else "paper"
+        name = f"k = {record.config.k}" if len(found) > 1 else "last head"
         lines.append({"text": name, "top1": record.paper.figure.top1})
     return lines
 
@@ -148,10 +153,11 @@ def _paper_layers(references: Rows) -> list[Spec]:
             "tooltip": _tooltip(text="reference", top1="accuracy (%)"),
         },
     }
+    highest = max(row["top1"] for row in references)
+    figures = ", ".join(f"{row['text']}: {row['top1']:.1f}" for row in references)
     words = {
-        "data": {"values": references},
-        "transform": [{"calculate": "datum.text + '  ' + format(datum.top1, '.1f')", "as": "words"}],
-        "mark": {"type": "text", "align": "left", "baseline": "bottom", "dy": -3, "style": "reference"},
+        "data": {"values": [{"top1": highest, "words": f"paper, {figures}"}]},
+        "mark": {"type": "text", "align": "left", "baseline": "bottom", "dy": -3, "style": "reference-words"},
         "encoding": {
             "x": {"value": 6},
             "y": {"field": "top1", "type": "quantitative"},
@@ -290,20 +296,33 @@ def _epochs(record: RunRecord, field: str) -> Rows:
 def ensemble_weights(records: Sequence[RunRecord]) -> Chart | None:
     """Share of each depth in the ensemble up to the last."""
     rows: Rows = []
-    for record in records:
-        depths = [row["block"] for row in record.scored]
-        total = sum(2.0 ** (depth - max(depths)) for depth in depths)
+    for depths in dict.fromkeys(tuple(row["block"] for row in record.scored) for record in records):
         if len(depths) > 1:
-            shares = {depth: 100 * 2.0 ** (depth - max(depths)) / total for depth in depths}
-            rows += [{"run": record.label, "block": depth, "share": share} for depth, share in shares.items()]
+            weights = [2.0 ** (depth - depths[-1]) for depth in depths]
+            rows += [
+                {"ensemble": f"{len(depths)} depths", "block": depth, "share": 100 * weight / sum(weights)}
+                for depth, weight in zip(depths, weights, strict=True)
+            ]
     if not rows:
         return None
+    several = len({row["ensemble"] for row in rows}) > 1
+    colour = {"field": "ensemble", "type": "nominal", "title": None, "scale": {"range": "phase"}}
+    spec = {
+        "mark": {"type": "bar", "cornerRadiusEnd": 3},
+        "encoding": {
+            "x": {**_BLOCK, "title": "depth j"},
+            "xOffset": {"field": "ensemble"},
+            "y": _quantity("share", "weight (%)"),
+            "color": colour | ({} if several else {"legend": None}),
+            "tooltip": _tooltip(ensemble="ensemble of", block="depth", share="weight (%)"),
+        },
+    }
     return Chart(
         "weights",
         "Weight of each depth in the ensemble",
-        "Zⱼ = Σ 2ʲ zⱼ / Σ 2ʲ: each depth counts twice as much as the one before it.",
-        _layered(rows, [_bars(records, "share", "weight (%)", {"share": "weight (%)"})], height=220),
-        {"run": "run", "depth": "block", "weight (%)": "share"},
+        "Z = Σ 2ʲ zⱼ / Σ 2ʲ: each depth counts twice as much as the one before it.",
+        _layered(rows, [spec], height=220),
+        {"ensemble of": "ensemble", "depth": "block", "weight (%)": "share"},
         rows,
     )
 
@@ -320,8 +339,12 @@ def time_per_block(records: Sequence[RunRecord]) -> Chart | None:
             place = record.label if alone else f"block {row['block']}"
             place = f"{record.label} · {row['block']}" if len(records) > 1 and not alone else place
             rows += [
-                {"place": place, "run": record.label, "block": row["block"], "phase": phase, "seconds": seconds}
-                for phase, seconds in row["seconds"].items()
+                {
+                    **{"place": place, "run": record.label, "block": row["block"]},
+                    **{"phase": phase, "order": PHASES.index(phase), "seconds": seconds},
+                }
+                for phase in PHASES
+                if (seconds := row["seconds"].get(phase)) is not None
             ]
     if not rows:
         return None
@@ -331,8 +354,14 @@ def time_per_block(records: Sequence[RunRecord]) -> Chart | None:
         "encoding": {
             "y": {"field": "place", "type": "nominal", "sort": places, "title": None},
             "x": {**_quantity("seconds", "seconds"), "stack": "zero"},
-            "color": {"field": "phase", "type": "nominal", "title": None, "sort": list(PHASES)},
-            "order": {"field": "phase", "sort": "descending"},
+            "color": {
+                "field": "phase",
+                "type": "nominal",
+                "title": None,
+                "sort": list(PHASES),
+                "scale": {"domain": list(PHASES), "range": "phase"},
+            },
+            "order": {"field": "order", "type": "quantitative"},
             "tooltip": _tooltip(run="run", block="block", phase="phase", seconds="seconds"),
         },
     }
@@ -340,7 +369,7 @@ def time_per_block(records: Sequence[RunRecord]) -> Chart | None:
         "time",
         "Time per block" if not alone else "Time per run",
         "Training; advancing: the block's input is computed by the frozen blocks; evaluating.",
-        _layered(rows, [spec], height={"step": 24}),
+        _layered(rows, [spec], height=24 * len(places)),
         {"run": "run", "block": "block", "phase": "phase", "seconds": "seconds"},
         rows,
     )
@@ -356,11 +385,21 @@ def memory_per_block(records: Sequence[RunRecord]) -> Chart | None:
     ]
     if not rows:
         return None
+    spec: Spec = {
+        "mark": {"type": "bar", "cornerRadiusEnd": 3},
+        "encoding": {
+            "x": {**_BLOCK, "title": "depth j"},
+            "xOffset": {"field": "run", "sort": [record.label for record in records]},
+            "y": _quantity("memory", "peak memory (MB)"),
+            "color": _colour("run", records),
+            "tooltip": _tooltip(run="run", block="depth", memory="MB"),
+        },
+    }
     return Chart(
         "memory",
         "Peak memory",
         "On a GPU of each stage; on a CPU of the whole process up to then, PyTorch included.",
-        _layered(rows, [_bars(records, "memory", "peak memory (MB)", {"memory": "MB"})], height=220),
+        _layered(rows, [spec], height=220),
         {"run": "run", "block": "block", "peak memory (MB)": "memory"},
         rows,
     )
@@ -384,7 +423,13 @@ def confusion(record: RunRecord, number: int) -> Chart | None:
         if count or len(classes) <= WRITTEN_CLASSES
     ]
     position = {
-        "x": {"field": "predicted", "type": "nominal", "sort": classes, "title": "predicted", "axis": {"orient": "top"}},
+        "x": {
+            "field": "predicted",
+            "type": "nominal",
+            "sort": classes,
+            "title": "predicted",
+            "axis": {"orient": "top"},
+        },
         "y": {"field": "true", "type": "nominal", "sort": classes, "title": "true class"},
     }
     cell = {
@@ -402,11 +447,14 @@ def confusion(record: RunRecord, number: int) -> Chart | None:
                 "mark": {"type": "text", "fontSize": 11, "tooltip": None},
                 "encoding": {
                     "text": {"field": "images", "type": "quantitative"},
-                    "color": {"condition": {"test": "datum.share > 50", "value": "#fff"}, "value": {"expr": "inkOnCell"}},
+                    "color": {
+                        "condition": {"test": "datum.share > 50", "value": "#fff"},
+                        "value": {"expr": "inkOnCell"},
+                    },
                 },
             }
         )
-    spec = _layered(rows, layers, height={"step": 28 if len(classes) <= WRITTEN_CLASSES else 6})
+    spec = _layered(rows, layers, height=(28 if len(classes) <= WRITTEN_CLASSES else 6) * len(classes))
     off = sorted((row for row in rows if row["true"] != row["predicted"] and row["images"]), key=_most_frequent)
     return Chart(
         f"confusion-{number}",
@@ -444,18 +492,6 @@ def _tooltip(**titles: str) -> list[Spec]:
     ]
 
 
-def _bars(records: Sequence[RunRecord], field: str, title: str, named: dict[str, str]) -> Spec:
-    """Bars by depth, those of several runs side by side."""
-    encoding = {
-        "x": {**_BLOCK, "title": "depth j"},
-        "y": _quantity(field, title),
-        "color": _colour("run", records),
-        "tooltip": _tooltip(run="run", block="depth", **named),
-    }
-    if len(records) > 1:
-        encoding["xOffset"] = {"field": "run", "sort": [record.label for record in records]}
-    return {"mark": {"type": "bar", "cornerRadiusEnd": 3}, "encoding": encoding}
-
-
 def _layered(rows: Iterable[dict[str, Any]], layers: list[Spec], height: Any) -> Spec:
-    return {"data": {"values": list(rows)}, "width": "container", "height": height, "layer": layers}
+    fit = {"type": "fit-x", "contains": "padding"}
+    return {"data": {"values": list(rows)}, "width": "container", "height": height, "autosize": fit, "layer": layers}

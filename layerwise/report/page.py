@@ -71,6 +71,9 @@ def render(records: Sequence[RunRecord]) -> str:
         charts={chart.id: chart for chart in charts},
         specs=specs,
         settings=compare_settings(records),
+        best=max((view for view in views if view.accuracy is not None), key=_accuracy, default=None),
+        seconds=sum(record.seconds for record in records),
+        machines=list(dict.fromkeys(view.machine for view in views if view.machine)),
         style=_asset("page.css"),
         script=_asset("page.js"),
         vega=_asset("vega.min.js"),
@@ -220,6 +223,10 @@ def shown(value: Any) -> str:
 def duration(seconds: float) -> str:
     """`3.2 s`, or `0:04:10` of more than a minute."""
     return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
+
+
+def _accuracy(view: RunView) -> float:
+    return view.accuracy or 0.0
 
 
 def _asset(name: str) -> Markup:

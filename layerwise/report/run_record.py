@@ -182,7 +182,17 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-LABELLED_BY = ("dataset.name", "model.name", "plan.name", "k", "J", "model.width", "plan.prune_to", "optimizer.lr", "seed")
+LABELLED_BY = (
+    "dataset.name",
+    "model.name",
+    "plan.name",
+    "k",
+    "J",
+    "model.width",
+    "plan.prune_to",
+    "optimizer.lr",
+    "seed",
+)
 """Keys that tell runs apart, the most telling first."""
 
 

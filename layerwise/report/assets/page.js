@@ -36,7 +36,7 @@
     return {
       background: "transparent",
       font,
-      padding: { left: 0, right: 8, top: 4, bottom: 0 },
+      padding: { left: 0, right: 8, top: 4, bottom: 8 },
       params: [{ name: "inkOnCell", value: of("--ink") }],
       view: { stroke: null },
       axis: {
@@ -46,11 +46,12 @@
       axisX: { grid: false, domain: true, domainColor: of("--line"), labelOverlap: true },
       legend: {
         ...words, labelColor: of("--ink"), labelFontSize: 12, titleFontWeight: "normal", orient: "top", direction: "horizontal",
-        columns: narrow ? 1 : 4, symbolStrokeWidth: 2.25, labelLimit: narrow ? 240 : 320, offset: 12,
+        columns: narrow ? 2 : 4, symbolStrokeWidth: 2.25, labelLimit: narrow ? 130 : 320, offset: 12,
+        layout: { top: { anchor: "start", direction: narrow ? "vertical" : "horizontal", margin: 8 } },
       },
-      range: { category: palette, ordinal: { scheme: theme === "dark" ? "blues" : "blues" }, heatmap: [of("--cell-low"), of("--cell-high")], ramp: [of("--cell-low"), of("--cell-high")] },
-      style: { reference: { color: of("--muted"), stroke: of("--muted"), font } },
-      line: { strokeCap: "round", strokeJoin: "round" },
+      range: { category: palette, ordinal: { scheme: "viridis" }, phase: [1, 2, 3].map((i) => of(`--p${i}`)), heatmap: [of("--cell-low"), of("--cell-high")], ramp: [of("--cell-low"), of("--cell-high")] },
+      style: { reference: { stroke: of("--muted") }, "reference-words": { fill: of("--muted"), font, fontSize: 12 } },
+      line: { strokeJoin: "round" },
       text: { font, color: of("--ink") },
       rule: { color: of("--muted") },
     };
