@@ -23,9 +23,7 @@ from layerwise.run_folder import REPORT
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="of a run, or one that holds runs")
-    parser.add_argument(
-        "--output", type=Path, metavar="FILE", help=f"default: {REPORT} of the run, or here for several"
-    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help=f"default: {REPORT}, of one run in its folder")
     options = parser.parse_args()
     runs = find_runs(options.folders)
     output = options.output or (runs[0] if len(runs) == 1 else Path()) / REPORT

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from layerwise.report.paper_figures import paper_figure
 from layerwise.report.run_record import RunRecord
 
 Rows = list[dict[str, Any]]
@@ -113,7 +114,7 @@ def accuracy_over_depth(records: Sequence[RunRecord]) -> Chart | None:
     if single and len(rows) > len(single):
         notes.append("A line across: a run with one classifier, at its end.")
     if references:
-        notes.append("Dotted: the paper's last head" + _scale_note(records) + ".")
+        notes.append("Dotted: the paper's last head, at its full width, schedule and data.")
     return Chart(
         "accuracy",
         "Accuracy over depth",
@@ -130,18 +131,11 @@ def accuracy_over_depth(records: Sequence[RunRecord]) -> Chart | None:
 
 def paper_lines(records: Sequence[RunRecord]) -> Rows:
     """What the paper reports of networks like these, each once."""
-    found = {record.paper.experiment: record for record in records if record.paper is not None}
-    lines: Rows = []
-    for record in found.values():
-        assert record.paper is not None
-        name = f"k = {record.config.k}" if len(found) > 1 else "last head"
-        lines.append({"text": name, "top1": record.paper.figure.top1})
-    return lines
-
-
-def _scale_note(records: Sequence[RunRecord]) -> str:
-    smaller = any(record.paper is not None and not record.paper.is_same for record in records)
-    return ", of its full width, schedule and data; the runs here are smaller" if smaller else ""
+    found = {record.paper: record for record in records if record.paper is not None}
+    return [
+        {"text": f"k = {record.config.k}" if len(found) > 1 else "last head", "top1": paper_figure(experiment).top1}
+        for experiment, record in found.items()
+    ]
 
 
 def _paper_layers(references: Rows) -> list[Spec]:
@@ -252,7 +246,7 @@ def accuracy_curves(records: Sequence[RunRecord]) -> Chart | None:
     return _training(records, "top1", "training", "Training accuracy", "training accuracy (%)")
 
 
-def _training(records: Sequence[RunRecord], field: str, id: str, title: str, axis: str) -> Chart | None:
+def _training(records: Sequence[RunRecord], field: str, name: str, title: str, axis: str) -> Chart | None:
     rows = [row for record in records for row in _epochs(record, field)]
     if not rows:
         return None
@@ -271,7 +265,7 @@ def _training(records: Sequence[RunRecord], field: str, id: str, title: str, axi
     note = "Each stage begins anew with a fresh head. Mean over an epoch, augmented images."
     columns = {"run": "run", "stage": "stage", "head at depth": "block", "epoch of the run": "epoch", axis: "value"}
     ends = {(row["run"], row["stage"], row["block"]): row for row in rows}  # the table has the last epochs only
-    return Chart(f"{id}-curves", title, note, _layered(rows, [spec], height=260), columns, list(ends.values()))
+    return Chart(f"{name}-curves", title, note, _layered(rows, [spec], height=260), columns, list(ends.values()))
 
 
 def _epochs(record: RunRecord, field: str) -> Rows:
@@ -340,8 +334,12 @@ def time_per_block(records: Sequence[RunRecord]) -> Chart | None:
             place = f"{record.label} · {row['block']}" if len(records) > 1 and not alone else place
             rows += [
                 {
-                    **{"place": place, "run": record.label, "block": row["block"]},
-                    **{"phase": phase, "order": PHASES.index(phase), "seconds": seconds},
+                    "place": place,
+                    "run": record.label,
+                    "block": row["block"],
+                    "phase": phase,
+                    "order": PHASES.index(phase),
+                    "seconds": seconds,
                 }
                 for phase in PHASES
                 if (seconds := row["seconds"].get(phase)) is not None

@@ -49,17 +49,17 @@ def _changed(config: Config) -> dict[str, Any]:
     """Keys to set, found one after another: each also settles those that follow from it, as `epochs` does."""
     model, optimizer = config.model, config.optimizer
     draft = Config(
-        model=ModelConfig(kind=model.kind),
+        model=ModelConfig(kind=model.kind, name=model.name if model.kind is ModelKind.timm else None),
         dataset=DatasetConfig(name=config.dataset.name),
         plan=PlanConfig(name=config.plan.name),
         cache=CacheConfig(kind=config.cache.kind),
         optimizer=OptimizerConfig(kind=optimizer.kind),
     )
     wanted, changed = identity(config), {}
-    derived = {"model.name"} if model.kind is not ModelKind.timm else set()
-    # the files of other optimisers than SGD have a weight decay of their own
-    certain = {"optimizer.weight_decay"} if optimizer.kind is not OptimizerKind.sgd else set()
-    for key in (key for key in key_names(config) if key in wanted.keys() - set(GROUPS.values()) - derived):
+    certain = {"model.name"} if model.kind is ModelKind.timm else set()
+    if optimizer.kind is not OptimizerKind.sgd:  # the files of the others have a weight decay of their own
+        certain.add("optimizer.weight_decay")
+    for key in (key for key in key_names(config) if key in wanted.keys() - set(GROUPS.values())):
         if key in certain or _resolved(draft).get(key) != wanted[key]:
             draft = _with(draft, key.split("."), _value(config, key))
             changed[key] = wanted[key]

@@ -6,9 +6,8 @@ validation) top-1 accuracies in per cent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from layerwise.resolve import resolve
 from layerwise.schema import Config, ModelKind, Plan
 
 
@@ -49,34 +48,12 @@ def paper_figure(experiment: str) -> PaperFigure:
     return PAPER_FIGURES.get(experiment, PaperFigure())
 
 
-@dataclass(frozen=True)
-class PaperReference:
-    """What the paper reports of a network like that of a run.
-
-    Attributes:
-        experiment: the experiment file of it.
-        figure: its accuracies.
-        is_same: the run has the paper's widths, depth and schedule, and all of the data.
-    """
-
-    experiment: str
-    figure: PaperFigure
-    is_same: bool
-
-
-def paper_reference(config: Config) -> PaperReference | None:
-    """The experiment of the paper that a run repeats, perhaps at another scale; None if it is of none.
+def experiment_of(config: Config) -> str | None:
+    """The experiment of the paper whose network a run trains, perhaps at another scale; None if it is of none.
 
     Args:
         config: of the run, resolved.
     """
-    experiment = _experiment(config)
-    if experiment is None:
-        return None
-    return PaperReference(experiment, PAPER_FIGURES[experiment], is_same=_at_full_scale(config))
-
-
-def _experiment(config: Config) -> str | None:
     model, data, plan = config.model, config.dataset.name, config.plan
     if data not in ("cifar10", "imagenet"):
         return None
@@ -93,19 +70,3 @@ def _experiment(config: Config) -> str | None:
     else:
         names = []
     return next((name for name in names if name in PAPER_FIGURES), None)
-
-
-def _at_full_scale(config: Config) -> bool:
-    """Whether null in place of what sets the scale would give the same configuration."""
-    model, plan, optimizer = config.model, config.plan, config.optimizer
-    unset = replace(
-        config,
-        J=None,
-        epochs=None,
-        batch_size=None,
-        model=replace(model, width=None, head_width=None, downsample=None, downsampling=None, batch_norm=None),
-        dataset=replace(config.dataset, limit=None, labelled=1.0),
-        plan=replace(plan, epochs=None),
-        optimizer=replace(optimizer, lr=None, momentum=None, weight_decay=None, decay=None, decay_every=None),
-    )
-    return resolve(unset) == config

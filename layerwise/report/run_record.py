@@ -19,7 +19,7 @@ from layerwise.errors import LayerwiseError
 from layerwise.loading import load
 from layerwise.models.blocknet import BlockNet
 from layerwise.report.command import command_of
-from layerwise.report.paper_figures import PaperReference, paper_reference
+from layerwise.report.paper_figures import experiment_of
 from layerwise.report.samples import Samples, read_samples
 from layerwise.run_folder import CONFIG, METRICS, RESULTS, SPEC
 from layerwise.schema import Config
@@ -106,9 +106,9 @@ class RunRecord:
         return command_of(self.config)
 
     @cached_property
-    def paper(self) -> PaperReference | None:
-        """What the paper reports of such a network."""
-        return paper_reference(self.config)
+    def paper(self) -> str | None:
+        """The paper's experiment with such a network."""
+        return experiment_of(self.config)
 
 
 def read_record(folder: Path, network: BlockNet | None = None) -> RunRecord:
