@@ -18,7 +18,7 @@ from script_runner import ROOT, run_script
 from sklearn.datasets import load_digits
 
 from layerwise import experiment
-from layerwise.config import identity, parse
+from layerwise.config import identity, parse, run_name
 from layerwise.errors import Interrupted
 from layerwise.report import of_run
 from layerwise.report.charts import all_charts, macs_of_leaving

@@ -14,7 +14,7 @@ from layerwise.errors import LayerwiseError
 from layerwise.report.page import write_report
 
 sys.path.insert(0, str(ROOT / "scripts"))
-from _browser import blank_page, drawn  # noqa: E402
+from _browser import blank_page, drawn
 
 pytestmark = pytest.mark.browser
 
@@ -166,18 +166,23 @@ def test_a_hostile_name_shows_as_text(open_page):
 
 CONTRAST = """
 () => {
-  const parse = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return text.startsWith('color(') ? n.map((v, i) => i < 3 ? v * 255 : v) : n; };
-  const light = (c) => c.slice(0, 3).map((v) => v / 255).map((v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const behind = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > 0.99) return c; } return [255, 255, 255]; };
-  const poor = [];
-  for (const e of document.querySelectorAll('main *, header *')) {
-    if (e.closest('svg') || !e.checkVisibility() || ![...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim())) continue;
-    const [a, b] = [light(parse(getComputedStyle(e).color)), light(behind(e))];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < 4.5) poor.push(`${e.tagName} ${e.className} ${e.textContent.slice(0, 20)}: ${ratio.toFixed(2)}`);
-  }
-  return poor;
+  const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const linear = (v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  const luminance = ([r, g, b]) => 0.2126 * linear(r / 255) + 0.7152 * linear(g / 255) + 0.0722 * linear(b / 255);
+  const background = (element) => {
+    for (; element; element = element.parentElement) {
+      const colour = numbers(getComputedStyle(element).backgroundColor);
+      if (colour.length < 4 || colour[3] === 1) return colour;
+    }
+  };
+  const hasWords = (element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+  return [...document.querySelectorAll("main *, header *")]
+    .filter((element) => !element.closest("svg") && element.checkVisibility() && hasWords(element))
+    .map((element) => {
+      const pair = [numbers(getComputedStyle(element).color), background(element)].map(luminance);
+      return [(Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05), element.outerHTML.slice(0, 80)];
+    })
+    .filter(([ratio]) => ratio < 4.5);
 }
 """
 

@@ -133,7 +133,7 @@ def paper_lines(records: Sequence[RunRecord]) -> Rows:
     """What the paper reports of networks like these, each once."""
     found = {record.paper: record for record in records if record.paper is not None}
     return [
-        {"text": f"k = {record.config.k}" if len(found) > 1 else "last head", "top1": paper_figure(experiment).top1}
+        {"text": f"k = {record.config.k}" if len(found) > 1 else "head", "top1": paper_figure(experiment).top1}
         for experiment, record in found.items()
     ]
 
@@ -148,9 +148,9 @@ def _paper_layers(references: Rows) -> list[Spec]:
         },
     }
     highest = max(row["top1"] for row in references)
-    figures = ", ".join(f"{row['text']}: {row['top1']:.1f}" for row in references)
+    figures = ", ".join(f"{row['text'].replace(' ', '')} {row['top1']:.1f}" for row in references)
     words = {
-        "data": {"values": [{"top1": highest, "words": f"paper, {figures}"}]},
+        "data": {"values": [{"top1": highest, "words": f"paper: {figures}"}]},
         "mark": {"type": "text", "align": "left", "baseline": "bottom", "dy": -3, "style": "reference-words"},
         "encoding": {
             "x": {"value": 6},

@@ -50,7 +50,7 @@
         layout: { top: { anchor: "start", direction: narrow ? "vertical" : "horizontal", margin: 8 } },
       },
       range: { category: palette, ordinal: { scheme: "viridis" }, phase: [1, 2, 3].map((i) => of(`--p${i}`)), heatmap: [of("--cell-low"), of("--cell-high")], ramp: [of("--cell-low"), of("--cell-high")] },
-      style: { reference: { stroke: of("--muted") }, "reference-words": { fill: of("--muted"), font, fontSize: 12 } },
+      style: { reference: { stroke: of("--muted") }, "reference-words": { fill: of("--muted"), font, fontSize: 11 } },
       line: { strokeJoin: "round" },
       text: { font, color: of("--ink") },
       rule: { color: of("--muted") },
@@ -65,8 +65,8 @@
     });
     drawn.set(element, view);
   }
-  // A plot in a closed <details> has no width: it is drawn once it is opened.
-  const visible = (element) => element.clientWidth > 0;
+  // A plot in a closed <details> may have no width: it is drawn once it is opened.
+  const visible = (element) => element.closest("details.run:not([open])") === null;
   const all = () => [...document.querySelectorAll(".chart")];
   async function drawVisible() {
     await Promise.all(all().filter((e) => visible(e) && !drawn.has(e)).map(draw));
