@@ -17,18 +17,19 @@ from _runs import ROOT
 from layerwise.cli import reported
 from layerwise.errors import LayerwiseError
 
+WIDTH, HEIGHT = 1040, 1290
+"""In pixels: down to the first plot of a comparison of four runs."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("report", type=Path, metavar="REPORT.html")
     parser.add_argument("--output", type=Path, metavar="FOLDER", default=ROOT / "docs" / "figures")
-    parser.add_argument("--width", type=int, default=1000, help="of the window, in pixels")
-    parser.add_argument("--height", type=int, default=1050)
     options = parser.parse_args()
     if not options.report.is_file():
         raise LayerwiseError(f"{options.report}: no such file. scripts/make_report.py makes one.")
     for theme in ("light", "dark"):
-        with open_report(options.report, theme, options.width, options.height) as page:
+        with open_report(options.report, theme, WIDTH, HEIGHT) as page:
             path = options.output / f"report_{theme}.png"
             page.screenshot(path=path)
             print(f"{path}: {path.stat().st_size / 1000:.0f} kB")

@@ -224,6 +224,11 @@ def test_the_cost_of_leaving_is_that_of_the_blocks_and_one_head(train_py, tmp_pa
     assert macs_of_leaving(record, 2) == first.block_macs + second.block_macs + second.head_macs
     (anytime,) = [chart for chart in all_charts([record]) if chart.id == "anytime"]
     assert [row["mmacs"] * 1e6 for row in anytime.rows] == [macs_of_leaving(record, j) for j in (1, 2)]
+    # what scripts/anytime.py found stands beside it
+    point = {"exits": [1, 2], "macs": 1.5e6, "test_top1": 50.0}
+    (only_run(tmp_path) / "anytime.json").write_text(json.dumps({"points": [point]}))
+    (anytime,) = [chart for chart in all_charts([read_record(only_run(tmp_path))]) if chart.id == "anytime"]
+    assert (anytime.rows[-1]["leaves"], anytime.rows[-1]["mmacs"]) == ("when confident", 1.5)
 
 
 def test_samples_are_those_that_later_depths_learn():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, results_of
+from script_runner import run_script
 
 from layerwise.errors import LayerwiseError
 from layerwise.report.page import write_report
@@ -193,6 +194,15 @@ def test_words_have_the_contrast_of_wcag_aa(theme, open_page):
         assert page.evaluate(CONTRAST) == []
 
     open_page(theme, DESKTOP, look)
+
+
+def test_the_pictures_of_the_readme_are_made(report, tmp_path):
+    with browser("light", DESKTOP):
+        pass  # or the test is skipped
+    assert run_script("screenshot_report", str(report), "--output", str(tmp_path)).code == 0
+    sizes = [(tmp_path / f"report_{theme}.png").stat().st_size for theme in ("light", "dark")]
+    assert min(sizes) > 20_000
+    assert max(sizes) < 300_000
 
 
 def test_what_is_missing_for_a_picture_is_said(monkeypatch):
