@@ -32,6 +32,7 @@ def search_config(config: Config, folder: Path, samples: int) -> Config:
         config,
         name=SEARCH,
         output_dir=str(folder),
+        report=False,
         dataset=replace(config.dataset, limit=max(1, round(filled(plan.search_fraction) * samples))),
         plan=replace(
             plan,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,8 +16,7 @@ from layerwise import build, distributed
 from layerwise.allocator import keep_freed_memory
 from layerwise.cache_plan import CacheDecision
 from layerwise.checkpoint import Checkpoints, rows_of
-from layerwise.classification import classification_report
-from layerwise.config import as_plain, parse
+from layerwise.config import parse
 from layerwise.data import Dataset, DatasetSpec
 from layerwise.depth_search import final_config, run_config, search_config
 from layerwise.distributed import from_main, noticing_lost_processes, one_per_machine_first, ranks, together
@@ -30,17 +28,17 @@ from layerwise.loggers.base import Loggers
 from layerwise.models.synced_norm import synchronised
 from layerwise.precision import Precision, choose_device, choose_precision
 from layerwise.progress import Display
-from layerwise.record import Metrics, write_results
+from layerwise.record import Metrics
+from layerwise.recorder import Recorder
 from layerwise.report.tables import results_table, show
 from layerwise.resolve import resolve
-from layerwise.results import assemble_results, run_facts, validation_top1
+from layerwise.results import run_facts, validation_top1
 from layerwise.reuse import shared_stages, take_over
 from layerwise.run import Run
-from layerwise.run_folder import METRICS, RESULTS, RunFolder, check_data
+from layerwise.run_folder import METRICS, REPORT, RunFolder, check_data
 from layerwise.schema import Config, Parallel, ProgressName, Summary
 from layerwise.stage_run import run_stage
 from layerwise.summarise import summarise
-from layerwise.summary import total_parameters
 
 
 def run(composed: DictConfig) -> float | None:
@@ -70,6 +68,8 @@ def run(composed: DictConfig) -> float | None:
     if distributed.is_main():
         show(results_table(results))
         print(f"run folder: {folder}")
+        if (folder / REPORT).exists():
+            print(f"report: {folder / REPORT}")
     return validation_top1(results)
 
 
@@ -193,35 +193,17 @@ def train(
     )
     finished = restore_finished(run)
     facts = {**run_facts(decision, precision, device), **facts}
-
-    def save_results(status: str, **more: Any) -> dict[str, Any]:
-        return from_main(lambda: write(status, more))
-
-    def after_stage() -> None:
-        run.loggers.stage(save_results("running"))
-
-    def write(status: str, more: dict[str, Any]) -> dict[str, Any]:
-        parameters = total_parameters(costs[: agenda.depth([outcome.rows for outcome in finished])])
-        results = assemble_results(config, folder.path.name, agenda, finished, parameters, status)
-        write_results(folder.path / RESULTS, results | facts | more)
-        return results | facts | more
-
+    recorder = Recorder(run, folder.path, finished, costs, facts)
     try:
-        run.loggers.begin(folder.path, as_plain(config, but=("logger", "slurm")), facts, run.metrics.path)
+        recorder.begin()
         with run.stop, noticing_lost_processes():
-            train_stages(run, finished, decision, folder.cache, after_stage)
-        results = save_results("completed", classification=from_main(lambda: describe_classes(run, finished)))
-        run.loggers.end(results)
+            train_stages(run, finished, decision, folder.cache, recorder.stage)
+        return recorder.completed()
     except LayerwiseError as error:
-        with contextlib.suppress(LayerwiseError):  # the disk may be what failed
-            if distributed.is_main():  # not all processes need be here
-                status = "interrupted" if isinstance(error, Interrupted) else "failed"
-                run.loggers.end(write(status, {"error": str(error)}))
+        recorder.stopped(error)
         raise
     finally:
-        run.metrics.close()
-        run.loggers.end(None)
-    return results
+        recorder.close()
 
 
 def read_data(config: Config, spec: DatasetSpec, device: torch.device) -> Dataset:
@@ -260,13 +242,6 @@ def train_stages(
         after_stage()
     if source is not None:
         source.close()
-
-
-def describe_classes(run: Run, finished: Sequence[FinishedStage]) -> dict[str, Any]:
-    """Confusion matrix and ROC curves of the result's class scores on the test samples."""
-    depth = run.agenda.depth([outcome.rows for outcome in finished])
-    z = next(outcome.scores["test"][depth] for outcome in reversed(finished) if depth in outcome.scores.get("test", {}))
-    return classification_report(z, run.data.labels["test"].cpu(), run.data.spec.classes)
 
 
 def all_blocks_readable(folder: RunFolder) -> bool:

@@ -309,6 +309,7 @@ class Config:
     fresh: bool = field(default=False, metadata=WHERE)
     summary: Summary = field(default=Summary.none, metadata=WHERE)
     progress: ProgressName = field(default=ProgressName.auto, metadata=WHERE)
+    report: bool = field(default=True, metadata=WHERE)
     debug: bool = field(default=False, metadata=WHERE)
     model: ModelConfig = field(default_factory=ModelConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
