@@ -54,7 +54,7 @@ LAYERS = [
     {"run"},
     {"stage_scores", "loading", "summarise", "reuse", "results"},
     {"stage_run"},
-    {"anytime", "probing"},
+    {"anytime", "probing", "predicting", "exporting"},
     {"experiment", "cli", "submitted"},
     {"multirun"},
 ]
