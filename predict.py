@@ -17,6 +17,7 @@ often it is right. Images of another size are resized and cut as the held-out im
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,15 +94,19 @@ def entry(path: Path, prediction: Prediction) -> dict[str, Any]:
 
 def table(paths: Sequence[Path], predictions: Sequence[Prediction]) -> Table:
     """A row per image; what the depths say stands beside the result where there are several."""
-    made, depths = Table("image", "class", "confidence"), list(predictions[0].by_depth)
+    whole = [path.absolute() for path in paths]
+    folder, depths = os.path.commonpath([path.parent for path in whole]), list(predictions[0].by_depth)
+    made = Table("image", "class", "confidence", title=Text(f"images of {folder}"), title_justify="left")
+    made.columns[0].overflow = "fold"  # names of files are never cut short
     made.columns[2].justify = "right"
     if len(depths) > 1:
         for name in (*(f"depth {depth}" for depth in depths), "ensemble"):
             made.add_column(name, justify="right")
-    for path, prediction in zip(paths, predictions, strict=True):
+    for path, prediction in zip(whole, predictions, strict=True):
         result = prediction.result
         more = (*prediction.by_depth.values(), prediction.ensemble) if len(depths) > 1 else ()
-        cells = (str(path), result.name, percent(result), *(f"{guess.name} {percent(guess)}" for guess in more))
+        name = str(path.relative_to(folder))
+        cells = (name, result.name, percent(result), *(f"{guess.name}\n{percent(guess)}" for guess in more))
         made.add_row(*map(Text, cells))  # a name in brackets is no markup
     return made
 

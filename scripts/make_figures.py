@@ -71,7 +71,7 @@ def draw_network(panel: Any, number: int, network: Network) -> None:
         return
     over_depth(panel, number, network.heads, "-", label=label)
     if network.ensembles:
-        over_depth(panel, number, network.ensembles, "--", mfc="white", alpha=0.8)
+        over_depth(panel, number, network.ensembles, "--", mfc="white")
 
 
 def separability(networks: Sequence[Network], plt: ModuleType) -> Any:

@@ -85,7 +85,7 @@ def test_the_table_shows_each_depth_and_the_ensemble(predict_py, folder, images,
     assert outcome.code == 0, outcome.err
     for heading in ("class", "confidence", "depth 1", "depth 2", "ensemble"):
         assert heading in outcome.out
-    assert outcome.out.count(" % ") == 4 * 4
+    assert outcome.out.count("%") == 4 * 4
     assert "[bold]odd.png" in outcome.out
 
 
