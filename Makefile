@@ -9,7 +9,7 @@ demo: $(VENV)/installed
 	$(RUN) train.py experiment=demo_digits
 
 test: $(VENV)/installed-dev
-	$(RUN) -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/installed-dev
 	$(RUN) -m ruff check .

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 
 import torch
 from hydra.errors import HydraException, OverrideParseException
@@ -15,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from layerwise import distributed
 from layerwise.config import suggest_key
 from layerwise.errors import Interrupted, LaunchError, LayerwiseError, LostProcess, suggest
+from layerwise.schema import LoggerConfig
 
 
 @contextmanager
@@ -120,6 +122,9 @@ def explain(error: Exception) -> str:
         return 'hydra/launcher=slurm: its plugin is missing: pip install -e ".[slurm]".'
     if "'hydra/sweeper/sampler/tpe'" in text:  # conf/hydra/sweeper/optuna.yaml is ours, its samplers are the plugin's
         return "hydra/sweeper=optuna: its plugin is missing: pip install 'hydra-optuna-sweeper>=1.2'."
+    if missing := re.search(r"Could not load 'logger/([^']+)'", text):  # of a list; Hydra does not say what there is
+        known = ["none", *(entry.name for entry in fields(LoggerConfig))]
+        return f"logger={missing[1]}: unknown choice.{suggest(missing[1], known)}"
     if missing := re.search(r"Could not find '([^']+)/([^']+)'", text):
         known = re.findall(r"^\t([\w-]+)\s*$", text, re.MULTILINE)
         return f"{missing[1]}={missing[2]}: unknown choice.{suggest(missing[2], known)}"

@@ -152,6 +152,11 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         lambda value: value == "epochs" or (type(value) is int and value >= 1),
     ),
     (
+        ("logger.wandb.project",),
+        "must be a name of at most 128 characters, without / \\ # ? % :",
+        lambda value: 0 < len(value) <= 128 and not set(value) & set("/\\#?%:"),
+    ),
+    (
         ("name",),
         "must be a folder name without '/'",
         lambda value: value not in ("", ".", "..") and "/" not in value,
@@ -180,6 +185,7 @@ def from_yaml(path: Path) -> Config:
     try:
         loaded = OmegaConf.load(path)
         assert isinstance(loaded, DictConfig)
+        loaded.get("logger", {}).pop("name", None)  # there when there was nothing to choose
         return parse(loaded)
     except (OSError, ValueError, YAMLError, AssertionError, LayerwiseError) as error:
         raise LayerwiseError(f"{path}: cannot be read ({error}). Is {path.parent} a run folder?") from error
@@ -214,6 +220,7 @@ def run_name(config: Config) -> str:
     return f"{stem}-k{config.k}-J{config.J}-seed{config.seed}-{digest}"
 
 
-def as_plain(config: Config) -> dict[str, Any]:
-    """Nested dictionaries of JSON values."""
-    return json.loads(json.dumps(asdict(config), default=lambda value: value.value))  # type: ignore[no-any-return]
+def as_plain(config: Config, but: Sequence[str] = ()) -> dict[str, Any]:
+    """Nested dictionaries of JSON values, but for some groups."""
+    chosen = {name: value for name, value in asdict(config).items() if name not in but}
+    return json.loads(json.dumps(chosen, default=lambda value: value.value))  # type: ignore[no-any-return]

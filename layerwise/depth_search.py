@@ -27,10 +27,12 @@ def search_config(config: Config, folder: Path, samples: int) -> Config:
         samples: its training samples.
     """
     plan, J = config.plan, filled(config.J)
+    wandb = replace(config.logger.wandb, job_type=SEARCH)  # a run of its own there, too, beside those it serves
     return replace(
         config,
         name=SEARCH,
         output_dir=str(folder),
+        report=False,
         dataset=replace(config.dataset, limit=max(1, round(filled(plan.search_fraction) * samples))),
         plan=replace(
             plan,
@@ -38,6 +40,7 @@ def search_config(config: Config, folder: Path, samples: int) -> Config:
             patience=J if plan.patience is None else plan.patience,
             finetune=FinetuneConfig(),
         ),
+        logger=replace(config.logger, wandb=wandb),
     )
 
 

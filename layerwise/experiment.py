@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +16,6 @@ from layerwise import build, distributed
 from layerwise.allocator import keep_freed_memory
 from layerwise.cache_plan import CacheDecision
 from layerwise.checkpoint import Checkpoints, rows_of
-from layerwise.classification import classification_report
 from layerwise.config import parse
 from layerwise.data import Dataset, DatasetSpec
 from layerwise.depth_search import final_config, run_config, search_config
@@ -26,20 +24,21 @@ from layerwise.environment import usable_cores
 from layerwise.errors import Interrupted, LayerwiseError
 from layerwise.finished import FinishedStage, restore
 from layerwise.interrupt import StopRequest
+from layerwise.loggers.base import Loggers
 from layerwise.models.synced_norm import synchronised
 from layerwise.precision import Precision, choose_device, choose_precision
 from layerwise.progress import Display
-from layerwise.record import Metrics, write_results
+from layerwise.record import Metrics
+from layerwise.recorder import Recorder
 from layerwise.report.tables import results_table, show
 from layerwise.resolve import resolve
-from layerwise.results import assemble_results, run_facts, validation_top1
+from layerwise.results import run_facts, validation_top1
 from layerwise.reuse import shared_stages, take_over
 from layerwise.run import Run
-from layerwise.run_folder import METRICS, RESULTS, RunFolder, check_data
+from layerwise.run_folder import METRICS, REPORT, RunFolder, check_data
 from layerwise.schema import Config, Parallel, ProgressName, Summary
 from layerwise.stage_run import run_stage
 from layerwise.summarise import summarise
-from layerwise.summary import total_parameters
 
 
 def run(composed: DictConfig) -> float | None:
@@ -69,6 +68,8 @@ def run(composed: DictConfig) -> float | None:
     if distributed.is_main():
         show(results_table(results))
         print(f"run folder: {folder}")
+        if (folder / REPORT).exists():
+            print(f"report: {folder / REPORT}")
     return validation_top1(results)
 
 
@@ -87,6 +88,7 @@ def run_in_folder(
     """
     # refuses what cannot be built, before a folder is made
     spec = one_per_machine_first(lambda: build.build_spec(config))
+    from_main(lambda: build.check_loggers(config))
     folder = RunFolder(config)
     try:
         if not config.fresh:
@@ -169,6 +171,8 @@ def train(
     if source is not None and (reused := from_main(lambda: take_over(source, shared, checkpoints))):
         display.note(f"{reused} of {len(stages)} stages are taken from {source}")
 
+    loggers = build.build_loggers(config, folder.path, display.note, display.warn) if distributed.is_main() else {}
+
     keep_freed_memory()
     torch.backends.cudnn.benchmark = True  # shapes are fixed
     torch.backends.cudnn.allow_tf32 = False  # fp32 means float32
@@ -183,32 +187,23 @@ def train(
         precision=precision,
         checkpoints=checkpoints,
         metrics=Metrics(folder.path / METRICS),
+        loggers=Loggers(loggers, display.warn),
         display=display,
         stop=StopRequest(),
     )
     finished = restore_finished(run)
     facts = {**run_facts(decision, precision, device), **facts}
-
-    def save_results(status: str, **more: Any) -> dict[str, Any]:
-        return from_main(lambda: write(status, more))
-
-    def write(status: str, more: dict[str, Any]) -> dict[str, Any]:
-        parameters = total_parameters(costs[: agenda.depth([outcome.rows for outcome in finished])])
-        results = assemble_results(config, folder.path.name, agenda, finished, parameters, status)
-        write_results(folder.path / RESULTS, results | facts | more)
-        return results | facts | more
-
+    recorder = Recorder(run, folder.path, finished, costs, facts)
     try:
+        recorder.begin()
         with run.stop, noticing_lost_processes():
-            train_stages(run, finished, decision, folder.cache, lambda: save_results("running"))
+            train_stages(run, finished, decision, folder.cache, recorder.stage)
+        return recorder.completed()
     except LayerwiseError as error:
-        with contextlib.suppress(LayerwiseError):  # the disk may be what failed
-            if distributed.is_main():  # not all processes need be here
-                write("interrupted" if isinstance(error, Interrupted) else "failed", {"error": str(error)})
+        recorder.stopped(error)
         raise
     finally:
-        run.metrics.close()
-    return save_results("completed", classification=from_main(lambda: describe_classes(run, finished)))
+        recorder.close()
 
 
 def read_data(config: Config, spec: DatasetSpec, device: torch.device) -> Dataset:
@@ -247,13 +242,6 @@ def train_stages(
         after_stage()
     if source is not None:
         source.close()
-
-
-def describe_classes(run: Run, finished: Sequence[FinishedStage]) -> dict[str, Any]:
-    """Confusion matrix and ROC curves of the result's class scores on the test samples."""
-    depth = run.agenda.depth([outcome.rows for outcome in finished])
-    z = next(outcome.scores["test"][depth] for outcome in reversed(finished) if depth in outcome.scores.get("test", {}))
-    return classification_report(z, run.data.labels["test"].cpu(), run.data.spec.classes)
 
 
 def all_blocks_readable(folder: RunFolder) -> bool:

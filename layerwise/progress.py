@@ -18,7 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from layerwise.report.tables import Column, Row, score_columns
+from layerwise.row_columns import Column, Row, score_columns
 from layerwise.trainer import EpochReport, Glance
 
 SECONDS_BETWEEN_LINES = 1.0

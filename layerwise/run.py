@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from layerwise.checkpoint import Checkpoints
 from layerwise.data import Dataset
 from layerwise.interrupt import StopRequest
+from layerwise.loggers.base import Loggers
 from layerwise.models.blocknet import BlockNet
 from layerwise.plan import Agenda
 from layerwise.precision import Precision
@@ -26,5 +27,6 @@ class Run:
     precision: Precision
     checkpoints: Checkpoints
     metrics: Metrics
+    loggers: Loggers
     display: Display
     stop: StopRequest

@@ -21,6 +21,7 @@ from layerwise.schema import CacheKind, Config
 from layerwise.storage import write_atomically
 
 CONFIG, SPEC, METRICS, RESULTS = "config.yaml", "dataset.json", "metrics.jsonl", "results.json"
+REPORT = "report.html"
 CHECKPOINTS, CACHE, SEARCH, LOCK = "checkpoints", "cache", "search", ".lock"
 
 

@@ -91,10 +91,12 @@ class Summary(Enum):
     json = "json"
 
 
-class LoggerName(Enum):
-    """Values of `logger`: what else shows the files of the run folder."""
+class WandbMode(Enum):
+    """Values of `logger.wandb.mode`."""
 
-    none = "none"
+    online = "online"
+    offline = "offline"
+    disabled = "disabled"
 
 
 class Parallel(Enum):
@@ -249,10 +251,31 @@ class DistributedConfig:
 
 
 @dataclass
-class LoggerConfig:
-    """`logger=none`."""
+class WandbConfig:
+    """`logger=wandb`, which turns it on by its mode."""
 
-    name: LoggerName = LoggerName.none
+    mode: WandbMode = WandbMode.disabled
+    project: str = "layerwise"
+    entity: str | None = None
+    group: str | None = None
+    job_type: str | None = None
+    tags: list[str] = field(default_factory=list)
+    artifacts: bool = False
+
+
+@dataclass
+class TensorBoardConfig:
+    """`logger=tensorboard`, which turns it on."""
+
+    enabled: bool = False
+
+
+@dataclass
+class LoggerConfig:
+    """`logger=none|wandb|tensorboard` or a list: what else shows the files of the run folder."""
+
+    wandb: WandbConfig = field(default_factory=WandbConfig)
+    tensorboard: TensorBoardConfig = field(default_factory=TensorBoardConfig)
 
 
 @dataclass
@@ -286,6 +309,7 @@ class Config:
     fresh: bool = field(default=False, metadata=WHERE)
     summary: Summary = field(default=Summary.none, metadata=WHERE)
     progress: ProgressName = field(default=ProgressName.auto, metadata=WHERE)
+    report: bool = field(default=True, metadata=WHERE)
     debug: bool = field(default=False, metadata=WHERE)
     model: ModelConfig = field(default_factory=ModelConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)

@@ -74,7 +74,9 @@ def run_stage(
                 report = latest
                 trainer.team.settle(segment)
                 held_out = score_now(run, stage, segment, source, report)
-                run.metrics.append(metrics_line(stage, report, steps_before + trainer.steps_done) | held_out)
+                line = metrics_line(stage, report, steps_before + trainer.steps_done) | held_out
+                run.metrics.append(line)
+                run.loggers.epoch(line)
                 run.display.end_epoch(report, held_out)
             is_last, stopping = trainer.epoch == stage.epochs, run.stop.agree()
             if is_last or stopping or from_main(partial(is_due, last_saved)):

@@ -1,7 +1,7 @@
 """Measures speed and memory on this machine and prints each as a ratio within this one run.
 
     python scripts/benchmark.py                     everything, a few minutes on two cores
-    python scripts/benchmark.py block memory        some parts: block, data, depth, memory, vgg, decode
+    python scripts/benchmark.py block memory        some parts: block, data, depth, memory, vgg, decode, …
     python scripts/benchmark.py decode --images FOLDER
     python scripts/benchmark.py --json FILE         the figures also as JSON
 
@@ -16,9 +16,12 @@ decode  images/s of one core from JPEG files to augmented batches (decoding, ran
         framework against torchvision's ImageFolder with its transforms on PIL images
 small   steps/s of a network of a few hundred weights, in real runs of experiment=tutorial_blobs_supervised, against a
         bare PyTorch loop: what the framework costs where a step has next to nothing to compute
+logging seconds of training of experiment=demo_digits with W&B (offline) and TensorBoard, against none
+processes  images/s of two processes, each on a core of its own, against one on one core, for the same batches:
+        distributed.parallel=data and blocks
 
-Inputs are random images of CIFAR-10's shape; `memory` needs the real CIFAR-10 under $LAYERWISE_DATA,
-`decode` a folder with train/<class>/… and val/<class>/….
+Inputs are random images of CIFAR-10's shape; `memory` and `processes` need the real CIFAR-10 under
+$LAYERWISE_DATA, `decode` a folder with train/<class>/… and val/<class>/….
 The compared loops take turns, and medians are compared, because the speed of a machine drifts.
 """
 
@@ -43,6 +46,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from _benchmark_logging import measure_logging
+from _benchmark_processes import measure_processes
 from _benchmark_small import measure_small
 from rich.console import Console
 from rich.table import Table
@@ -90,6 +95,8 @@ def main() -> None:
         "vgg": measure_vgg,
         "decode": lambda device: measure_decode(options.images),
         "small": measure_small,
+        "logging": measure_logging,
+        "processes": lambda device: measure_processes(),
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*parts, []], help="default: all")

@@ -36,6 +36,7 @@ TINY = {
     "model.downsample": "[2]",
     "dataset.limit": 200,
     "dataset.limit_test": 100,
+    "report": "false",
 }
 """Overrides of a run that takes a second or two."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from dataclasses import is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -39,7 +41,7 @@ LAYERS = [
     },
     {
         *("heads", "decoders", "models", "data", "objectives", "optim", "timm_optim", "plan", "paper"),
-        *("feature_codec", "evaluate", "summary", "classification"),
+        *("feature_codec", "evaluate", "summary", "classification", "row_columns"),
     },
     {"feature_store", "cache_plan", "warm_start", "schema"},
     {"networks"},
@@ -48,13 +50,14 @@ LAYERS = [
     {"sources", "compression", "running_sums"},
     {"team"},
     {"block_parallel"},
-    {"trainer", "checkpoint", "record", "report", "run_folder"},
+    {"trainer", "checkpoint", "record", "run_folder", "loggers"},
     {"finished", "depth_search", "stage_work", "cluster_costs"},
     {"build", "progress"},
     {"run"},
-    {"stage_scores", "loading", "summarise", "reuse", "results"},
+    {"stage_scores", "loading", "summarise", "reuse", "results", "report"},
     {"stage_run"},
     {"anytime", "probing", "predicting", "exporting"},
+    {"recorder"},
     {"experiment", "cli", "submitted"},
     {"multirun"},
 ]
@@ -95,11 +98,30 @@ OMEGACONF_USERS = {"cli", "multirun", "submitted", "schema", "config", "experime
 
 @pytest.mark.parametrize(
     ("library", "allowed"),
-    [("hydra", {"cli", "multirun"}), ("omegaconf", OMEGACONF_USERS), ("timm", {"models", "data", "timm_optim"})],
+    [
+        ("hydra", {"cli", "multirun"}),
+        ("jinja2", {"report"}),
+        ("omegaconf", OMEGACONF_USERS),
+        ("onnx", {"exporting"}),
+        ("onnxruntime", {"exporting"}),
+        ("timm", {"models", "data", "timm_optim"}),
+        ("wandb", {"loggers"}),
+        ("tensorboard", {"loggers"}),
+    ],
 )
 def test_libraries_stay_where_they_belong(library, allowed):
     users = {module_of(path) for path in FILES if any(name.split(".")[0] == library for name in imports_of(path))}
     assert users <= allowed
+
+
+def test_only_its_own_process_imports_wandb():
+    users = {path.stem for path in FILES if any(name.split(".")[0] == "wandb" for name in imports_of(path))}
+    assert users == {"wandb_process"}
+
+
+def test_the_process_that_talks_to_wandb_needs_no_pytorch():
+    code = "import sys, layerwise.loggers.content, layerwise.loggers.wandb_run; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout == "False\n"
 
 
 def composed(*overrides: str):
@@ -138,7 +160,7 @@ def test_every_choice_of_a_group_composes(group):
 
 
 def test_the_yaml_files_hold_every_key_of_the_schema():
-    groups = ("model", "dataset", "plan", "optimizer")
+    groups = ("model", "dataset", "plan", "optimizer", "logger")
     files = [(group, path.stem) for group in groups for path in (ROOT / "conf" / group).glob("*.yaml")]
     choices = [composed(f"{group}={stem}") for group, stem in files if stem != "base"]
     assert {name for name in key_names(Config()) if not any(has_key(cfg, name) for cfg in choices)} == set()

@@ -147,7 +147,7 @@ def saved_steps(folder: Path) -> tuple[int, int]:
     return max((int(match[1]), int(match[2])) for match in saved if match)
 
 
-@pytest.mark.parametrize("name", set(RUNS) - {"own-norms"})
+@pytest.mark.parametrize("name", [name for name in RUNS if name != "own-norms"])
 def test_two_processes_have_the_losses_of_one(folders, name):
     one, two = (folders[n] / "out" / name for n in (1, 2))
     first, second = losses(one), losses(two)
@@ -344,3 +344,16 @@ def test_what_parallel_blocks_cannot_do_is_refused(train_py, options, word):
     assert outcome.code == 2
     assert "distributed.parallel=blocks" in outcome.err
     assert word in outcome.err
+
+
+def test_a_multirun_of_two_processes_makes_one_folder_a_job_and_goes_on_after_a_failure(tmp_path):
+    overrides = arguments(
+        tmp_path, "--multirun", k="2,0,1", J=1, epochs=1, progress="off", **{"model.downsample": "[]"}
+    )
+    processes = start_ranks([str(ROOT / "train.py"), *overrides], 2, tmp_path)
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1]
+    assert "job #1 (k=0) failed: k=0: must be 1 or more" in said[0]
+    assert said[1] == ""
+    runs = [results_of(path.parent) for path in tmp_path.glob("out/*/results.json")]
+    assert sorted((run["k"], run["status"]) for run in runs) == [(1, "completed"), (2, "completed")]

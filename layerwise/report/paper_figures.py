@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from layerwise.schema import Config, ModelKind, Plan
+
 
 @dataclass(frozen=True)
 class PaperFigure:
@@ -44,3 +46,27 @@ PAPER_FIGURES: dict[str, PaperFigure] = {
 def paper_figure(experiment: str) -> PaperFigure:
     """The paper's accuracies for an experiment file; empty for experiments that are not in it."""
     return PAPER_FIGURES.get(experiment, PaperFigure())
+
+
+def experiment_of(config: Config) -> str | None:
+    """The experiment of the paper whose network a run trains, perhaps at another scale; None if it is of none.
+
+    Args:
+        config: of the run, resolved.
+    """
+    model, data, plan = config.model, config.dataset.name, config.plan
+    if data not in ("cifar10", "imagenet"):
+        return None
+    if plan.name is Plan.joint:
+        kind = {ModelKind.alexnet: "alexnet", ModelKind.vgg: f"vgg{model.depth}"}.get(model.kind)
+        names = [f"baseline_{data}_{kind}", f"baseline_{data}_{kind}_joint"]
+    elif plan.name is not Plan.greedy:
+        names = []
+    elif model.kind is ModelKind.vgg:
+        names = [f"paper_{data}_vgg{model.depth}"]
+    elif model.kind is ModelKind.simcnn and plan.prune_to is None:
+        last = "" if model.final_head_width is None else f"_head{model.final_head_width}"
+        names = [f"paper_{data}_k{config.k}{last}"]
+    else:
+        names = []
+    return next((name for name in names if name in PAPER_FIGURES), None)

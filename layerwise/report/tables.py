@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from layerwise.row_columns import Column, has_figure, score_columns
 from layerwise.summary import BlockCost, total_parameters
-
-Row = dict[str, Any]
-"""An entry of `blocks` in results.json."""
-
-Column = tuple[str, Callable[[Row], str]]
-"""A heading, and the cell of a row; KeyError where the row has no such figure."""
-
-
-def score_columns(rows: Sequence[Row]) -> list[Column]:
-    """How good depths are, as far as any of them has been measured: accuracies, and errors of reconstructions."""
-    columns: list[Column] = [
-        ("test error", lambda row: f"{row['reconstruction']['test']['loss']:.4g}"),
-        ("train %", lambda row: f"{row['train']['top1']:.2f}"),
-        ("validation %", _validation),
-        ("test %", lambda row: f"{row['test']['top1']:.2f}"),
-        ("top-5 %", lambda row: f"{row['test']['top5']:.2f}"),
-        ("ensemble %", lambda row: f"{row['ensemble']['top1']:.2f}"),
-    ]
-    return [(name, text) for name, text in columns if any(_has(text, row) for row in rows)]
 
 
 def results_table(results: dict[str, Any]) -> Table:
@@ -47,31 +28,19 @@ def results_table(results: dict[str, Any]) -> Table:
     for name, _ in columns:
         table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(*(text(row) if _has(text, row) else UNKNOWN for _, text in columns))
+        table.add_row(*(text(row) if has_figure(text, row) else UNKNOWN for _, text in columns))
     final, notes = results.get("final"), []
     if final and rows[-1]["block"] != final["block"]:
         notes.append(f"the result is the network of depth {final['block']}, test {final['test_top1']:.2f} %")
     if any(row.get("improved") for row in rows):
         notes.append("* best validation accuracy so far")
-    if not all(_has(text, row) for row in rows for _, text in columns):
+    if not all(has_figure(text, row) for row in rows for _, text in columns):
         notes.append(f"{UNKNOWN} no classifier or decoder at that depth gives this figure")
     table.caption = "; ".join(notes) or None
     return table
 
 
 UNKNOWN = "–"
-
-
-def _validation(row: Row) -> str:
-    mark = (" *" if row["improved"] else "  ") if "improved" in row else ""
-    return f"{row['validation']['top1']:.2f}{mark}"
-
-
-def _has(text: Callable[[Row], str], row: Row) -> bool:
-    try:
-        return bool(text(row))
-    except KeyError:
-        return False
 
 
 def costs_table(costs: list[BlockCost], cache_bytes: list[int], title: str) -> Table:

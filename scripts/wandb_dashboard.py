@@ -1,0 +1,103 @@
+"""Sets up a W&B workspace that compares runs: layerwise and end-to-end, accuracy over depth, training.
+
+    python scripts/wandb_dashboard.py                              project `layerwise` of the account's own entity
+    python scripts/wandb_dashboard.py --project thesis --entity lab
+    python scripts/wandb_dashboard.py --print                      what it would set up; needs no login
+
+The runs are those of `logger=wandb`. They are grouped by plan (W&B's job type), so that each panel sets layerwise and
+end-to-end side by side. It needs a login (`wandb login`, or WANDB_API_KEY) and the network. A second call makes a
+second view.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+from _wandb_panels import SECTIONS, Bars, Curve, Panel
+
+from layerwise.cli import reported
+from layerwise.errors import LayerwiseError
+from layerwise.schema import WandbConfig
+
+if TYPE_CHECKING:
+    from wandb_workspaces.workspaces import Workspace
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--project", default=WandbConfig().project)
+    parser.add_argument("--entity", help="user or team; default: the account's own")
+    parser.add_argument("--name", default="Layerwise and end-to-end", help="of the view")
+    parser.add_argument("--print", action="store_true", dest="show", help="print the panels and set up nothing")
+    options = parser.parse_args()
+    if options.show:
+        for title, panels in SECTIONS.items():
+            print(title, *(f"  {in_words(panel)}" for panel in panels), sep="\n")
+        return
+    if importlib.util.find_spec("wandb_workspaces") is None:
+        raise LayerwiseError('wandb-workspaces is not installed: pip install -e ".[loggers]".')
+    print(f"workspace: {set_up(options.project, options.entity, options.name)}")
+
+
+def in_words(panel: Panel) -> str:
+    """A line of --print."""
+    over = "by plan" if isinstance(panel, Bars) else f"over {panel.x}"
+    return f"{panel.title}: {panel.y} {over}"
+
+
+def set_up(project: str, entity: str | None, name: str) -> str:
+    """Saves the workspace and gives its address.
+
+    Raises:
+        LayerwiseError: nobody is logged in, or the server does not take it.
+    """
+    import wandb
+
+    try:
+        if not wandb.login(prompt=False, verify=True):
+            raise LayerwiseError(
+                "nobody is logged in to W&B here, and only a user can set up a workspace. "
+                "Run `wandb login`, or set WANDB_API_KEY; --print shows the panels without."
+            )
+        saved = workspace(entity or wandb.Api().default_entity, project, name).save()
+    except (wandb.errors.Error, ValueError, OSError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise LayerwiseError(
+            f"W&B does not take the workspace for project {project}: {reason}. "
+            "It needs a login (`wandb login`), the network, and a project that has runs."
+        ) from error
+    return str(saved.url)
+
+
+def workspace(entity: str, project: str, name: str) -> Workspace:
+    """The workspace as W&B's library describes it."""
+    import wandb_workspaces.workspaces as ws
+
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name=name,
+        sections=[
+            ws.Section(name=title, panels=[drawn(panel) for panel in panels], is_open=True)
+            for title, panels in SECTIONS.items()
+        ],
+        runset_settings=ws.RunsetSettings(groupby=[ws.Metric("JobType")]),
+    )
+
+
+def drawn(panel: Panel) -> Any:
+    """A panel in the words of W&B's library."""
+    import wandb_workspaces.reports.v2 as wr
+
+    if isinstance(panel, Curve):
+        return wr.LinePlot(title=panel.title, x=panel.x, y=[panel.y])
+    if isinstance(panel, Bars):
+        return wr.BarPlot(title=panel.title, metrics=[wr.SummaryMetric(panel.y)], orientation="v")
+    return wr.ScatterPlot(title=panel.title, x=wr.SummaryMetric(panel.x), y=wr.SummaryMetric(panel.y))
+
+
+if __name__ == "__main__":
+    with reported():
+        main()

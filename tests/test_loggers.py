@@ -1,0 +1,376 @@
+"""W&B and TensorBoard: what they write is what the run folder says, and no failure of theirs reaches the run."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import yaml
+from conftest import Outcome, TrainPy, numbers, only_run, results_of
+from script_runner import SCRIPTS, run_script
+from test_bad_input import assert_refused
+from wandb_files import offline_runs
+
+from layerwise.config import from_yaml
+from layerwise.loggers.base import Beginning, Loggers, read_lines
+from layerwise.loggers.content import block_table, scalars_by_block
+from layerwise.loggers.tensorboard_files import CELL, heat_map
+from layerwise.loggers.wandb_run import WandbRun
+
+OFFLINE = {"logger": "wandb", "logger.wandb.mode": "offline"}
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No account and no settings of whoever runs the tests."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name in ("HOME", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "home" / "netrc"))
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    (tmp_path / "home").mkdir()
+
+
+@pytest.fixture
+def scripts_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The modules of scripts/ can be imported."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+
+
+def at_epoch(monkeypatch: pytest.MonkeyPatch, number: int, do: Callable[[Loggers], object]) -> None:
+    """Does something before an epoch of the run is logged, counted from 1."""
+    epoch, seen = Loggers.epoch, []
+
+    def watched(self: Loggers, line: dict[str, Any]) -> None:
+        seen.append(line)
+        if len(seen) == number:
+            do(self)
+        epoch(self, line)
+
+    monkeypatch.setattr(Loggers, "epoch", watched)
+
+
+def interrupted(train_py: TrainPy, number: int, **options: Any) -> Outcome:
+    """A run that gets a signal in one of its epochs."""
+    with pytest.MonkeyPatch.context() as patch:
+        at_epoch(patch, number, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        return train_py(**options)
+
+
+def tensorboard_events(folder: Path) -> Any:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    return EventAccumulator(str(folder / "tensorboard")).Reload()
+
+
+def assert_history_is_that_of_the_files(rows: list[dict[str, Any]], folder: Path) -> None:
+    epochs = [row for row in rows if "epoch" in row]
+    lines = read_lines(folder / "metrics.jsonl")
+    for name, key in (("step", "step"), ("stage", "stage"), ("block", "block"), ("train/loss", "loss"), ("lr", "lr")):
+        assert [row[name] for row in epochs] == pytest.approx([line[key] for line in lines])
+    steps = [row["step"] for row in rows]
+    assert steps == sorted(steps)
+    assert len({row["step"] for row in epochs}) == len(epochs)
+
+
+def test_both_logs_hold_what_the_files_of_the_run_say(train_py, tmp_path):
+    words = ["logger=[wandb,tensorboard]", "logger.wandb.mode=offline", "logger.wandb.project=thesis"]
+    words += ["logger.wandb.tags=[first]", "logger.wandb.artifacts=true", "evaluation.every=1"]
+    outcome = train_py(*words)
+    assert outcome.code == 0
+    folder = only_run(tmp_path)
+    (run,) = offline_runs(folder)
+    results, lines = results_of(folder), read_lines(folder / "metrics.jsonl")
+
+    assert f"wandb sync {folder}/wandb/offline-run-*-{run.run['id']}" in outcome.err
+    expected = {"project": "thesis", "group": "digits-simcnn", "job_type": "greedy", "name": folder.name}
+    assert run.run == expected | {"id": run.run["id"], "tags": ["greedy", "k=2", "first"]}
+    assert run.exit_code == 0
+    assert run.config["model"]["width"] == 8
+    assert run.config["run_folder"] == str(folder.resolve())
+    assert "logger" not in run.config
+    assert_history_is_that_of_the_files(run.rows, folder)
+    assert run.column("depth/test_top1") == pytest.approx([row["test"]["top1"] for row in results["blocks"]])
+    assert run.column("depth_block") == [1, 2]
+    for name in ("test_top1", "ensemble_top1", "parameters"):
+        assert run.summary[name] == pytest.approx(results["final"][name])
+    assert run.summary["seconds"] == pytest.approx(results["seconds"])
+    assert run.summary["status"] == "completed"
+    columns, rows = block_table(results)
+    assert run.table("blocks") == {"columns": columns, "data": rows}
+    confusion = results["classification"]["confusion_matrix"]
+    assert [row[2] for row in run.table("confusion_matrix_table")["data"]] == [n for row in confusion for n in row]
+    assert any(name.startswith("network-") for name in run.artifacts)
+
+    events = tensorboard_events(folder)
+    for block in (1, 2):
+        own = [line for line in lines if line["block"] == block]
+        for tag, values in (
+            ("train/loss", [line["loss"] for line in own]),
+            ("test/top1", [*(line["test"]["top1"] for line in own), results["blocks"][block - 1]["test"]["top1"]]),
+        ):
+            scalars = events.Scalars(f"{tag}/block_{block}")
+            assert [scalar.value for scalar in scalars] == pytest.approx(values)
+            assert [scalar.step for scalar in scalars][: len(own)] == [line["step"] for line in own]
+    assert [scalar.step for scalar in events.Scalars("depth/test_top1")] == [1, 2]
+    assert "confusion_matrix" in events.Tags()["images"]
+    (text,) = events.Tensors("config/text_summary")
+    assert '"batch_size": 64' in text.tensor_proto.string_val[0].decode()
+
+    train_py(*words)  # finished: nothing more is logged
+    assert len(offline_runs(folder)) == 1
+    train_py(*words, fresh="true", epochs=1, name=folder.name)
+    (anew,) = offline_runs(folder)
+    assert anew.run["id"] != run.run["id"]
+
+
+def test_a_resumed_run_is_the_same_wandb_run_and_logs_no_step_twice(train_py, tmp_path, save_each_epoch):
+    options = {"logger": "[wandb,tensorboard]", "epochs": 3}
+    outcome = interrupted(train_py, 4, **options)
+    assert outcome.code == 143
+    assert "no account" in outcome.err
+    assert "wandb sync" in outcome.err
+    assert train_py(**options).code == 0
+    folder = only_run(tmp_path)
+    first, second = offline_runs(folder)
+    assert first.run["id"] == second.run["id"]
+    assert first.exit_code != 0
+    assert_history_is_that_of_the_files([*first.rows, *second.rows], folder)
+    assert [row["stages"] for run in (first, second) for row in run.rows if "stages" in row] == [1, 2]
+    for block in (1, 2):
+        steps = [scalar.step for scalar in tensorboard_events(folder).Scalars(f"train/loss/block_{block}")]
+        own = [line["step"] for line in read_lines(folder / "metrics.jsonl") if line["block"] == block]
+        assert steps == own
+
+
+def test_a_logger_that_joins_a_begun_run_shows_all_of_it(train_py, tmp_path, save_each_epoch):
+    assert interrupted(train_py, 3, epochs=2).code == 143
+    assert train_py(epochs=2, **OFFLINE).code == 0
+    folder = only_run(tmp_path)
+    (run,) = offline_runs(folder)
+    assert_history_is_that_of_the_files(run.rows, folder)
+    assert [row["stages"] for row in run.rows if "stages" in row] == [1, 2]
+
+
+def kill_the_service(_: Loggers) -> None:
+    """The process that W&B's own process has started, once it is there."""
+    deadline = time.monotonic() + 20
+    while not (found := [p for p in psutil.Process().children(recursive=True) if "wandb-core" in p.name()]):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    found[0].kill()
+
+
+def kill_the_process(_: Loggers) -> None:
+    (process,) = psutil.Process().children()
+    process.kill()
+
+
+@pytest.mark.parametrize("strike", [kill_the_service, kill_the_process])
+def test_a_run_whose_wandb_is_killed_ends_with_the_same_results(train_py, tmp_path, monkeypatch, strike):
+    at_epoch(monkeypatch, 1, strike)
+    outcome = train_py(name="struck", **OFFLINE)
+    monkeypatch.undo()
+    assert outcome.code == 0
+    assert outcome.err.count("warning:") == 1
+    assert "logger=wandb is left out" in outcome.err
+    train_py(name="plain")
+    struck, plain = (results_of(tmp_path / "out" / name) for name in ("struck", "plain"))
+    assert struck["status"] == "completed"
+    assert numbers(struck) == numbers(plain)
+
+
+class Recorder:
+    """A logger that notes what it is told, and fails at one of its calls."""
+
+    def __init__(self, fails_at: str = "") -> None:
+        self.fails_at, self.told = fails_at, []
+
+    def begin(self, beginning: Beginning) -> None:
+        self._note("begin")
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        self._note("epoch")
+
+    def stage(self, results: dict[str, Any]) -> None:
+        self._note("stage")
+
+    def end(self, results: dict[str, Any] | None) -> None:
+        self._note("end")
+
+    def _note(self, call: str) -> None:
+        self.told.append(call)
+        if call == self.fails_at:
+            raise OSError("no space left on the disk")
+
+
+@pytest.mark.parametrize("call", ["begin", "epoch", "stage", "end"])
+def test_a_logger_that_fails_is_left_out_with_one_warning(tmp_path, call):
+    failing, other, warnings = Recorder(call), Recorder(), []
+    loggers = Loggers({"failing": failing, "other": other}, warnings.append)
+    loggers.begin(tmp_path, {}, {}, tmp_path / "metrics.jsonl")
+    for _ in range(2):
+        loggers.epoch({})
+        loggers.stage({})
+    loggers.end({})
+    loggers.end(None)
+    assert other.told == ["begin", *2 * ["epoch", "stage"], "end"]
+    assert failing.told == other.told[: other.told.index(call) + 1]
+    (warning,) = warnings
+    assert "logger=failing is left out" in warning
+    assert "no space left" in warning
+
+
+def wandb_run(said: list[str], **options: Any) -> WandbRun:
+    where = {"project": "p", "entity": None, "group": "g", "job_type": "greedy", "name": "n", "tags": []}
+    return WandbRun(**where, artifacts=False, note=said.append, warn=said.append, **options)
+
+
+def line_at(step: int) -> dict[str, Any]:
+    where = {"stage": 1, "target": "labels", "epoch": step, "step": step, "block": 1}
+    return where | {"loss": 1.0 / step, "top1": 50.0, "lr": 0.1, "seconds": 0.1, "images_per_second": 100.0}
+
+
+def test_a_wandb_that_hangs_holds_nothing_up(tmp_path):
+    run = wandb_run([], mode="offline", init_seconds=0.5, finish_seconds=0.5)
+    run.begin(Beginning(tmp_path, {}, {}, []))
+    (process,) = psutil.Process().children()
+    process.suspend()
+    started = time.monotonic()
+    for step in range(1, 5000):  # much more than a pipe holds
+        run.epoch(line_at(step))
+    assert time.monotonic() - started < 5
+    with pytest.raises(Exception, match=r"did not finish in 2 s.*wandb sync"):
+        run.end(None)
+    assert not process.is_running()
+
+
+def test_without_a_server_it_is_logged_offline(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens
+    said: list[str] = []
+    run = wandb_run(said, mode="online", init_seconds=1.0, finish_seconds=20.0)
+    run.begin(Beginning(tmp_path, {}, {}, [line_at(1)]))
+    run.epoch(line_at(2))
+    run.end(None)
+    (offline,) = [found for found in offline_runs(tmp_path) if found.rows]
+    assert offline.column("step") == [1, 2]
+    assert any("logged offline" in text and "wandb sync" in text for text in said)
+
+
+def test_a_run_that_is_killed_has_its_last_epochs_logged(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wandb.py").write_text("raise ImportError")  # what lies where one works is not what is imported
+    run = wandb_run([], mode="offline")
+    run.begin(Beginning(tmp_path, {}, {}, [line_at(1)]))
+    run.epoch(line_at(2))
+    run._events.put(None)  # the pipe is closed as the kernel does it for a dead process
+    run._process.wait(20)
+    (offline,) = offline_runs(tmp_path)
+    assert offline.column("step") == [1, 2]
+    assert offline.exit_code == 1
+
+
+def test_a_search_for_the_depth_is_a_wandb_run_of_its_own(train_py, tmp_path):
+    options = {"dataset.validation": 0.25, "plan.search_fraction": 0.5, "epochs": 1}
+    assert train_py(name="mine", **options, **OFFLINE).code == 0
+    folder = tmp_path / "out" / "mine"
+    (search,), (run,) = offline_runs(folder / "search"), offline_runs(folder)
+    assert (search.run["job_type"], search.run["name"]) == ("search", "mine/search")
+    assert (run.run["job_type"], run.run["name"]) == ("greedy", "mine")
+    assert run.run["group"] == search.run["group"]
+    assert run.summary["search/block"] == results_of(folder)["search"]["block"]
+
+
+def test_disabled_and_none_write_nothing(train_py, tmp_path):
+    train_py(logger="wandb", **{"logger.wandb.mode": "disabled"})
+    assert train_py(logger="none").code == 0  # and it is the same folder
+    assert not list(only_run(tmp_path).glob("wandb*"))
+
+
+def test_blocks_that_train_at_once_have_a_curve_each(train_py, tmp_path):
+    train_py(plan="simultaneous", epochs=1, **OFFLINE)
+    folder = only_run(tmp_path)
+    (line, *_), (run,) = read_lines(folder / "metrics.jsonl"), offline_runs(folder)
+    assert scalars_by_block(line)[1]["train/loss"] == line["heads"][0]["loss"]
+    row = run.rows[0]
+    assert [row[f"train/loss/block_{j}"] for j in (1, 2)] == pytest.approx([head["loss"] for head in line["heads"]])
+    assert run.run["job_type"] == "simultaneous"
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("logger=tensorbord", ["logger=tensorbord: unknown choice", "'tensorboard'"]),
+        ("logger=[wandb,tensorbord]", ["logger=tensorbord: unknown choice", "'tensorboard'"]),
+        ("logger.wandb.mode=offline", ["unknown key 'logger.wandb.mode'", "Another choice of logger"]),
+    ],
+)
+def test_a_typo_is_named(train_py, option, words):
+    assert_refused(train_py(option), *words)
+
+
+def test_what_wandb_would_refuse_is_refused_at_once(train_py):
+    options = {"logger": "wandb", "logger.wandb.project": "my/project"}
+    assert_refused(train_py(**options), "logger.wandb.project=my/project: must be a name")
+    options = {"logger": "wandb", "logger.wandb.mode": "off-line"}
+    assert_refused(train_py(**options), "logger.wandb.mode")
+
+
+@pytest.mark.parametrize("name", ["wandb", "tensorboard"])
+def test_a_logger_that_is_not_installed_is_named(train_py, tmp_path, monkeypatch, name):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda word, *rest: None if word == name else find(word, *rest))
+    assert_refused(train_py(logger=name), f"logger={name}: it is not installed", "[loggers]")
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_a_folder_from_before_there_was_a_choice_of_loggers_is_read(train_py, tmp_path):
+    train_py()
+    path = only_run(tmp_path) / "config.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"logger": {"name": "none"}}))
+    assert from_yaml(path).logger.wandb.mode.value == "disabled"
+
+
+def test_the_heat_map_shows_each_row_by_its_shares():
+    image = heat_map([[3, 1], [0, 0]])
+    assert image.dtype == np.uint8
+    assert image.shape == (2 * CELL, 2 * CELL, 3)
+    right, wrong, empty = image[0, 0].sum(), image[0, -1].sum(), image[-1, -1].sum()
+    assert right < wrong < empty == 3 * 255
+
+
+@pytest.mark.usefixtures("scripts_path")
+def test_the_panels_of_the_dashboard_show_what_runs_log(train_py, tmp_path):
+    from _wandb_panels import SECTIONS, Curve
+    from wandb_dashboard import drawn, workspace
+
+    train_py(**OFFLINE)
+    (run,) = offline_runs(only_run(tmp_path))
+    for panel in (panel for panels in SECTIONS.values() for panel in panels):
+        names = {panel.y} if not hasattr(panel, "x") else {panel.x, panel.y}
+        if isinstance(panel, Curve):
+            assert any(names <= row.keys() for row in run.rows), panel
+        else:
+            assert names <= run.summary.keys(), panel
+        assert drawn(panel).title == panel.title
+    view = workspace("someone", "layerwise", "view")._to_model().model_dump_json()
+    assert '"depth/test_top1"' in view
+    assert "jobType" in view
+
+
+def test_the_dashboard_needs_a_login_and_says_so():
+    outcome = run_script("wandb_dashboard")
+    assert outcome.code == 2
+    assert "nobody is logged in" in outcome.err
+    assert "wandb login" in outcome.err
+    assert "depth/test_top1 over depth_block" in run_script("wandb_dashboard", "--print").out

@@ -1,0 +1,346 @@
+"""report.html: what it shows of every kind of run, that values are escaped, and that it never fails a run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY, only_run, results_of
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from script_runner import ROOT, run_script
+from sklearn.datasets import load_digits
+
+from layerwise import experiment
+from layerwise.config import identity, parse, run_name
+from layerwise.errors import Interrupted
+from layerwise.report import of_run
+from layerwise.report.charts import all_charts, macs_of_leaving
+from layerwise.report.command import command_of
+from layerwise.report.page import render
+from layerwise.report.paper_figures import experiment_of
+from layerwise.report.pictures import data_uri, filter_pictures
+from layerwise.report.run_record import labelled, read_record
+from layerwise.report.samples import SAMPLES, choose, read_samples
+from layerwise.resolve import resolve
+
+REPORTED = {"report": "true", "epochs": 1}
+MOST_BYTES = 5_000_000
+
+
+class Page(HTMLParser):
+    """Headings, alternative texts and specifications of a page, and what it would load."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.headings: list[str] = []
+        self.images: list[str | None] = []
+        self.loaded: list[str] = []
+        self.scripts = 0
+        self.data: dict[str, str] = {}
+        self.words = ""
+        self._inside: list[str] = []
+        self._id = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self._inside.append(tag)
+        self._id = given.get("id") or ""
+        self.scripts += tag == "script"
+        if tag == "img":
+            self.images.append(given.get("alt"))
+        self.loaded += [given[name] for name in ("src", "href") if name in given and given[name][0] != "#"]
+
+    def handle_endtag(self, tag):
+        while self._inside and self._inside.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if self._inside[-1:] == ["script"]:
+            self.data[self._id] = self.data.get(self._id, "") + data
+        elif "style" not in self._inside:
+            self.words += data
+            if self._inside and self._inside[-1] in ("h1", "h2", "h3"):
+                self.headings.append(data.strip())
+
+    @property
+    def specs(self):
+        return json.loads(self.data["specs"])
+
+
+def page_of(folder: Path) -> Page:
+    text = (folder / "report.html").read_text()
+    assert len(text.encode()) < MOST_BYTES
+    page = Page(text)
+    assert all(address.startswith("data:") for address in page.loaded)  # nothing comes from elsewhere
+    assert all(page.images) or not page.images  # each has its alternative text
+    return page
+
+
+def test_a_run_ends_by_printing_the_path_of_its_report(train_py, tmp_path):
+    outcome = train_py(**{**REPORTED, "epochs": 2})
+    folder = only_run(tmp_path)
+    assert outcome.out.splitlines()[-2:] == [f"run folder: {folder}", f"report: {folder / 'report.html'}"]
+    page = page_of(folder)
+    top1 = results_of(folder)["final"]["test_top1"]
+    assert f"{top1:.2f} %" in page.words
+    assert "python train.py dataset=digits k=2 J=2" in page.words
+    wanted = {"accuracy", "anytime", "loss-curves", "training-curves", "weights", "time", "memory", "confusion-1"}
+    assert set(page.specs) == wanted
+    assert "First filters" in page.headings
+    assert "warning" not in outcome.err
+    # a finished run prints it again
+    assert train_py(**{**REPORTED, "epochs": 2}).out.splitlines()[-1] == f"report: {folder / 'report.html'}"
+
+
+def test_report_false_writes_none(train_py, tmp_path):
+    outcome = train_py(epochs=1, **KINDS["one block"])
+    assert "report:" not in outcome.out
+    assert not {"report.html", SAMPLES} & {path.name for path in only_run(tmp_path).iterdir()}
+
+
+KINDS = {
+    "one block": {"J": 1, "model.downsample": "[]"},
+    "joint": {"plan": "joint", "plan.epochs": 1},
+    "simultaneous": {"plan": "simultaneous", "plan.epochs": 1},
+    "vectors": {
+        **dict.fromkeys(("model.width", "model.head_width", "model.downsample")),
+        "dataset": "blobs",
+        "model": "mlp",
+        "model.widths": "[6,4]",
+        "k": 1,
+        "J": None,
+    },
+    "autoencoder": {
+        **dict.fromkeys(("model.head_width", "model.downsample")),
+        "plan": "autoencoder",
+        "model": "mlp",
+        "k": 1,
+        "dataset.standardise": "false",
+    },
+    "pruned": {"plan.prune_to": 4, "plan.prune_epochs": 1},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_run_has_a_sensible_page(kind, train_py, tmp_path):
+    outcome = train_py(**REPORTED, **KINDS[kind])
+    assert outcome.code == 0, outcome.err
+    assert "could not be made" not in outcome.err
+    page = page_of(only_run(tmp_path))
+    specs = set(page.specs)
+    assert {"loss-curves", "time"} <= specs
+    classifying = [row for row in results_of(only_run(tmp_path))["blocks"] if "test" in row]
+    assert ("weights" in specs) == (len(classifying) > 1) == (kind not in ("one block", "joint"))
+    assert ("reconstruction" in specs) == (kind == "autoencoder")
+    assert ("First filters" in page.headings) == (kind not in ("vectors", "autoencoder"))
+    assert "nan" not in page.words.lower().split()
+
+
+def test_an_unfinished_run_has_a_page_without_what_is_missing(train_py, tmp_path):
+    train_py(**REPORTED)
+    folder = only_run(tmp_path)
+    for name in ("results.json", SAMPLES, "report.html"):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "checkpoints")
+    assert run_script("make_report", str(folder)).code == 0
+    page = page_of(folder)
+    assert "Not complete (not begun to report)." in page.words
+    assert set(page.specs) == {"loss-curves", "training-curves"}
+
+
+def test_a_report_that_fails_is_one_warning(train_py, tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(of_run, "read_record", fail)
+    outcome = train_py(**REPORTED)
+    assert outcome.code == 0
+    assert results_of(only_run(tmp_path))["status"] == "completed"
+    assert [line for line in outcome.err.splitlines() if "warning" in line] == [
+        f"warning: {only_run(tmp_path) / 'report.html'} could not be made: no ink"
+    ]
+    assert "report:" not in outcome.out
+
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+
+
+def test_values_are_escaped_also_inside_json(train_py, tmp_path):
+    train_py(**REPORTED)
+    folder = only_run(tmp_path).rename(tmp_path / "<script>alert(1)<")
+    results = results_of(folder)
+    results["name"] = HOSTILE
+    results["classification"]["classes"][0] = HOSTILE
+    (folder / "results.json").write_text(json.dumps(results))
+    spec = json.loads((folder / "dataset.json").read_text())
+    spec["classes"][0] = HOSTILE
+    (folder / "dataset.json").write_text(json.dumps(spec))
+    assert run_script("make_report", str(folder)).code == 0
+    page = page_of(folder)
+    assert HOSTILE in page.words
+    assert page.headings[0] == HOSTILE
+    assert page.scripts == 3  # the data, Vega, and the page's own
+    assert HOSTILE in {row["true"] for row in page.specs["confusion-1"]["data"]["values"]}
+
+
+def test_runs_are_compared_by_what_differs(train_py, tmp_path):
+    train_py(**REPORTED)
+    train_py(**REPORTED, plan="joint", **{"plan.epochs": 1})
+    outcome = run_script("make_report", str(tmp_path / "out"), "--output", str(tmp_path / "all.html"))
+    assert outcome.out == f"report: {tmp_path / 'all.html'}\n"
+    text = (tmp_path / "all.html").read_text()
+    page = Page(text)
+    assert page.headings[:2] == ["2 runs compared", "Runs"]
+    rows = page.specs["accuracy"]["data"]["values"]
+    assert [(row["run"], row["block"], row["predictor"]) for row in rows] == [
+        *(("greedy", block, predictor) for block in (1, 2) for predictor in ("head", "ensemble")),
+        ("joint", 2, "head"),
+    ]
+    differing = re.findall(r'<tr class="differs"><th scope="row">([^<]*)', text)
+    assert "plan.name" in differing
+    assert "dataset.name" not in differing
+
+
+def test_make_report_says_what_it_cannot_read(tmp_path):
+    for folder, problem in ((tmp_path / "none", "no such folder"), (tmp_path, "holds no runs")):
+        outcome = run_script("make_report", str(folder))
+        assert outcome.code == 2
+        assert outcome.err.startswith(f"error: {folder}: {problem}")
+
+
+def test_the_cost_of_leaving_is_that_of_the_blocks_and_one_head(train_py, tmp_path):
+    train_py(**REPORTED)
+    record = read_record(only_run(tmp_path))
+    first, second = record.anatomy.costs
+    assert macs_of_leaving(record, 1) == first.block_macs + first.head_macs
+    assert macs_of_leaving(record, 2) == first.block_macs + second.block_macs + second.head_macs
+    (anytime,) = [chart for chart in all_charts([record]) if chart.id == "anytime"]
+    assert [row["mmacs"] * 1e6 for row in anytime.rows] == [macs_of_leaving(record, j) for j in (1, 2)]
+    # what scripts/anytime.py found stands beside it
+    point = {"exits": [1, 2], "macs": 1.5e6, "test_top1": 50.0}
+    (only_run(tmp_path) / "anytime.json").write_text(json.dumps({"points": [point]}))
+    (anytime,) = [chart for chart in all_charts([read_record(only_run(tmp_path))]) if chart.id == "anytime"]
+    assert (anytime.rows[-1]["leaves"], anytime.rows[-1]["mmacs"]) == ("when confident", 1.5)
+
+
+def test_samples_are_those_that_later_depths_learn():
+    labels = torch.tensor([0, 0, 0, 0, 0, 0])
+    predicted = torch.tensor([[0, 1, 1, 1, 0, 1], [0, 0, 1, 0, 1, 1], [0, 0, 0, 0, 0, 1]])
+    # sample 0 was never missed, 5 always; 2 and 4 are right from the third depth on, 1 and 3 from the second
+    assert choose(predicted, labels, most=10).tolist() == [2, 1, 4, 3]
+    assert choose(predicted, labels, most=2).tolist() == [2, 1]
+    assert choose(predicted[:1], labels, most=2).tolist() == []
+
+
+def test_samples_of_a_run_are_test_images_with_their_answers(train_py, tmp_path):
+    train_py(**{**REPORTED, "epochs": 3, "dataset.limit_test": None, "J": 3})
+    samples = read_samples(only_run(tmp_path))
+    wrong = samples.predicted != samples.labels
+    assert not wrong[-1].any()
+    assert wrong.any(dim=0).all()
+    assert list(samples.depths) == [1, 2, 3]
+    assert samples.images.shape[1:] == (8, 8, 1)
+    assert samples.images.dtype == torch.uint8
+    shown = samples.images.reshape(len(samples.images), -1).float() / 255
+    digits = torch.tensor(load_digits().data).float() / 16
+    nearest = torch.cdist(shown, digits).argmin(dim=1)
+    assert torch.allclose(shown, digits[nearest], atol=0.003)
+    assert samples.labels.tolist() == load_digits().target[nearest].tolist()
+
+
+def test_labels_name_as_few_keys_as_tell_runs_apart(train_py, tmp_path):
+    for more in ({"k": 1}, {"k": 2}, {"k": 2, "seed": 1}):
+        train_py(**REPORTED | more)
+    records = labelled([read_record(folder) for folder in sorted((tmp_path / "out").iterdir())])
+    assert [record.label for record in records] == ["k = 1, seed = 0", "k = 2, seed = 0", "k = 2, seed = 1"]
+    twice = labelled([records[0], records[0]])
+    assert len({record.label for record in twice}) == 2
+
+
+COMMANDS = (
+    [f"{key}={value}" for key, value in TINY.items()],
+    ["experiment=paper_imagenet_k3_head512"],
+    ["experiment=baseline_cifar10_vgg11"],
+    ["experiment=tutorial_blobs_autoencoder"],
+    ["experiment=simultaneous_cifar10_predsim"],
+    ["model=timm", "model.name=resnet18", "optimizer=timm", "optimizer.name=lamb", "optimizer.weight_decay=0.0005"],
+    ["optimizer=adam", "optimizer.weight_decay=0.0005", "model=mlp", "k=1", "cache=memory", "cache.views=4"],
+)
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
+def test_the_command_makes_the_same_configuration(words):
+    config = composed(words)
+    assert identity(composed(shlex.split(command_of(config))[2:])) == identity(config)
+
+
+def composed(words):
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return resolve(parse(compose("train", words)))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["experiment=paper_cifar10_k2", "seed=3"], "paper_cifar10_k2"),
+        (["experiment=paper_cifar10_k2", "model.width=16"], "paper_cifar10_k2"),
+        (["experiment=paper_imagenet_k3_head512"], "paper_imagenet_k3_head512"),
+        (["experiment=paper_imagenet_vgg11"], "paper_imagenet_vgg11"),
+        (["experiment=baseline_cifar10_vgg11"], "baseline_cifar10_vgg11"),
+        (["experiment=baseline_imagenet_vgg11_joint"], "baseline_imagenet_vgg11_joint"),
+        (["dataset=digits"], None),
+        (["k=3", "plan=joint"], None),
+    ],
+)
+def test_the_papers_figure_stands_beside_its_network(words, expected):
+    assert experiment_of(composed(words)) == expected
+
+
+def test_filters_share_one_scale_around_grey():
+    filters = torch.tensor([[[[0.0, 0.5]]], [[[-1.0, 0.25]]]])
+    assert [picture.flatten().tolist() for picture in filter_pictures(filters)] == [[128, 191], [0, 159]]
+    assert data_uri(filter_pictures(filters)[0]).startswith("data:image/png;base64,")
+
+
+def test_a_long_stage_is_thinned_and_its_table_has_the_last_epochs(train_py, tmp_path):
+    train_py(**{**REPORTED, "J": 1, "model.downsample": "[]"})
+    folder = only_run(tmp_path)
+    line = json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
+    lines = [json.dumps(line | {"epoch": epoch, "loss": 1 / epoch}) for epoch in range(1, 1001)]
+    (folder / "metrics.jsonl").write_text("\n".join(lines) + '\n{"stage": 1, "ep')
+    (chart,) = [chart for chart in all_charts([read_record(folder)]) if chart.id == "loss-curves"]
+    values = chart.spec["data"]["values"]
+    assert len(values) == 200
+    assert values[-1]["epoch"] == 1000
+    assert [row["epoch"] for row in chart.rows] == [1000]
+
+
+def test_many_runs_stay_below_the_size_limit(train_py, tmp_path):
+    train_py(**REPORTED)
+    record = read_record(only_run(tmp_path))
+    assert len(render([record] * 40).encode()) < MOST_BYTES
+
+
+def test_an_interrupted_run_leaves_a_report(train_py, tmp_path, monkeypatch):
+    def stop(*arguments):
+        original(*arguments[:4], lambda: (_ for _ in ()).throw(Interrupted("stopped", 15)))
+
+    original = experiment.train_stages
+    monkeypatch.setattr(experiment, "train_stages", stop)
+    assert train_py(**REPORTED).code == 143
+    page = page_of(only_run(tmp_path))
+    assert "Not complete (interrupted)." in page.words
+    assert "accuracy" in page.specs
+
+
+def test_report_is_no_part_of_what_is_computed():
+    assert run_name(composed(["report=true"])) == run_name(composed(["report=false"]))
