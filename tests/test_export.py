@@ -22,10 +22,9 @@ from layerwise.loading import TrainedNet
 from layerwise.resolve import resolve
 
 TABLE = "a,b,c,kind\n" + "".join(f"{i},{i % 7},{-i},{'xyz'[i % 3]}\n" for i in range(60))
+HALVED = ["model.downsample=[2]", "model.input_downsample=true"]  # both by the invertible operator
 NETWORKS = {
-    "simcnn": ["dataset=digits", "J=3", "model.width=4", "model.head_width=4", "model.downsample=[2]"],
-    "input_downsample": ["dataset=digits", "J=1", "model.width=4", "model.head_width=4", "model.input_downsample=true"],
-    "predsim": ["dataset=digits", "J=2", "model.width=4", "model.head=predsim", "model.downsample=[]"],
+    "simcnn": [*("dataset=digits", "J=2", "model.width=4", "model.head_width=4"), *HALVED],
     "vgg": ["dataset=cifar10", "model=vgg", "model.width=4"],
     "timm": ["dataset=cifar10", "model=timm", "model.name=resnet18"],
     "table": ["dataset=table", "dataset.path=table.csv", "model=mlp", "k=1", "J=2", "model.width=5"],
