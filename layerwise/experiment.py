@@ -259,4 +259,6 @@ def restore_finished(run: Run) -> list[FinishedStage]:
     finished = [FinishedStage(**tree) for tree in run.checkpoints.load_finished(run.agenda)]
     stages = run.agenda.stages([outcome.rows for outcome in finished])
     restore(run.network, stages, finished)
+    for stage, outcome in zip(stages, finished, strict=False):
+        run.display.show_rows(stage.title, outcome.rows)
     return finished

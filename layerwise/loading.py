@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from layerwise.build import build_agenda, build_network
 from layerwise.checkpoint import Checkpoints, rows_of
@@ -33,14 +33,16 @@ class TrainedNet(BlockNet):
         heads, decoders = ({int(d): m for d, m in network.readers(t).items()} for t in ("labels", "inputs"))
         super().__init__(list(network.blocks), heads, network.ensemble_on, decoders)
         self.spec = spec
+        dtype = torch.float32 if spec.has_images else torch.float64  # as `layerwise.data` scales them
+        shape = (-1, 1, 1) if spec.has_images else (-1,)
+        self.mean, self.std = (
+            nn.Buffer(torch.tensor(v, dtype=dtype).view(shape), persistent=False) for v in (spec.mean, spec.std)
+        )
 
     def normalise(self, values: Tensor) -> Tensor:
         """Images uint8 [B, C, H, W] or vectors [B, F] → float32 of the same shape, scaled as in training."""
-        dtype = torch.float32 if self.spec.has_images else torch.float64  # as `layerwise.data` scales them
-        mean, std = (torch.tensor(v, device=values.device, dtype=dtype) for v in (self.spec.mean, self.spec.std))
-        if not self.spec.has_images:
-            return ((values - mean) / std).float()
-        return (values.float() / 255 - mean[:, None, None]) / std[:, None, None]
+        values = values.float() / 255 if self.spec.has_images else values
+        return ((values - self.mean) / self.std).float()
 
 
 def load(run_folder: str | Path, device: str | torch.device = "cpu") -> TrainedNet:

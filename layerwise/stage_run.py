@@ -64,9 +64,7 @@ def run_stage(
 
     title = f"{stage.title}/{run.agenda.depths[-1]}"
     epochs_left = sum(later.epochs for later in stages[stage.index :]) - trainer.epoch
-    run.display.begin_stage(
-        title, stage.epochs, trainer.recipe.steps_per_epoch, trainer.epoch, epochs_left, trainer.step
-    )
+    run.display.begin_stage(title, stage.epochs, trainer.recipe.steps_per_epoch, trainer.epoch, epochs_left)
     recipes = [build.build_recipe(run.config, done, run.data) for done in stages[: stage.index]]
     steps_before = sum(recipe.epochs * recipe.steps_per_epoch for recipe in recipes)
     last_saved = time.perf_counter()
@@ -98,7 +96,8 @@ def run_stage(
     assert report is not None  # a stage has at least one epoch
     trainer.optimizer.zero_grad(set_to_none=True)  # else the gradients of all stages stay until the run ends
     started = time.perf_counter()
-    scored, scores = stage_rows(run, stages[: stage.index + 1], segment, source, report, earlier)
+    with run.display.doing(f"{title}  evaluating"):
+        scored, scores = stage_rows(run, stages[: stage.index + 1], segment, source, report, earlier)
     run.stop.check()
     (memory,) = Largest(peak_memory_mb(run.data.device)).answer()
     costs = {
@@ -110,6 +109,7 @@ def run_stage(
     kept_on_host = {split: {depth: z.cpu() for depth, z in by_depth.items()} for split, by_depth in scores.items()}
     filters = filters_to_keep(run, stage, source)
     rows = from_main(lambda: [row | costs for row in scored])
+    run.display.show_rows(stage.title, rows)
     outcome = FinishedStage(rows, segment.state_dict(), kept_on_host, filters)
     run.checkpoints.save_finished(stage, vars(outcome))
     outcome = replace(outcome, segment={})  # the network has the weights; those of pruned filters may go

@@ -57,6 +57,29 @@ class EpochReport:
 
 
 @dataclass(frozen=True)
+class Glance:
+    """An epoch so far, read between two steps: of the last head that this process trains, over its own samples.
+
+    Attributes:
+        steps: of the epoch that are done.
+        loss: mean so far.
+        top1: accuracy so far in per cent; None where nothing is classified.
+        images: of the epoch that are done, of all processes together.
+        seconds: spent on them.
+    """
+
+    steps: int
+    loss: float
+    top1: float | None
+    images: int
+    seconds: float
+
+    @property
+    def images_per_second(self) -> float:
+        return self.images / max(self.seconds, 1e-9)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How a stage is optimised.
 
@@ -132,7 +155,7 @@ class StageTrainer:
         return self.epoch * self.recipe.steps_per_epoch + self.step
 
     def run(
-        self, source: Source, stop: StopRequest, glance: Callable[[int, float], None] = lambda step, loss: None
+        self, source: Source, stop: StopRequest, glance: Callable[[Glance], None] = lambda seen: None
     ) -> Iterator[EpochReport]:
         """Trains to the end of the stage and yields a report after each epoch.
 
@@ -142,7 +165,7 @@ class StageTrainer:
         Args:
             source: gives the batches.
             stop: asked between steps.
-            glance: called now and then with the step and the epoch's mean loss so far.
+            glance: called now and then with the epoch so far.
 
         Raises:
             NonFiniteLoss: names stage, epoch and step.
@@ -159,7 +182,7 @@ class StageTrainer:
                 if stop.requested():
                     break
                 if self.team.rank == 0 and time.perf_counter() - last_glance > GLANCE_SECONDS:
-                    glance(self.step, self._mean_loss())
+                    glance(self._glance(time.perf_counter() - started))
                     last_glance = time.perf_counter()
             sums, images = self.team.merged(self.sums.now(), self.sums.images)
             self._check_finite(sums)  # waits for the device, so that its time counts
@@ -197,11 +220,13 @@ class StageTrainer:
         self.scaler.update()
         self.sums.add(terms, len(targets))
 
-    def _mean_loss(self) -> float:
-        """Mean loss of the epoch so far over this process's samples (waits for the device)."""
+    def _glance(self, seconds: float) -> Glance:
+        """The epoch so far (waits for the device)."""
         sums = self.sums.now()
         self._check_finite(sums)
-        return float(sums["loss"].sum() / self.sums.images)
+        top1 = 100.0 * float(sums["correct"][-1]) / self.sums.images if "correct" in sums else None
+        images = min(self.step * self.recipe.batch_size, self.recipe.samples)
+        return Glance(self.step, float(sums["loss"][-1]) / self.sums.images, top1, images, seconds)
 
     def _check_finite(self, sums: dict[str, Tensor]) -> None:
         """Refuses sums of the epoch, or weights, that are not finite."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 from types import ModuleType
 from typing import Any
 
@@ -23,6 +25,7 @@ STYLE = {
     "font.size": 10,
     "grid.alpha": 0.3,
     "legend.frameon": False,
+    "pdf.fonttype": 42,  # TrueType, which journals ask for
 }
 
 
@@ -43,14 +46,38 @@ def pyplot() -> ModuleType:
     return matplotlib.pyplot
 
 
-def save(figure: Any, path: Path) -> None:
-    """Writes a matplotlib figure as PNG, atomically, closes it, and says where.
+def save(figure: Any, *paths: Path) -> None:
+    """Writes a matplotlib figure, atomically, as PDF where its name ends so, else as PNG, closes it, and says where.
 
     Raises:
-        LayerwiseError: the file cannot be written.
+        LayerwiseError: a file cannot be written.
     """
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=160, bbox_inches="tight")
+    for path in paths:
+        content = io.BytesIO()
+        form = "pdf" if path.suffix == ".pdf" else "png"
+        dated = {"CreationDate": None} if form == "pdf" else {}  # the same figure is the same file
+        figure.savefig(content, format=form, dpi=160, bbox_inches="tight", metadata=dated)
+        write_atomically(path, content.getvalue(), kept="What was computed is in the JSON file.")
+        print(f"figure: {path}")
     pyplot().close(figure)
-    write_atomically(path, content.getvalue(), kept="What was computed is in the JSON file.")
-    print(f"figure: {path}")
+
+
+def over_depth(panel: Any, number: int, curves: Sequence[Mapping[int, float]], style: str, **more: Any) -> None:
+    """Draws a line over the depths: the mean of some runs, with a band of one sample standard deviation.
+
+    Args:
+        panel: matplotlib axes.
+        number: of the line, which gives its colour and marker.
+        curves: for each run, a figure by depth; of depths that not all runs have, the runs that have them.
+        style: of the line, such as "-".
+        more: of matplotlib's `plot`.
+    """
+    color, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
+    depths = sorted({depth for curve in curves for depth in curve})
+    at = [[curve[depth] for curve in curves if depth in curve] for depth in depths]
+    means = [fmean(values) for values in at]
+    panel.plot(depths, means, style + marker, color=color, **more)
+    if len(curves) > 1:
+        deviations = [stdev(values) if len(values) > 1 else 0.0 for values in at]
+        low, high = zip(*((m - d, m + d) for m, d in zip(means, deviations, strict=True)), strict=True)
+        panel.fill_between(depths, low, high, color=color, alpha=0.15, linewidth=0)

@@ -20,22 +20,19 @@ the same command is given again.
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from _figure import MARKERS, PALETTE, pyplot, save
+from _figure import pyplot, save
 from _options import at_least, read_options
+from _separability import PROBES, draw, labels
 from omegaconf import MISSING
 from rich.table import Table
 
 from layerwise.cli import reported
 from layerwise.probing import probe_run
 from layerwise.report.tables import show
-
-PANELS = {"linear": "linear separability", "cnn1": "CNN-1 separability", "cnn2": "CNN-2 separability"}
 
 
 @dataclass
@@ -66,16 +63,11 @@ def main() -> None:
         )
         for folder in folders
     ]
-    for run, label in zip(runs, labels(runs), strict=True):
+    named = labels(runs)
+    for run, label in zip(runs, named, strict=True):
         show(table(run, label))
-    save(draw(runs, plt), Path(options.out) if options.out else folders[0] / "probes.png")
-
-
-def labels(runs: list[dict[str, Any]]) -> list[str]:
-    """`k = 3, M = 128`, with what tells runs apart that share these."""
-    plain = [f"k = {run['k']}" + (f", M = {run['width']}" if run["width"] else "") for run in runs]
-    often = Counter(plain)
-    return [f"{text}, {run['name']}" if often[text] > 1 else text for text, run in zip(plain, runs, strict=True)]
+    figure = draw({label: [run] for run, label in zip(runs, named, strict=True)}, plt)
+    save(figure, Path(options.out) if options.out else folders[0] / "probes.png")
 
 
 def table(run: dict[str, Any], label: str) -> Table:
@@ -85,30 +77,14 @@ def table(run: dict[str, Any], label: str) -> Table:
     for name in ("depth", "linear %", "CNN-1 %", "CNN-2 %"):
         made.add_column(name, justify="right")
     for row in run["depths"]:
-        made.add_row(str(row["block"]), *(f"{row[name]:.2f}" for name in PANELS))
+        made.add_row(str(row["block"]), *(f"{row[name]:.2f}" for name in PROBES))
     for depth in range(len(run["depths"]) + 1, run["planned"] + 1):
-        made.add_row(str(depth), *(["not finished"] * len(PANELS)))
+        made.add_row(str(depth), *(["not finished"] * len(PROBES)))
     images = "all" if settings["limit"] is None else settings["limit"]
     made.caption = (
         f"CNN probes: {settings['epochs']} epochs, width {settings['width']}; logistic regression: {images} images"
     )
     return made
-
-
-def draw(runs: list[dict[str, Any]], plt: ModuleType) -> Any:
-    """Separability over depth: a panel per probe, a line per run."""
-    figure, panels = plt.subplots(1, len(PANELS), figsize=(10, 3.6), sharex=True, sharey=True)
-    for panel, (probe, title) in zip(panels, PANELS.items(), strict=True):
-        for i, (run, label) in enumerate(zip(runs, labels(runs), strict=True)):
-            depths = [row["block"] for row in run["depths"]]
-            color, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
-            panel.plot(depths, [row[probe] for row in run["depths"]], f"-{marker}", color=color, label=label)
-        panel.set(title=title, xlabel="depth j")
-        panel.set_xticks(range(1, max(run["planned"] for run in runs) + 1))
-    panels[0].set_ylabel("test accuracy (%)")
-    panels[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.tight_layout()
-    return figure
 
 
 if __name__ == "__main__":

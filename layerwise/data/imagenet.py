@@ -94,13 +94,18 @@ def read(
     if folder is None:
         folder = download_imagenette(root, size) if name == "imagenette" else _refuse_absent_imagenet(root)
     check_classes(name, folder)
-    centre = Cut(size, short_side=size * 8 // 7)
+    centre = evaluation_cut(size)
     crop = Cut(size, centre.short_side, None if crop_seed is None else ResizedCrop(size, crop_seed))
     train, val = (
         FolderImages(*list_images(folder / split), cut=cut, device=device, workers=workers)
         for split, cut in ((TRAIN, crop), (VAL, centre))
     )
     return (train.readable(), val.readable()) if skip_unreadable else (train, val)
+
+
+def evaluation_cut(size: int) -> Cut:
+    """How held-out images become squares of a resolution in pixels."""
+    return Cut(size, short_side=size * 8 // 7)
 
 
 def find(name: str, root: Path) -> Path | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from layerwise.row_columns import Column, has_figure, score_columns
 from layerwise.summary import BlockCost, total_parameters
 
 
@@ -18,43 +18,29 @@ def results_table(results: dict[str, Any]) -> Table:
     """
     table = Table(title=results["name"], title_justify="left")
     rows = results["blocks"]
-    columns: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
+    columns: list[Column] = [
         ("block", lambda row: str(row["block"])),
         ("parameters", lambda row: f"{row['parameters']['block']:,}"),
         ("head", lambda row: f"{row['parameters']['head']:,}"),
-        ("train %", lambda row: f"{row['train']['top1']:.2f}"),
-        ("test %", lambda row: f"{row['test']['top1']:.2f}"),
-        ("top-5 %", lambda row: f"{row['test']['top5']:.2f}"),
-        ("ensemble %", lambda row: f"{row['ensemble']['top1']:.2f}"),
+        *score_columns(rows),
         ("seconds", lambda row: f"{sum(row['seconds'].values()):.1f}"),
     ]
-    if any("validation" in row for row in rows):
-        columns.insert(4, ("validation %", _validation))
-    if any("reconstruction" in row for row in rows):
-        columns.insert(3, ("test error", lambda row: f"{row['reconstruction']['test']['loss']:.4g}"))
     for name, _ in columns:
         table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(*(_cell(text, row) for _, text in columns))
+        table.add_row(*(text(row) if has_figure(text, row) else UNKNOWN for _, text in columns))
     final, notes = results.get("final"), []
     if final and rows[-1]["block"] != final["block"]:
         notes.append(f"the result is the network of depth {final['block']}, test {final['test_top1']:.2f} %")
     if any(row.get("improved") for row in rows):
         notes.append("* best validation accuracy so far")
+    if not all(has_figure(text, row) for row in rows for _, text in columns):
+        notes.append(f"{UNKNOWN} no classifier or decoder at that depth gives this figure")
     table.caption = "; ".join(notes) or None
     return table
 
 
-def _validation(row: dict[str, Any]) -> str:
-    return f"{row['validation']['top1']:.2f}" + (" *" if row["improved"] else "  ")
-
-
-def _cell(text: Callable[[dict[str, Any]], str], row: dict[str, Any]) -> str:
-    """A dash for what no stage has given yet."""
-    try:
-        return text(row)
-    except KeyError:
-        return "–"
+UNKNOWN = "–"
 
 
 def costs_table(costs: list[BlockCost], cache_bytes: list[int], title: str) -> Table:

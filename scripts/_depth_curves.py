@@ -1,0 +1,124 @@
+"""What figures over depth show of trained networks, from run folders and from the files of `results/`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from _collected import run_folders
+
+from layerwise.config import from_yaml, identity
+from layerwise.errors import LayerwiseError
+from layerwise.probing import PROBES
+from layerwise.run_folder import CONFIG, RESULTS
+
+ByDepth = dict[int, float]
+"""Test accuracy in % by depth."""
+
+
+@dataclass
+class Network:
+    """A network that was trained with one seed or several.
+
+    Attributes:
+        name: of it, or of its first run.
+        label: in the legend.
+        panel: what it is drawn with, such as the data set.
+        heads: for each seed, by the classifier at each depth.
+        ensembles: for each seed, by the ensemble up to each depth; perhaps of the last depth only.
+        probes: for each seed that was probed, the content of its probes.json.
+    """
+
+    name: str
+    label: str
+    panel: str
+    heads: list[ByDepth] = field(default_factory=list)
+    ensembles: list[ByDepth] = field(default_factory=list)
+    probes: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def is_end_to_end(self) -> bool:
+        """Whether it has a single classifier, whose accuracy is no curve."""
+        return all(len(by_depth) == 1 for by_depth in self.heads)
+
+
+def networks_of(sources: Sequence[Path]) -> list[Network]:
+    """All networks of some sources that have been scored. Runs that differ in their seed alone are one network.
+
+    Args:
+        sources: run folders, folders with runs below them, or JSON files that `scripts/reproduce.py` wrote.
+
+    Raises:
+        LayerwiseError: a source is none of these, or nothing is finished in them.
+    """
+    networks: dict[str, Network] = {}
+    for source in sources:
+        if source.is_dir():
+            for folder in run_folders(source):
+                add_run(networks, folder)
+        else:
+            networks |= {f"{source} {network.name}": network for network in read_collection(source)}
+    found = [network for network in networks.values() if network.heads]
+    if not found:
+        names = ", ".join(map(str, sources))
+        raise LayerwiseError(f"{names}: no block of a run is finished there. Give run folders, or results/*.json.")
+    for network in found:
+        if sum(other.label == network.label and other.panel == network.panel for other in found) > 1:
+            network.label = f"{network.label}, {network.name}"
+    return found
+
+
+def add_run(networks: dict[str, Network], folder: Path) -> None:
+    """Puts the run of a folder to those that differ in the seed alone."""
+    if not (folder / RESULTS).exists():
+        return
+    results, config = read_json(folder / RESULTS), from_yaml(folder / CONFIG)
+    same = {key: value for key, value in identity(config).items() if key != "seed"}
+    words = [] if config.model.kind.value == "simcnn" else [config.model.name or config.model.kind.value]
+    words += [f"k = {results['k']}"] + ([f"M = {config.model.width}"] if config.model.width else [])
+    words += [] if results["plan"] == "greedy" else [results["plan"]]
+    network = networks.setdefault(
+        json.dumps(same, sort_keys=True), Network(results["name"], ", ".join(words), results["dataset"])
+    )
+    scored = [row for row in results["blocks"] if "test" in row]
+    if scored:
+        network.heads.append({row["block"]: row["test"]["top1"] for row in scored})
+        network.ensembles.append({row["block"]: row["ensemble"]["top1"] for row in scored})
+    if (folder / PROBES).exists():
+        network.probes.append(read_json(folder / PROBES))
+
+
+def read_collection(path: Path) -> Iterator[Network]:
+    """The completed rows of a file of `scripts/reproduce.py`, which gives ensembles of the last depth only.
+
+    Raises:
+        LayerwiseError: it is not such a file.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or not {"set", "rows"} <= set(content):
+        raise LayerwiseError(f"{path}: is not a file that scripts/reproduce.py wrote. Give one, or run folders.")
+    for row in content["rows"]:
+        if not row.get("blocks"):
+            continue
+        network = Network(row["experiment"], row["experiment"], content["set"], probes=row.get("probes", []))
+        network.heads = [dict(enumerate(accuracies, 1)) for accuracies in row["blocks"]]
+        for by_depth, last in zip(network.heads, row["ours"].get("ensemble_top1", {}).get("values", ()), strict=False):
+            network.ensembles.append({max(by_depth): last})
+        yield network
+
+
+def read_json(path: Path) -> Any:
+    """A file's content.
+
+    Raises:
+        LayerwiseError: it is absent or damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise LayerwiseError(f"{path}: there is no such file or folder.") from error
+    except (OSError, ValueError) as error:
+        raise LayerwiseError(f"{path}: cannot be read as JSON ({error}).") from error

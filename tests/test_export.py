@@ -1,0 +1,128 @@
+"""scripts/export.py, and networks of every kind in every format."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from script_runner import run_script
+from test_architecture import composed
+from torch import nn
+
+import layerwise
+from layerwise import build, exporting
+from layerwise.config import parse
+from layerwise.errors import LayerwiseError
+from layerwise.exporting import Format, Servable, export
+from layerwise.loading import TrainedNet
+from layerwise.resolve import resolve
+
+TABLE = "a,b,c,kind\n" + "".join(f"{i},{i % 7},{-i},{'xyz'[i % 3]}\n" for i in range(60))
+HALVED = ["model.downsample=[2]", "model.input_downsample=true"]  # both by the invertible operator
+NETWORKS = {
+    "simcnn": [*("dataset=digits", "J=2", "model.width=4", "model.head_width=4"), *HALVED],
+    "vgg": ["dataset=cifar10", "model=vgg", "model.width=4"],
+    "timm": ["dataset=cifar10", "model=timm", "model.name=resnet18"],
+    "table": ["dataset=table", "dataset.path=table.csv", "model=mlp", "k=1", "J=2", "model.width=5"],
+    "autoencoder": ["dataset=digits", "plan=autoencoder", "model=mlp", "k=1", "J=2", "model.width=5"],
+}
+
+
+def network_of(overrides: list[str]) -> TrainedNet:
+    """As `layerwise.load` would give it, at its initialisation."""
+    config = resolve(parse(composed(*overrides)))
+    spec = build.build_spec(config)
+    if not spec.mean:  # of a table, which training computes
+        features = spec.shape[0]
+        spec = replace(spec, mean=(5.0,) * features, std=(3.0,) * features)
+    network = TrainedNet(build.build_network(config, spec, build.build_agenda(config).stages()), spec).eval()
+    for module in network.modules():  # else the exporter's folding of batch norms would not be seen
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    return network
+
+
+@pytest.fixture(autouse=True)
+def _table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("table.csv").write_text(TABLE)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_every_network_has_the_same_scores_in_onnx(kind):
+    network = network_of(NETWORKS[kind])
+    exported = export(Servable(network, ensemble=len(network.depths) > 1), Format.onnx)
+    assert exported.difference < 1e-4
+
+
+@pytest.mark.parametrize("form", [Format.torchscript, Format.torch_export])
+@pytest.mark.parametrize("kind", ["simcnn", "table"])
+def test_pytorchs_own_formats_have_the_same_scores(kind, form):
+    assert export(Servable(network_of(NETWORKS[kind])), form).difference < 1e-5
+
+
+@pytest.fixture
+def folder(train_py, tmp_path) -> Path:
+    """A run of two blocks."""
+    assert train_py(name="run").code == 0
+    return tmp_path / "out" / "run"
+
+
+def test_the_script_writes_a_file_that_onnxruntime_runs_alone(folder):
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    outcome = run_script("export", str(folder), "--ensemble", "--inputs", "uint8")
+    assert outcome.code == 0, outcome.err
+    assert "largest difference from PyTorch" in outcome.out
+    path = folder / "ensemble2.onnx"
+    onnx.checker.check_model(onnx.load(path))
+    session = onnxruntime.InferenceSession(path)
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["classes"]) == list("0123456789")
+    assert (metadata["depth"], metadata["predictor"], metadata["outputs"]) == ("2", "ensemble", "class scores")
+    pixels = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
+    (scores,) = session.run(["scores"], {"inputs": pixels.numpy()})
+    network = layerwise.load(folder)
+    with torch.no_grad():
+        wanted = network.ensemble(network.normalise(pixels))
+    torch.testing.assert_close(torch.from_numpy(scores), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_an_earlier_depth_is_a_smaller_file_with_its_own_scores(folder, tmp_path):
+    path = tmp_path / "first.pt2"
+    assert (
+        run_script("export", str(folder), "--depth", "1", "--format", "torch_export", "--output", str(path)).code == 0
+    )
+    assert run_script("export", str(folder), "--format", "torch_export").code == 0
+    assert path.stat().st_size < (folder / "depth2.pt2").stat().st_size
+    images = torch.rand(3, 1, 8, 8)
+    network = layerwise.load(folder)
+    torch.testing.assert_close(
+        torch.export.load(path).module()(images), network(network.normalise(images * 255), depth=1)
+    )
+
+
+def test_a_depth_without_a_classifier_is_refused(folder):
+    outcome = run_script("export", str(folder), "--depth", "3")
+    assert outcome.code == 2
+    assert outcome.err.strip() == "error: --depth 3: the run has no classifier at this depth; it has some at: 1, 2."
+    assert run_script("export", str(folder.parent)).code == 2
+
+
+def test_a_file_with_other_scores_is_not_written(folder, monkeypatch):
+    monkeypatch.setitem(
+        exporting.FORMATS, Format.onnx, (exporting.write_onnx, lambda content: lambda x: torch.zeros(len(x), 10))
+    )
+    with pytest.raises(LayerwiseError, match="Nothing is written"):
+        export(Servable(layerwise.load(folder)), Format.onnx)
+
+
+def test_a_missing_library_is_named(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    outcome = run_script("export", str(folder))
+    assert outcome.code == 2
+    assert outcome.err.strip() == 'error: --format onnx needs onnxscript: pip install -e ".[export]"'
