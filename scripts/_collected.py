@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,21 @@ def run_folders(top: Path) -> Iterator[Path]:
             folders.clear()
             yield Path(path)
         folders.sort()
+
+
+def runs_below(tops: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
+    """The run folders below each of some folders, with the folder that each was found below.
+
+    Raises:
+        LayerwiseError: there is no such folder, or no run below it.
+    """
+    for top in tops:
+        if not top.is_dir():
+            raise LayerwiseError(f"{top}: no such folder.")
+        folders = list(run_folders(top))
+        if not folders:
+            raise LayerwiseError(f"{top}: holds no runs. Give the output_dir of a sweep, or the folder of a run.")
+        yield from ((top, folder) for folder in folders)
 
 
 def read_run(folder: Path) -> Collected:

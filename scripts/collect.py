@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from _collected import COMPLETED, MEANING, Collected, read_run, run_folders
+from _collected import COMPLETED, MEANING, Collected, read_run, runs_below
 from _runs import spread, with_spread
 
 from layerwise.cli import reported
@@ -69,14 +69,8 @@ def collect(tops: Sequence[Path]) -> dict[str, Collected]:
         LayerwiseError: there is no such folder, or no run below it.
     """
     found: dict[Path, str] = {}
-    for top in tops:
-        if not top.is_dir():
-            raise LayerwiseError(f"{top}: no such folder.")
-        folders = list(run_folders(top))
-        if not folders:
-            raise LayerwiseError(f"{top}: holds no runs. Give the output_dir of a sweep, or the folder of a run.")
-        for folder in folders:
-            found.setdefault(folder.resolve(), folder.resolve().name if folder == top else str(folder.relative_to(top)))
+    for top, folder in runs_below(tops):
+        found.setdefault(folder.resolve(), folder.resolve().name if folder == top else str(folder.relative_to(top)))
     names = list(found.values())
     return {str(path) if names.count(name) > 1 else name: read_run(path) for path, name in found.items()}
 

@@ -12,10 +12,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from _collected import run_folders
+from _collected import runs_below
 
 from layerwise.cli import reported
-from layerwise.errors import LayerwiseError
 from layerwise.report.page import write_report
 from layerwise.run_folder import REPORT
 
@@ -25,27 +24,10 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="of a run, or one that holds runs")
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"default: {REPORT}, of one run in its folder")
     options = parser.parse_args()
-    runs = find_runs(options.folders)
+    runs = list({folder.resolve(): folder for _, folder in runs_below(options.folders)}.values())  # each once
     output = options.output or (runs[0] if len(runs) == 1 else Path()) / REPORT
     write_report(runs, output)
     print(f"report: {output}")
-
-
-def find_runs(tops: list[Path]) -> list[Path]:
-    """The run folders below some folders, each once.
-
-    Raises:
-        LayerwiseError: there is no such folder, or no run below it.
-    """
-    found: dict[Path, Path] = {}
-    for top in tops:
-        if not top.is_dir():
-            raise LayerwiseError(f"{top}: no such folder.")
-        folders = list(run_folders(top))
-        if not folders:
-            raise LayerwiseError(f"{top}: holds no runs. Give the folder of a run, or the output_dir of several.")
-        found |= {folder.resolve(): folder for folder in folders}
-    return list(found.values())
 
 
 if __name__ == "__main__":
