@@ -254,6 +254,22 @@ def test_a_wandb_that_hangs_holds_nothing_up(tmp_path):
     assert not process.is_running()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+def test_signals_that_are_meant_for_the_training_do_not_end_it(tmp_path, number):
+    run = wandb_run([], mode="offline", init_seconds=20.0, finish_seconds=20.0)
+    run.begin(Beginning(tmp_path, {}, {}, [line_at(1)]))
+    (process,) = psutil.Process().children()
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "wandb" / "run.json").exists():  # written as soon as it has begun
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(number)
+    run.epoch(line_at(2))
+    run.end(None)
+    (offline,) = offline_runs(tmp_path)
+    assert [row["step"] for row in offline.rows if "step" in row] == [1, 2]
+
+
 def test_without_a_server_it_is_logged_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens

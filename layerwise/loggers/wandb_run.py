@@ -17,7 +17,16 @@ import psutil
 from layerwise.errors import LayerwiseError
 from layerwise.loggers.base import Beginning
 
-PROCESS = "import sys; sys.path[0] = sys.argv[1]; from layerwise.loggers.wandb_process import main; main()"
+PROCESS = """
+import os, signal, sys
+os.setpgid(0, 0)  # Ctrl-C, and what schedulers send, is for the training, which then tells this process
+for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(number, signal.SIG_IGN)
+os.nice(19)  # before W&B's imports: on a busy machine the training comes first
+sys.path[0] = sys.argv[1]
+from layerwise.loggers.wandb_process import main
+main()
+"""
 """Not `python -m`, which would import what lies in the working directory first."""
 
 LOG = "process.log"
@@ -84,7 +93,6 @@ class WandbRun:
                 stderr=log,
                 text=True,
                 env={**os.environ, "WANDB_SILENT": "true"},  # else it asks its server who one is
-                start_new_session=True,  # Ctrl-C is for the training, which then tells it
             )
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._write, self._read)]
         for thread in self._threads:
