@@ -396,7 +396,7 @@ def memory_per_block(records: Sequence[RunRecord]) -> Chart | None:
     return Chart(
         "memory",
         "Peak memory",
-        "On a GPU of each stage; on a CPU of the whole process up to then, PyTorch included.",
+        "On a GPU of each stage; on a CPU of the whole process up to then, PyTorch and cached features included.",
         _layered(rows, [spec], height=220),
         {"run": "run", "block": "block", "peak memory (MB)": "memory"},
         rows,
