@@ -62,7 +62,7 @@ def read_words(words: Sequence[str]) -> dict[str, list[str]]:
     options: dict[str, list[str]] = {key: [] for key in KEYS}
     for word in words:
         key, is_option, value = word.partition("=")
-        if not is_option:
+        if not is_option or (key not in options and Path(word).exists()):  # a file may have a = in its name
             key, value = "image", word
         if key not in options:
             raise LayerwiseError(f"unknown key '{key}'.{suggest(key, KEYS)}")

@@ -72,8 +72,8 @@ class BlockParallel(Alone):
         self._part = parts[self.rank]
         self._stream = Stream(self.rank, self.rank == len(parts) - 1, data.device)
         self._data, self._plan = data, plan
-        self._began: float | None = None
-        self._waited = 0.0  # seconds, for all others
+        self._began = 0.0  # of the present epoch
+        self._trained = self._waited = 0.0  # seconds: of all epochs, and of them for all others to end theirs
 
     def part(self, segment: Segment) -> Segment:
         return self._part
@@ -82,7 +82,6 @@ class BlockParallel(Alone):
         walk = compile_if(compiled, self._part.walk)
 
         def run(x: Tensor) -> Sequence[Readout]:
-            self._began = self._began or time.perf_counter()
             readouts, last = walk(x)
             self._stream.send(last)
             return readouts
@@ -90,14 +89,20 @@ class BlockParallel(Alone):
         return run
 
     def source(self, source: TrainingSource) -> TrainingSource:
+        self._began = time.perf_counter()
         return source if self.rank == 0 else Received(self._data, self._plan, self._stream)
 
     def merged(self, sums: Sums, images: int) -> tuple[Sums, int]:
-        names, started = sorted(sums), time.perf_counter()
+        ready = time.perf_counter()
+        whole = self._of_all_parts(sums)
+        self._waited += time.perf_counter() - ready
+        self._trained += time.perf_counter() - self._began
+        return whole, images
+
+    def _of_all_parts(self, sums: Sums) -> Sums:
         parts: list[Any] = [None] * len(self.parts)
-        dist.all_gather_object(parts, {name: sums[name].cpu() for name in names})
-        self._waited += time.perf_counter() - started
-        return {name: torch.cat([part[name] for part in parts]) for name in names}, images
+        dist.all_gather_object(parts, {name: total.cpu() for name, total in sums.items()})
+        return {name: torch.cat([part[name] for part in parts]) for name in sorted(sums)}
 
     def settle(self, segment: Segment) -> None:
         for rank, part in enumerate(self.parts):
@@ -112,7 +117,7 @@ class BlockParallel(Alone):
         return {**state, "state": {i: part[i] for part in parts for i in sorted(part)}}
 
     def whole_sums(self, sums: RunningSums) -> dict[str, Any]:
-        return sums_state(*self.merged(sums.now(), sums.images), sums.steps) if sums.steps else sums.state_dict()
+        return sums_state(self._of_all_parts(sums.now()), sums.images, sums.steps) if sums.steps else sums.state_dict()
 
     def own_sums(self, segment: Segment, state: dict[str, Any]) -> dict[str, Any]:
         if not state["steps"]:
@@ -122,8 +127,9 @@ class BlockParallel(Alone):
         return sums_state(totals, state["images"], state["steps"])
 
     def utilisation(self) -> dict[str, Any]:
-        seconds = time.perf_counter() - (self._began or 0.0)
-        busy = 1 - (self._stream.waited + self._waited) / seconds
+        if not self._trained:  # by an earlier process of this run
+            return {}
+        busy = 1 - (self._stream.waited + self._waited) / self._trained
         blocks = [self._part.start + 1, self._part.depths[-1]]
         return {"processes": distributed.gather({"blocks": blocks, "utilisation": round(busy, 3)})}
 

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 
 import torch
@@ -43,6 +43,8 @@ def reported() -> Iterator[None]:
 def end(exit_code: int, together: bool) -> None:
     """Ends one of several processes: with the others, or without a word to those that may wait for it."""
     if together:
+        with suppress(RuntimeError):  # one of them may be gone
+            distributed.barrier()  # launchers end all processes as soon as one has ended; the main one has more to do
         distributed.leave()
         return
     sys.stdout.flush()

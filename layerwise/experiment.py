@@ -196,12 +196,14 @@ def train(
     recorder = Recorder(run, folder.path, finished, costs, facts)
     try:
         recorder.begin()
-        with run.stop, noticing_lost_processes():
-            train_stages(run, finished, decision, folder.cache, recorder.stage)
+        with run.stop:
+            try:
+                with noticing_lost_processes():
+                    train_stages(run, finished, decision, folder.cache, recorder.stage)
+            except LayerwiseError as error:
+                recorder.stopped(error)  # launchers repeat their signals, and it is to be recorded all the same
+                raise
         return recorder.completed()
-    except LayerwiseError as error:
-        recorder.stopped(error)
-        raise
     finally:
         recorder.close()
 

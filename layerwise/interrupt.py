@@ -42,12 +42,13 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal: int | None = None
         self.least_steps = 1
-        self._received = 0.0
+        self._last_ctrl_c: float | None = None
         self._previous: dict[int, object] = {}
         self._agreed: int | None = None
         self._question: distributed.Largest | None = None
         self._asked = time.perf_counter()
-        self._interval = self._steps_left = 1
+        self._steps = 0  # since then
+        self._interval = 1  # steps from question to question
 
     def __enter__(self) -> StopRequest:
         for number in SIGNALS:
@@ -59,10 +60,11 @@ class StopRequest:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        is_copy = distributed.joined() and time.monotonic() - self._received < COPY_SECONDS
-        if self.signal == number == signal.SIGINT and not is_copy:
-            raise KeyboardInterrupt
-        self._received = time.monotonic()
+        if number == signal.SIGINT:
+            now, last = time.monotonic(), self._last_ctrl_c
+            if last is not None and not (distributed.joined() and now - last < COPY_SECONDS):
+                raise KeyboardInterrupt
+            self._last_ctrl_c = now
         self.signal = self.signal or number
 
     @property
@@ -74,10 +76,10 @@ class StopRequest:
         """Whether to stop now. To be asked after each step, by all processes after the same ones."""
         if not distributed.joined():
             return self.signal is not None
-        self._steps_left -= 1
-        if self._steps_left <= 0 and self._agreed is None:
+        self._steps += 1
+        if self._steps >= self._interval and self._agreed is None:
             self._listen()
-            self._ask()
+            self._ask((time.perf_counter() - self._asked) / self._steps)
         return self._agreed is not None
 
     def agree(self) -> bool:
@@ -118,12 +120,9 @@ class StopRequest:
             if self.requested():
                 self.check()
 
-    def _ask(self) -> None:
-        now = time.perf_counter()
-        seconds = (now - self._asked) / self._interval
-        self._question = distributed.Largest(self.signal or 0, seconds)
-        self._asked = now
-        self._steps_left = self._interval
+    def _ask(self, seconds_per_step: float = 0.0) -> None:
+        self._question = distributed.Largest(self.signal or 0, seconds_per_step)
+        self._asked, self._steps = time.perf_counter(), 0
 
     def _listen(self) -> None:
         if self._question is None:
@@ -131,5 +130,6 @@ class StopRequest:
         number, seconds = self._question.answer()
         self._question = None
         self._agreed = int(number) or None
-        steps = int(SECONDS_BETWEEN_QUESTIONS / max(seconds, 1e-9))
-        self._interval = max(self.least_steps, min(steps, MOST_STEPS), 1)
+        if seconds > 0:  # else it was not asked after a step
+            steps = int(SECONDS_BETWEEN_QUESTIONS / seconds)
+            self._interval = max(self.least_steps, min(steps, MOST_STEPS), 1)

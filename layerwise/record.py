@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -39,9 +40,10 @@ class Metrics:
 
     def close(self) -> None:
         """Lets the file go."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):  # each line was flushed; what the disk refused then, it refuses again
+                file.close()
 
     def truncate(self, stage: int, epochs: int) -> None:
         """Drops what is younger than a checkpoint: lines after some epochs of a stage, and a broken last line."""

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +24,9 @@ from layerwise.storage import write_atomically
 CONFIG, SPEC, METRICS, RESULTS = "config.yaml", "dataset.json", "metrics.jsonl", "results.json"
 REPORT = "report.html"
 CHECKPOINTS, CACHE, SEARCH, LOCK = "checkpoints", "cache", "search", ".lock"
+
+LOOK_SECONDS = 1.0
+"""So long a lock may be somebody's who only looks (`in_use`)."""
 
 
 class RunFolder:
@@ -149,15 +153,21 @@ class RunFolder:
             self.cache.mkdir(parents=True, exist_ok=True)
 
     def _acquire(self, lock: IO[str]) -> None:
-        try:
-            # the kernel drops the lock when the process ends, however it ends: no lock outlives its run
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.seek(0)
-            raise LayerwiseError(
-                f"{self.path} is in use by process {lock.read().strip() or '?'}. "
-                "Wait for it or stop it, or give this run another name=…."
-            ) from error
+        started = time.monotonic()
+        while True:
+            try:
+                # the kernel drops the lock when the process ends, however it ends: no lock outlives its run
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() - started < LOOK_SECONDS:
+                    time.sleep(LOOK_SECONDS / 20)
+                    continue
+                lock.seek(0)
+                raise LayerwiseError(
+                    f"{self.path} is in use by process {lock.read().strip() or '?'}. "
+                    "Wait for it or stop it, or give this run another name=…."
+                ) from error
         lock.seek(0)
         lock.truncate()
         lock.write(f"{os.getpid()} on {host()}")

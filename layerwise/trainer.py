@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from layerwise.counters import key
+from layerwise.distributed import Largest, joined
 from layerwise.errors import NonFiniteLoss
 from layerwise.interrupt import StopRequest
 from layerwise.models.blocknet import Segment
@@ -223,25 +224,30 @@ class StageTrainer:
     def _glance(self, seconds: float) -> Glance:
         """The epoch so far (waits for the device)."""
         sums = self.sums.now()
-        self._check_finite(sums)
+        if not joined():  # else all processes see it together, at the end of the epoch
+            self._check_finite(sums)
         top1 = 100.0 * float(sums["correct"][-1]) / self.sums.images if "correct" in sums else None
         images = min(self.step * self.recipe.batch_size, self.recipe.samples)
         return Glance(self.step, float(sums["loss"][-1]) / self.sums.images, top1, images, seconds)
 
     def _check_finite(self, sums: dict[str, Tensor]) -> None:
-        """Refuses sums of the epoch, or weights, that are not finite."""
+        """Refuses sums of the epoch, or weights of any process, that are not finite; in all processes alike."""
         with torch.no_grad():
             norms = torch.stack(torch._foreach_norm([*self.parameters]))
-        if not math.isfinite(float(sums["loss"].sum() + norms.sum())):
-            bad, what = self.sums.first_bad_step(), "the loss"
-            if bad is None:
-                bad, what = self.step - 1, "a weight"  # the last update is seen by no loss yet
-            error = NonFiniteLoss(
-                f"{what} became NaN or infinite in stage {self.stage + 1}, epoch {self.epoch + 1}, step {bad + 1}. "
-                "Earlier checkpoints and blocks are kept. Try a smaller optimizer.lr, "
-                "optimizer.clip_norm=1, or precision=fp32."
-            )
-            raise error.shared() if what == "the loss" else error
+        (bad_weight,) = Largest(float(not math.isfinite(float(norms.sum())))).answer()
+        bad_loss = not math.isfinite(float(sums["loss"].sum()))
+        if not (bad_weight or bad_loss):
+            return
+        what, step = "a weight", self.step  # the last update is seen by no loss yet
+        if bad_loss:
+            own = self.sums.first_bad_step()
+            (earliest,) = Largest(-float(self.step if own is None else own + 1)).answer()
+            what, step = "the loss", -int(earliest)
+        raise NonFiniteLoss(
+            f"{what} became NaN or infinite in stage {self.stage + 1}, epoch {self.epoch + 1}, step {step}. "
+            "Earlier checkpoints and blocks are kept. Try a smaller optimizer.lr, "
+            "optimizer.clip_norm=1, or precision=fp32."
+        ).shared()
 
     def _end_epoch(self, sums: dict[str, Tensor], images: int) -> EpochReport:
         complete = self.step == self.recipe.steps_per_epoch

@@ -357,3 +357,26 @@ def test_a_multirun_of_two_processes_makes_one_folder_a_job_and_goes_on_after_a_
     assert said[1] == ""
     runs = [results_of(path.parent) for path in tmp_path.glob("out/*/results.json")]
     assert sorted((run["k"], run["status"]) for run in runs) == [(1, "completed"), (2, "completed")]
+
+
+def test_a_run_that_diverges_says_so_once_and_is_recorded_before_the_launcher_ends_all(tmp_path):
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(ROOT / "train.py")]
+    overrides = arguments(tmp_path, name="diverged", progress="off", report="true", **{"optimizer.lr": 1e12})
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, *torchrun, *overrides], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.count("error: the loss became NaN or infinite in stage 1, epoch 1") == 1
+    folder = tmp_path / "out" / "diverged"
+    assert results_of(folder)["status"] == "failed"
+    assert (folder / "report.html").exists()
+
+
+@pytest.mark.parametrize("options", [{}, {**SIMULTANEOUS, "distributed.parallel": "blocks"}], ids=["data", "blocks"])
+def test_a_job_of_two_processes_that_diverges_lets_the_next_one_run(tmp_path, options):
+    overrides = arguments(tmp_path, "--multirun", progress="off", **{"optimizer.lr": "1e12,0.05"}, **options)
+    processes = start_ranks([str(ROOT / "train.py"), *overrides], 2, tmp_path)
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1], said
+    assert "job #0 (optimizer.lr=1000000000000.0) failed: the loss became NaN or infinite" in said[0]
+    statuses = [results_of(path.parent)["status"] for path in tmp_path.glob("out/*/results.json")]
+    assert sorted(statuses) == ["completed", "failed"]

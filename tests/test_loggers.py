@@ -170,9 +170,18 @@ def kill_the_service(_: Loggers) -> None:
     found[0].kill()
 
 
+def process_of_wandb() -> psutil.Process:
+    """Ours that talks to W&B; other tests may have left children of their own."""
+    deadline = time.monotonic() + 20
+    while not (found := [p for p in psutil.Process().children() if "wandb_process" in " ".join(p.cmdline())]):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    (process,) = found
+    return process
+
+
 def kill_the_process(_: Loggers) -> None:
-    (process,) = psutil.Process().children()
-    process.kill()
+    process_of_wandb().kill()
 
 
 @pytest.mark.parametrize("strike", [kill_the_service, kill_the_process])
@@ -243,7 +252,7 @@ def line_at(step: int) -> dict[str, Any]:
 def test_a_wandb_that_hangs_holds_nothing_up(tmp_path):
     run = wandb_run([], mode="offline", init_seconds=0.5, finish_seconds=0.5)
     run.begin(Beginning(tmp_path, {}, {}, []))
-    (process,) = psutil.Process().children()
+    process = process_of_wandb()
     process.suspend()
     started = time.monotonic()
     for step in range(1, 5000):  # much more than a pipe holds
@@ -258,7 +267,7 @@ def test_a_wandb_that_hangs_holds_nothing_up(tmp_path):
 def test_signals_that_are_meant_for_the_training_do_not_end_it(tmp_path, number):
     run = wandb_run([], mode="offline", init_seconds=20.0, finish_seconds=20.0)
     run.begin(Beginning(tmp_path, {}, {}, [line_at(1)]))
-    (process,) = psutil.Process().children()
+    process = process_of_wandb()
     deadline = time.monotonic() + 20
     while not (tmp_path / "wandb" / "run.json").exists():  # written as soon as it has begun
         assert time.monotonic() < deadline

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,8 +15,10 @@ from test_runs import corrupt, wait_for
 
 from layerwise.allocator import keep_freed_memory, return_freed_memory
 from layerwise.cache_plan import decide_cache, in_words
+from layerwise.errors import LayerwiseError
 from layerwise.feature_codec import FeatureCodec, FeatureDtype
 from layerwise.interrupt import StopRequest
+from layerwise.record import Metrics
 
 
 def test_fresh_deletes_only_when_all_else_has_been_checked(train_py, tmp_path):
@@ -141,3 +144,11 @@ def test_sizes_in_words():
 def test_the_allocator_can_be_told():
     assert keep_freed_memory()
     return_freed_memory()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_full_disk_at_the_metrics_is_one_message_and_closing_them_none():
+    metrics = Metrics(Path("/dev/full"))
+    with pytest.raises(LayerwiseError, match="No space left"):
+        metrics.append({"stage": 1, "epoch": 1})
+    metrics.close()

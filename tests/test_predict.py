@@ -167,3 +167,10 @@ def test_pixels_of_the_right_size_stay_as_they_are(tmp_path):
     assert torch.equal(read_image(spec_of("cifar10", 3, 32), tmp_path / "colours.png"), colours)
     assert torch.equal(read_image(spec_of("fashion_mnist", 1, 32), tmp_path / "grey.png"), grey)
     assert torch.equal(read_image(spec_of("cifar10", 3, 32), tmp_path / "grey.png"), grey.expand(3, -1, -1))
+
+
+def test_a_file_may_have_an_equals_sign_in_its_name(predict_py, folder, tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "width=8.png")
+    outcome = predict_py(f"run={folder}", tmp_path / "width=8.png", "format=json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)[0]["image"] == str(tmp_path / "width=8.png")
