@@ -149,6 +149,6 @@ def test_the_allocator_can_be_told():
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 def test_a_full_disk_at_the_metrics_is_one_message_and_closing_them_none():
     metrics = Metrics(Path("/dev/full"))
-    with pytest.raises(LayerwiseError, match="No space left"):
+    with pytest.raises(LayerwiseError, match="no space left"):
         metrics.append({"stage": 1, "epoch": 1})
     metrics.close()
