@@ -265,6 +265,8 @@ def test_labels_name_as_few_keys_as_tell_runs_apart(train_py, tmp_path):
     assert len({record.label for record in twice}) == 2
 
 
+TABLE = ("dataset=table", "model=mlp", "k=1")
+
 COMMANDS = (
     [f"{key}={value}" for key, value in TINY.items()],
     ["experiment=paper_imagenet_k3_head512"],
@@ -273,6 +275,10 @@ COMMANDS = (
     ["experiment=simultaneous_cifar10_predsim"],
     ["model=timm", "model.name=resnet18", "optimizer=timm", "optimizer.name=lamb", "optimizer.weight_decay=0.0005"],
     ["optimizer=adam", "optimizer.weight_decay=0.0005", "model=mlp", "k=1", "cache=memory", "cache.views=4"],
+    *([*TABLE, f"dataset.path={path}"] for path in ('"/data/My tables (2024)/a.csv"', "'/d/a=b.csv'", "'/d/ä.csv'")),
+    [*TABLE, "dataset.path=/d/a.csv", "dataset.label='price, net'"],
+    [*TABLE, "dataset.path=/d/a.csv", "dataset.test_path='007'", "dataset.label='true'"],
+    [*TABLE, "dataset.path='C:\\\\t\\\\'", r"""dataset.label='\"\\\' $x'"""],
 )
 
 
