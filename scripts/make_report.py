@@ -4,19 +4,25 @@
     python scripts/make_report.py outputs --output compare.html  of all runs below a folder
     python scripts/make_report.py FOLDER FOLDER FOLDER           into report.html here
 
-A FOLDER is that of a run, or holds runs. The report is one file that needs neither network nor data set.
+A FOLDER is that of a run, or holds runs; of several runs one that cannot be read is left out with a warning.
+The report is one file that needs neither network nor data set.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from _collected import runs_below
 
 from layerwise.cli import reported
-from layerwise.report.page import write_report
+from layerwise.errors import LayerwiseError
+from layerwise.report.page import render
+from layerwise.report.run_record import RunRecord, read_record
 from layerwise.run_folder import REPORT
+from layerwise.storage import write_atomically
 
 
 def main() -> None:
@@ -26,8 +32,27 @@ def main() -> None:
     options = parser.parse_args()
     runs = list({folder.resolve(): folder for _, folder in runs_below(options.folders)}.values())  # each once
     output = options.output or (runs[0] if len(runs) == 1 else Path()) / REPORT
-    write_report(runs, output)
+    write_atomically(output, render(readable(runs)), kept="The runs are intact.")
     print(f"report: {output}")
+
+
+def readable(folders: Sequence[Path]) -> list[RunRecord]:
+    """The records of some runs, but for those that cannot be read, as of one that has only just begun.
+
+    Raises:
+        LayerwiseError: none can.
+    """
+    records, problems = [], []
+    for folder in folders:
+        try:
+            records.append(read_record(folder))
+        except LayerwiseError as error:
+            problems.append(error)
+    if not records:
+        raise problems[0]
+    for problem in problems:
+        print(f"warning: a run is left out: {problem}", file=sys.stderr)
+    return records
 
 
 if __name__ == "__main__":

@@ -152,6 +152,36 @@ def test_a_resumed_run_is_the_same_wandb_run_and_logs_no_step_twice(train_py, tm
         assert steps == own
 
 
+def test_tensorboard_keeps_and_catches_up_on_the_scores_of_finished_stages(train_py, tmp_path, monkeypatch):
+    options = {"logger": "tensorboard", "J": 4}
+    assert interrupted(train_py, 3, **options).code == 143  # in the first epoch of the second stage
+    with pytest.MonkeyPatch.context() as patch:  # killed after the second stage is finished and before it is shown
+        patch.setattr(Loggers, "stage", lambda *_: (_ for _ in ()).throw(KeyError))
+        patch.setattr(Loggers, "end", lambda *_: None)
+        with pytest.raises(KeyError):
+            train_py(**options)
+    assert train_py(**options).code == 0
+    folder = only_run(tmp_path)
+    events, lines = tensorboard_events(folder), read_lines(folder / "metrics.jsonl")
+    for entry in results_of(folder)["stages"]:
+        own = [line["step"] for line in lines if line["stage"] == entry["stage"]]
+        for measure in ("test", "ensemble"):
+            (scalar,) = events.Scalars(f"{measure}/top1/block_{entry['block']}")
+            assert scalar.value == pytest.approx(entry[measure]["top1"])
+            assert scalar.step == own[-1]
+        assert [scalar.step for scalar in events.Scalars(f"train/loss/block_{entry['block']}")] == own
+    assert [scalar.value for scalar in events.Scalars("stages")] == [1, 2, 3, 4]
+
+
+def test_tensorboard_shows_stages_of_another_run(train_py, tmp_path):
+    assert train_py(name="first").code == 0
+    reuse = {"plan.reuse": tmp_path / "out" / "first", "model.final_head_width": 4}
+    assert train_py(name="second", logger="tensorboard", **reuse).code == 0
+    events = tensorboard_events(tmp_path / "out" / "second")
+    assert [scalar.value for scalar in events.Scalars("stages")] == [1, 2]
+    assert len(events.Scalars("test/top1/block_1")) == 1
+
+
 def test_a_logger_that_joins_a_begun_run_shows_all_of_it(train_py, tmp_path, save_each_epoch):
     assert interrupted(train_py, 3, epochs=2).code == 143
     assert train_py(epochs=2, **OFFLINE).code == 0

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -231,6 +232,69 @@ def test_the_cost_of_leaving_is_that_of_the_blocks_and_one_head(train_py, tmp_pa
     assert (anytime.rows[-1]["leaves"], anytime.rows[-1]["mmacs"]) == ("when confident", 1.5)
 
 
+def points(folder: Path) -> list[dict]:
+    """Of the plot of accuracy against cost in a folder's report."""
+    return page_of(folder).specs["anytime"]["data"]["values"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"plan.patience": 1, "dataset.validation": 0.25},
+        {"plan.finetune.epochs": 1},
+        {"plan.prune_to": 4, "plan.prune_epochs": 1},
+    ],
+    ids=["patience", "finetune", "pruned"],
+)
+def test_a_report_made_later_has_the_costs_of_the_run_s_own(options, train_py, tmp_path, monkeypatch):
+    # the first depth is the best, though a second one was trained
+    monkeypatch.setattr("layerwise.plan.Agenda._best", lambda *_: 1 if "plan.patience" in options else 2)
+    assert train_py(**REPORTED, **options).code == 0
+    folder = only_run(tmp_path)
+    own = points(folder)
+    assert run_script("make_report", str(folder)).code == 0
+    assert points(folder) == own
+    record = read_record(folder)
+    assert [cost.head_macs > 0 for cost in record.anatomy.costs] == [True, True]
+    assert [point["mmacs"] * 1e6 for point in own] == [macs_of_leaving(record, j) for j in (1, 2)]
+    assert own[0]["mmacs"] < own[1]["mmacs"]
+
+
+TRAINED = {
+    "simultaneous": ({"plan": "simultaneous", "plan.epochs": 1, "plan.finetune.epochs": 1}, ["blocks 1–2, blocks 1–2"]),
+    "greedy": ({"plan.finetune.epochs": 1}, ["block 1", "block 2, blocks 1–2"]),
+    "pruned": (KINDS["pruned"], ["block 1, head 1", "block 2, head 2"]),
+}
+
+
+@pytest.mark.parametrize("kind", TRAINED)
+def test_times_are_those_of_stages_each_once(kind, train_py, tmp_path):
+    options, places = TRAINED[kind]
+    train_py(epochs=1, **options)
+    record = read_record(only_run(tmp_path))
+    (chart,) = [chart for chart in all_charts([record]) if chart.id == "time"]
+    assert list(dict.fromkeys(row["place"] for row in chart.rows)) == places
+    assert sum(row["seconds"] for row in chart.rows) == pytest.approx(record.seconds)
+    first = record.results["blocks"][-1]
+    reused = replace(record, results=record.results | {"blocks": [first | {"reused": "elsewhere"}]})
+    assert not [chart for chart in all_charts([reused]) if chart.id == "time"]
+
+
+def test_runs_that_cannot_be_read_are_left_out_of_a_comparison(train_py, tmp_path):
+    train_py(**REPORTED)
+    with open(only_run(tmp_path) / "metrics.jsonl", "a") as file:
+        file.write('{"stage": 2, "ep\n')  # torn, and the run went on
+    begun = tmp_path / "out" / "begun"
+    begun.mkdir()
+    (begun / ".lock").touch()
+    outcome = run_script("make_report", str(tmp_path / "out"), "--output", str(tmp_path / "all.html"))
+    assert outcome.code == 0
+    (warning,) = outcome.err.splitlines()
+    assert warning.startswith(f"warning: a run is left out: {begun}")
+    assert "accuracy" in Page((tmp_path / "all.html").read_text()).specs
+    assert run_script("make_report", str(begun)).err.startswith(f"error: {begun}")
+
+
 def test_samples_are_those_that_later_depths_learn():
     labels = torch.tensor([0, 0, 0, 0, 0, 0])
     predicted = torch.tensor([[0, 1, 1, 1, 0, 1], [0, 0, 1, 0, 1, 1], [0, 0, 0, 0, 0, 1]])
@@ -265,6 +329,8 @@ def test_labels_name_as_few_keys_as_tell_runs_apart(train_py, tmp_path):
     assert len({record.label for record in twice}) == 2
 
 
+TABLE = ("dataset=table", "model=mlp", "k=1")
+
 COMMANDS = (
     [f"{key}={value}" for key, value in TINY.items()],
     ["experiment=paper_imagenet_k3_head512"],
@@ -273,6 +339,10 @@ COMMANDS = (
     ["experiment=simultaneous_cifar10_predsim"],
     ["model=timm", "model.name=resnet18", "optimizer=timm", "optimizer.name=lamb", "optimizer.weight_decay=0.0005"],
     ["optimizer=adam", "optimizer.weight_decay=0.0005", "model=mlp", "k=1", "cache=memory", "cache.views=4"],
+    *([*TABLE, f"dataset.path={path}"] for path in ('"/data/My tables (2024)/a.csv"', "'/d/a=b.csv'", "'/d/ä.csv'")),
+    [*TABLE, "dataset.path=/d/a.csv", "dataset.label='price, net'"],
+    [*TABLE, "dataset.path=/d/a.csv", "dataset.test_path='007'", "dataset.label='true'"],
+    [*TABLE, "dataset.path='C:\\\\t\\\\'", r"""dataset.label='\"\\\' $x'"""],
 )
 
 

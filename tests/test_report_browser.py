@@ -12,7 +12,6 @@ from conftest import ROOT, results_of
 from script_runner import run_script
 
 from layerwise.errors import LayerwiseError
-from layerwise.report.page import write_report
 
 sys.path.insert(0, str(ROOT / "scripts"))
 from _browser import blank_page, drawn
@@ -33,7 +32,7 @@ def report(train_py, tmp_path) -> Path:
     results = results_of(folders[0]) | {"name": HOSTILE}
     (folders[0] / "results.json").write_text(json.dumps(results))
     output = tmp_path / "report.html"
-    write_report(folders, output)
+    assert run_script("make_report", str(tmp_path / "out"), "--output", str(output)).code == 0
     return output
 
 

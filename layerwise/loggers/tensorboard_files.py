@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 FOLDER = "tensorboard"
+STAGES = "stages"
+"""The tag of the number of finished stages, which closes what is written of each."""
+
 CELL = 24
 """Pixels of a cell of the confusion matrix."""
 
@@ -29,8 +32,9 @@ class TensorBoardFiles:
 
         folder = beginning.folder / FOLDER
         self._config = beginning.config
-        self._next = last_step(folder) if folder.exists() else 0
-        self._step = max((line["step"] for line in beginning.lines), default=0)
+        self._next, self._stages = shown(folder) if folder.exists() else (0, 0)
+        self._step = 0
+        self._ends: dict[int, int] = {}  # by stage, the step of its last line
         # what an earlier process was about to write at that step is written whole, in the place of its parts
         self._writer: SummaryWriter = SummaryWriter(folder, purge_step=self._next)
         if self._next == 0:
@@ -40,7 +44,7 @@ class TensorBoardFiles:
             self.epoch(line)
 
     def epoch(self, line: dict[str, Any]) -> None:
-        self._step = line["step"]
+        self._step = self._ends[line["stage"]] = line["step"]
         if self._step < self._next:
             return
         for block, values in scalars_by_block(line).items():
@@ -50,12 +54,18 @@ class TensorBoardFiles:
             self._writer.add_scalar(name, value, self._step)
 
     def stage(self, results: dict[str, Any]) -> None:
-        entry = results["stages"][-1]
-        for name, value in scores(entry, HELD_OUT).items():
-            self._writer.add_scalar(f"{name}/block_{entry['block']}", value, self._step)
+        for entry in results["stages"][self._stages :]:
+            self._stages = entry["stage"]
+            # a stage of another run (plan.reuse) has no lines here
+            step = max((end for stage, end in self._ends.items() if stage <= self._stages), default=0)
+            for name, value in scores(entry, HELD_OUT).items():
+                self._writer.add_scalar(f"{name}/block_{entry['block']}", value, step)
+            self._writer.add_scalar(STAGES, self._stages, step)  # last: then all before it is there
         self._writer.flush()
 
     def end(self, results: dict[str, Any] | None) -> None:
+        if results is not None:
+            self.stage(results)
         if results is not None and results["status"] == "completed":
             self._writer.add_text("results", _markdown(*block_table(results)), self._step)
             for row in results["blocks"]:
@@ -74,12 +84,20 @@ class TensorBoardFiles:
         self._writer.close()
 
 
-def last_step(folder: Path) -> int:
-    """The last step of a scalar in the event files of a folder; 0 if there is none."""
+def shown(folder: Path) -> tuple[int, int]:
+    """What the event files of a folder hold already.
+
+    Returns:
+        the first step of which something may be missing, and the number of stages.
+    """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder), size_guidance={"scalars": 1}).Reload()  # keeps the last of each tag
-    return max((events.Scalars(tag)[-1].step for tag in events.Tags()["scalars"]), default=0)
+    last = {tag: events.Scalars(tag)[-1] for tag in events.Tags()["scalars"]}
+    step = max((event.step for event in last.values()), default=0)
+    if STAGES not in last:
+        return step, 0
+    return step + (last[STAGES].step == step), int(last[STAGES].value)
 
 
 def heat_map(matrix: Sequence[Sequence[int]]) -> npt.NDArray[np.uint8]:

@@ -325,18 +325,24 @@ PHASES = ("train", "advance", "evaluate")
 
 
 def time_per_block(records: Sequence[RunRecord]) -> Chart | None:
-    """Seconds of training, of preparing the block's input, and of evaluating."""
+    """Seconds of training, of preparing the block's input, and of evaluating, by the depth at which stages end."""
     alone = len(records) > ALONE_ABOVE
     rows: Rows = []
     for record in records:
+        trained: dict[int, list[str]] = {}
+        for entry in record.results["stages"]:
+            trained.setdefault(entry["block"], []).append(entry["title"])
         for row in record.rows:
-            place = record.label if alone else f"block {row['block']}"
-            place = f"{record.label} · {row['block']}" if len(records) > 1 and not alone else place
+            # a stage of several heads stands in the row of each; what another run trained took this one no time
+            if row["block"] not in trained or "reused" in row:
+                continue
+            what = ", ".join(trained[row["block"]])
+            place = f"{record.label} · {what}" if len(records) > 1 else what
             rows += [
                 {
-                    "place": place,
+                    "place": record.label if alone else place,
                     "run": record.label,
-                    "block": row["block"],
+                    "trained": what,
                     "phase": phase,
                     "order": PHASES.index(phase),
                     "seconds": seconds,
@@ -360,7 +366,7 @@ def time_per_block(records: Sequence[RunRecord]) -> Chart | None:
                 "scale": {"domain": list(PHASES), "range": "phase"},
             },
             "order": {"field": "order", "type": "quantitative"},
-            "tooltip": _tooltip(run="run", block="block", phase="phase", seconds="seconds"),
+            "tooltip": _tooltip(run="run", trained="trained", phase="phase", seconds="seconds"),
         },
     }
     return Chart(
@@ -368,7 +374,7 @@ def time_per_block(records: Sequence[RunRecord]) -> Chart | None:
         "Time per block" if not alone else "Time per run",
         "Training; advancing: the block's input is computed by the frozen blocks; evaluating.",
         _layered(rows, [spec], height=24 * len(places)),
-        {"run": "run", "block": "block", "phase": "phase", "seconds": "seconds"},
+        {"run": "run", "trained": "trained", "phase": "phase", "seconds": "seconds"},
         rows,
     )
 

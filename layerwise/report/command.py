@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
@@ -89,4 +90,15 @@ def _written(value: Any) -> str:
     """A value as Hydra reads it."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
-    return f"[{','.join(map(_written, value))}]" if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return f"[{','.join(map(_written, value))}]"
+    return _quoted(value) if isinstance(value, str) and not PLAIN.fullmatch(value) else str(value)
+
+
+PLAIN = re.compile(r"(?!(true|false|null|nan|inf)\Z)[a-z_/][\w./:+-]*", re.ASCII | re.IGNORECASE)
+"""Text that Hydra reads as itself without quotes."""
+
+
+def _quoted(text: str) -> str:
+    """Text in Hydra's quotes, in which a backslash is special only before a quote."""
+    return '"' + re.sub(r'(\\+)(?="|\Z)', r"\1\1", text).replace('"', '\\"') + '"'

@@ -22,8 +22,7 @@ from markupsafe import Markup
 
 from layerwise.report.charts import Chart, all_charts, confusion
 from layerwise.report.pictures import data_uri, filter_pictures
-from layerwise.report.run_record import RunRecord, labelled, read_record
-from layerwise.storage import write_atomically
+from layerwise.report.run_record import RunRecord, labelled
 
 SHOWN_FILTERS = 64
 """Of a run; the first ones."""
@@ -32,19 +31,6 @@ DETAILED_RUNS = 8
 """Runs whose confusion matrix, images and filters are shown; of more the page would grow too large."""
 
 _ASSETS = Path(__file__).with_name("assets")
-
-
-def write_report(folders: Sequence[Path], output: Path) -> None:
-    """Reads runs and writes their report.
-
-    Args:
-        folders: of the runs, one or more.
-        output: the file.
-
-    Raises:
-        LayerwiseError: not a run folder, or the file cannot be written.
-    """
-    write_atomically(output, render([read_record(folder) for folder in folders]), kept="The runs are intact.")
 
 
 def render(records: Sequence[RunRecord]) -> str:

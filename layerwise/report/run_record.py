@@ -12,18 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from layerwise.build import build_agenda, build_costs, build_network
 from layerwise.config import as_plain, from_yaml
 from layerwise.data import DatasetSpec
 from layerwise.depth_search import run_config
 from layerwise.errors import LayerwiseError
 from layerwise.loading import load
+from layerwise.loggers.base import read_lines
 from layerwise.models.blocknet import BlockNet
 from layerwise.report.command import command_of
 from layerwise.report.paper_figures import experiment_of
 from layerwise.report.samples import Samples, read_samples
 from layerwise.run_folder import CONFIG, METRICS, RESULTS, SPEC
 from layerwise.schema import Config
-from layerwise.summary import BlockCost, block_costs
+from layerwise.summary import BlockCost
 
 ANYTIME = "anytime.json"
 
@@ -36,8 +38,9 @@ class Anatomy:
     """The network of a run.
 
     Attributes:
-        costs: of block j at position j−1.
-        filters: [M, C, h, w] weights of the first block, if it convolves an image of 1 or 3 channels.
+        costs: of block j at position j−1, for all that the run may train, also beyond the depth that it chooses.
+        filters: [M, C, h, w] weights of the first block, if it convolves an image of 1 or 3 channels;
+            None also where no block is finished, or a checkpoint cannot be read.
     """
 
     costs: Sequence[BlockCost]
@@ -55,7 +58,7 @@ class RunRecord:
         results: results.json; its lists are empty where no stage is finished.
         metrics: lines of metrics.jsonl.
         spec: of the data set.
-        anatomy: None where no block is finished, or a checkpoint cannot be read.
+        anatomy: None of a search for the depth that is not finished.
         samples: test images, if some were kept.
         anytime: anytime.json, if `scripts/anytime.py` was run.
     """
@@ -126,7 +129,7 @@ def read_record(folder: Path, network: BlockNet | None = None) -> RunRecord:
         spec = DatasetSpec.from_json((folder / SPEC).read_text())
         nothing: dict[str, Any] = {"status": "not begun to report", "blocks": [], "stages": [], "final": None}
         results = {**nothing, "name": folder.resolve().name, "seconds": 0.0, **(_json(folder / RESULTS) or {})}
-        metrics = _lines(folder / METRICS)
+        metrics = read_lines(folder / METRICS)
         anytime = _json(folder / ANYTIME)
     except (OSError, ValueError, TypeError) as error:
         raise LayerwiseError(f"{folder}: cannot be read ({error}). Is it a run folder?") from error
@@ -137,14 +140,14 @@ def read_record(folder: Path, network: BlockNet | None = None) -> RunRecord:
         results=results,
         metrics=metrics,
         spec=spec,
-        anatomy=_anatomy(folder, spec) if network is None else anatomy_of(network, spec),
+        anatomy=_anatomy(folder, spec, network),
         samples=read_samples(folder),
         anytime=anytime,
     )
 
 
-def anatomy_of(network: BlockNet, spec: DatasetSpec) -> Anatomy:
-    """Costs and first filters of a network.
+def first_filters(network: BlockNet, spec: DatasetSpec) -> Tensor | None:
+    """[M, C, h, w] weights of the first block, if it convolves an image of 1 or 3 channels.
 
     Args:
         network: on any device.
@@ -152,26 +155,25 @@ def anatomy_of(network: BlockNet, spec: DatasetSpec) -> Anatomy:
     """
     first = next((m for m in network.blocks[0].modules() if isinstance(m, nn.Conv2d)), None)
     visible = first is not None and spec.has_images and first.in_channels == spec.shape[0] in (GREY, RGB)
-    filters = first.weight.detach().float().cpu() if first is not None and visible else None
-    return Anatomy(block_costs(network, spec.shape, torch.float32), filters)
+    return first.weight.detach().float().cpu() if first is not None and visible else None
 
 
-def _anatomy(folder: Path, spec: DatasetSpec) -> Anatomy | None:
+def _anatomy(folder: Path, spec: DatasetSpec, network: BlockNet | None) -> Anatomy | None:
     try:
-        run_config(folder)  # a search for the depth that is not finished has no network yet
-        return anatomy_of(load(folder), spec)
+        config = run_config(folder)
+        with torch.device("meta"):  # costs need no weights
+            whole = build_network(config, spec, build_agenda(config).stages())
+        costs = build_costs(config, whole, spec, torch.float32)
     except LayerwiseError:
         return None
+    try:
+        return Anatomy(costs, first_filters(network or load(folder), spec))
+    except LayerwiseError:
+        return Anatomy(costs, None)
 
 
 def _json(path: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a file that may still grow."""
-    text = path.read_text() if path.exists() else ""
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
