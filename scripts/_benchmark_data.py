@@ -29,7 +29,7 @@ def measure_data(device: torch.device) -> dict[str, Any]:
     return {"data_seconds": data, "step_seconds": step, "share": data / step}
 
 
-def measure_augment(device: torch.device, images: int = 2048) -> dict[str, Any]:
+def measure_augment(device: torch.device, images: int = 2048, rounds: int = 5) -> dict[str, Any]:
     """Images/s of crop, flip and scaling: uint8 batches in one thread or on the GPU, and PIL images one by one."""
     source = source_of(device, images)
     data, order = source.data, torch.arange(images, device=device)
@@ -39,7 +39,7 @@ def measure_augment(device: torch.device, images: int = 2048) -> dict[str, Any]:
         lambda n: [list(theirs) for _ in range(n)],
     ]
     with one_thread():
-        a, b = take_turns(loops, rounds=5, steps=1, device=device)
+        a, b = take_turns(loops, rounds, steps=1, device=device)
     return {"ours": images / a, "plain": images / b, "ratio": b / a}
 
 

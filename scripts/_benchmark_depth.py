@@ -33,7 +33,7 @@ SLOPE_RUN = ("k=1", "model.width=64", "model.downsample=[]", "dataset=cifar10", 
 
 
 def measure_depth(device: torch.device) -> dict[str, Any]:
-    """A step of block j for j = 1 … 8 of a k = 3 network: exact cache, no cache, and the block alone on ready inputs."""
+    """A step of block j for j = 1 … 8 of k = 3: exact cache, no cache, and the block alone on ready inputs."""
     J, width = 8, 32
     net = network(width, width, J).to(device, memory_format=torch.channels_last)
     precision = precision_on(device)

@@ -11,7 +11,7 @@ from _benchmark_steps import block_segment, network, precision_on, source_of, ta
 from layerwise.evaluate import predict
 
 
-def measure_evaluate(device: torch.device, width: int = 32, images: int = 1280) -> dict[str, Any]:
+def measure_evaluate(device: torch.device, width: int = 32, images: int = 1280, rounds: int = 5) -> dict[str, Any]:
     """Images/s from uint8 or PIL images to the scores of the last of four blocks of the k = 3 network.
 
     Args:
@@ -29,7 +29,7 @@ def measure_evaluate(device: torch.device, width: int = 32, images: int = 1280) 
                 lambda n: [predict(segment, source.evaluate("test"), precision) for _ in range(n)],
                 lambda n: [plain.evaluate(depth, images) for _ in range(n)],
             ],
-            rounds=5,
+            rounds=rounds,
             steps=1,
             device=device,
         )

@@ -91,11 +91,11 @@ def plain_run(k: int, images: int, epochs: int, width: int, device: torch.device
 def measure_startup(device: torch.device, rounds: int = 3) -> dict[str, Any]:
     """Seconds from a command to its first training step, and of that to import PyTorch and torchvision."""
     figures: dict[str, Any] = {}
-    sets = {"digits": ["experiment=demo_digits"]} | (
-        {"cifar10": ["experiment=laptop_cifar10"]} if has_cifar10() else {}
-    )
-    for name, words in sets.items():
-        turns = [first_step([*words, "J=1", "epochs=1", "model.downsample=[]"], device) for _ in range(rounds + 1)]
+    for name in ("demo_digits", *(["laptop_cifar10"] if has_cifar10() else [])):
+        turns = [
+            first_step([f"experiment={name}", "J=1", "epochs=1", "model.downsample=[]"], device)
+            for _ in range(rounds + 1)
+        ]
         figures[f"{name}_seconds"] = statistics.median(turns[1:])
     imports = [seconds_of_command("-c", ["import torch, torchvision"]) for _ in range(rounds + 1)]
     return figures | {"imports_seconds": statistics.median(imports[1:])}

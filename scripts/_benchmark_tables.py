@@ -54,7 +54,7 @@ def markdown(figures: Figures, captions: Mapping[str, str]) -> str:
     for fact in ("hardware", "versions"):
         lines += [", ".join(f"{name} {value}" for name, value in figures[fact].items()) + ".", ""]
     lines += [
-        "Speeds drift: compare figures of one row only. `python scripts/benchmark.py --help` explains the parts.",
+        "Speeds drift: only figures of one row compare. `scripts/benchmark.py --help` explains the parts.",
         "",
     ]
     for part in [name for name in figures if name in captions and figures[name]]:

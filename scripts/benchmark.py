@@ -42,7 +42,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from _benchmark_blocks import measure_blocks
 from _benchmark_cache import measure_cache
 from _benchmark_ceilings import measure_ceilings
@@ -61,7 +60,6 @@ from rich.console import Console
 from layerwise.allocator import keep_freed_memory
 from layerwise.environment import hardware, versions
 from layerwise.precision import choose_device
-from layerwise.storage import write_atomically
 
 Part = Callable[..., dict[str, Any]]
 PARTS: dict[str, Part] = {
@@ -91,9 +89,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--gpu", action="store_const", const="cuda", dest="device", help="--device cuda")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the figures also as JSON")
-    parser.add_argument(
-        "--save", action="store_true", help="the figures also in results/, beside those measured before"
-    )
+    parser.add_argument("--save", action="store_true", help="the figures also in results/, with those measured before")
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="for decode")
     parser.add_argument("--run-images", type=int, default=6400, metavar="N", help="for run: training images")
     options = parser.parse_args()
@@ -129,8 +125,8 @@ def save(figures: dict[str, Any], folder: Path) -> None:
     if any(earlier.get(fact) != figures[fact] for fact in ("hardware", "versions")):
         earlier = {}
     figures = earlier | {name: values for name, values in figures.items() if values}
-    write_atomically(path, json.dumps(figures, indent=2) + "\n")
-    write_atomically(path.with_suffix(".md"), markdown(figures, CAPTIONS))
+    path.write_text(json.dumps(figures, indent=2) + "\n")
+    path.with_suffix(".md").write_text(markdown(figures, CAPTIONS))
     print(f"{path} and {path.with_suffix('.md').name}")
 
 
