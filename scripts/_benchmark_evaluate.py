@@ -11,7 +11,7 @@ from _benchmark_steps import block_segment, network, precision_on, source_of, ta
 from layerwise.evaluate import predict
 
 
-def measure_evaluate(device: torch.device, width: int = 32, images: int = 1280, rounds: int = 5) -> dict[str, Any]:
+def measure_evaluate(device: torch.device, width: int = 32, images: int = 2560, rounds: int = 5) -> dict[str, Any]:
     """Images/s from uint8 or PIL images to the scores of the last of four blocks of the k = 3 network.
 
     Args:

@@ -44,8 +44,8 @@ class RandomImages(Dataset[tuple[Tensor, int]]):
 class PlainProcess:
     """The plain implementation's epochs; it computes while the caller waits, and rests while it does not.
 
-    An epoch of few steps is a whole one: its processes for the data begin with it, have nothing ready, and are done
-    at its end. So no image is prepared in the time of others.
+    What is asked for is a whole epoch of few steps: when it begins, no image is prepared yet, and when it ends, none
+    is left to be prepared in the time of others. Only the processes for the data stay, since real epochs are long.
 
     Args:
         shape: arguments of `plain.network`.
@@ -85,29 +85,33 @@ def serve(pipe: Connection, shape: dict[str, Any], device: torch.device) -> None
     """Answers requests until the other end is closed."""
     net = plain.network(**shape).to(device)
     torch.backends.cudnn.benchmark = True
-    images, held_out = RandomImages(plain.TRAIN), RandomImages(plain.TEST)
     optimizers = {depth: plain.sgd(net, depth, lr=0.01) for depth in net.depths}
-    shuffled: dict[int, DataLoader[Any]] = {}  # by the images in an epoch
+    loaders: dict[tuple[str, int], DataLoader[Any]] = {}
     while True:
         try:
             task, depth, n = pipe.recv()
         except EOFError:
             return
+        if (task, n) not in loaders:
+            loaders[task, n] = train_loader(n) if task == "train" else test_loader(n)
         if task == "train":
-            loader = shuffled.setdefault(n, epochs_of(images, n))
             net.requires_grad_(False)
             net.blocks[depth - 1].requires_grad_(True)
             net.head(depth).requires_grad_(True)
-            plain.train_epoch(net, depth, optimizers[depth], loader, device)
+            plain.train_epoch(net, depth, optimizers[depth], loaders[task, n], device)
         else:
-            test = DataLoader(Subset(held_out, range(n)), 256, num_workers=min(2, plain.WORKERS))
-            plain.evaluate(net, depth, test, device)
+            plain.evaluate(net, depth, loaders[task, n], device)
         pipe.send("done")
 
 
-def epochs_of(images: RandomImages, steps: int, batch_size: int = 128) -> DataLoader[Any]:
-    """Epochs of some steps; the processes stay from one to the next, since a real epoch is long."""
-    chosen = [i % len(images) for i in range(steps * batch_size)]
-    return DataLoader(
-        Subset(images, chosen), batch_size, shuffle=True, num_workers=plain.WORKERS, persistent_workers=True
-    )
+def train_loader(steps: int, batch_size: int = 128) -> DataLoader[Any]:
+    """Shuffled epochs of some steps."""
+    images = RandomImages(plain.TRAIN)
+    chosen = Subset(images, [i % len(images) for i in range(steps * batch_size)])
+    return DataLoader(chosen, batch_size, shuffle=True, num_workers=plain.WORKERS, persistent_workers=True)
+
+
+def test_loader(images: int) -> DataLoader[Any]:
+    """Images to be scored."""
+    chosen = RandomImages(plain.TEST, images)
+    return DataLoader(chosen, 256, num_workers=min(2, plain.WORKERS), persistent_workers=True)

@@ -93,12 +93,11 @@ def measure_startup(device: torch.device, rounds: int = 3) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for name in ("demo_digits", *(["laptop_cifar10"] if has_cifar10() else [])):
         turns = [
-            first_step([f"experiment={name}", "J=1", "epochs=1", "model.downsample=[]"], device)
-            for _ in range(rounds + 1)
+            first_step([f"experiment={name}", "J=1", "epochs=1", "model.downsample=[]"], device) for _ in range(rounds)
         ]
-        figures[f"{name}_seconds"] = statistics.median(turns[1:])
-    imports = [seconds_of_command("-c", ["import torch, torchvision"]) for _ in range(rounds + 1)]
-    return figures | {"imports_seconds": statistics.median(imports[1:])}
+        figures[f"{name}_seconds"] = statistics.median(turns)
+    imports = [seconds_of_command("-c", ["import torch, torchvision"]) for _ in range(rounds)]
+    return figures | {"imports_seconds": statistics.median(imports)}
 
 
 def first_step(words: Sequence[str], device: torch.device) -> float:
