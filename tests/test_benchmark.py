@@ -122,12 +122,11 @@ def test_the_part_slopes_fits_real_runs():
         assert figures["J = 2"][f"whole_{way}"] > figures["J = 2"][way]
 
 
-def test_the_part_startup_is_before_the_end_of_the_command(monkeypatch, tmp_path):
+def test_the_part_startup_gives_seconds(monkeypatch, tmp_path):
     monkeypatch.setenv("LAYERWISE_DATA", str(tmp_path))  # without CIFAR-10
     figures = measure_startup(CPU, rounds=1)
     assert list(figures) == ["demo_digits_seconds", "imports_seconds"]
-    assert figures["imports_seconds"] > 0
-    assert 0 < figures["demo_digits_seconds"] < 60
+    assert all(seconds > 0 for seconds in figures.values())
 
 
 @pytest.mark.real_data
