@@ -172,3 +172,18 @@ def test_every_part_says_what_its_figures_are():
     assert all(len(caption) > 20 for caption in benchmark.CAPTIONS.values())
     assert "Args:" not in markdown({**FOUND, "blocks": {"x": 1.0}}, benchmark.CAPTIONS)
     assert all(f"\n{name} " in benchmark.__doc__ for name in benchmark.PARTS)
+
+
+def test_the_command_prints_and_saves_what_the_parts_give(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(benchmark.PARTS, "data", lambda device: {"share": 0.25})
+    monkeypatch.setitem(benchmark.PARTS, "run", lambda device, images: {"k = 3": {"images": images}})
+    monkeypatch.setattr(benchmark, "ROOT", tmp_path)
+    (tmp_path / "results").mkdir()
+    words = ["data", "run", "--run-images", "640", "--device", "cpu", "--save", "--json", str(tmp_path / "all.json")]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *words])
+    benchmark.main()
+    figures = json.loads((tmp_path / "all.json").read_text())
+    assert (figures["data"], figures["run"]) == ({"share": 0.25}, {"k = 3": {"images": 640}})
+    (saved,) = (tmp_path / "results").glob("benchmark_cpu_*_cores.json")
+    assert json.loads(saved.read_text()) == figures
+    assert "run (0 s)" in capsys.readouterr().out
