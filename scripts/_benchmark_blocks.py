@@ -43,9 +43,6 @@ def papers_net(k: int) -> Net:
 NETS = (papers_net(1), papers_net(2), papers_net(3), Net(3, 32, 32, (3,), 4))
 """The paper's three, and that of experiment=laptop_cifar10."""
 
-PRODUCTS = 4
-"""Matrix products in a turn."""
-
 
 def measure_blocks(device: torch.device, nets: Sequence[Net] = NETS, rounds: int = 3, seconds: float = 1.0) -> Any:
     """Images/s of steps of block j, from uint8 or PIL images to the update, with the frozen blocks recomputed.
@@ -59,6 +56,8 @@ def measure_blocks(device: torch.device, nets: Sequence[Net] = NETS, rounds: int
         seconds: of a turn of ours, about.
     """
     product = fastest_product(precision_on(device).dtype, device)
+    (once,) = take_turns([product], rounds=3, steps=1, device=device)
+    products = max(1, round(seconds / 2 / once))
     figures: dict[str, Any] = {}
     for shape in nets:
         net = network(shape.width, shape.head_width, shape.J, shape.k, shape.downsample)
@@ -72,9 +71,9 @@ def measure_blocks(device: torch.device, nets: Sequence[Net] = NETS, rounds: int
                 ours = stepper(trainer_of(block_segment(net, depth), device), source)
                 (once,) = take_turns([ours], rounds=1, steps=1, device=device)
                 steps = max(1, round(seconds / once))
-                loops = [ours, lambda n, depth=depth: plain.train(depth, n), lambda n: product(PRODUCTS)]
+                loops = [ours, lambda n, depth=depth: plain.train(depth, n), lambda n: product(products)]
                 a, b, p = take_turns(loops, rounds, steps, device)
-                ceiling = PRODUCTS * product.operations / (p * steps)
+                ceiling = products * product.operations / (p * steps)
                 figures[f"k = {shape.k}, M = {shape.width}, j = {depth}"] = {
                     "ours": BATCH / a,
                     "plain": BATCH / b,
