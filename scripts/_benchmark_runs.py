@@ -32,7 +32,7 @@ CACHED_IMAGES = 6400
 
 
 def measure_run(
-    device: torch.device, images: int = 6400, epochs: int = 4, width: int = 32, runs: Sequence[str] = tuple(RUNS)
+    device: torch.device, images: int = 2560, epochs: int = 4, width: int = 32, runs: Sequence[str] = tuple(RUNS)
 ) -> dict[str, Any]:
     """Seconds of whole runs on CIFAR-10 as commands, and of the training and scoring in them, by both.
 

@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="the figures also as JSON")
     parser.add_argument("--save", action="store_true", help="the figures also in results/, with those measured before")
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="for decode")
-    parser.add_argument("--run-images", type=int, default=6400, metavar="N", help="for run: training images")
+    parser.add_argument("--run-images", type=int, default=2560, metavar="N", help="for run: training images")
     options = parser.parse_args()
     device = choose_device(options.device)
     keep_freed_memory()  # as train.py does
