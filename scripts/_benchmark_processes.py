@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from _benchmark_steps import has_cifar10
+
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
 
 RUN = ("k=3", "J=2", "epochs=1", "model.width=32", "model.head_width=64", "dataset.limit_test=512", "progress=off")
@@ -34,7 +36,7 @@ def measure_processes(rounds: int = 3, words: Sequence[str] = ("dataset.limit=64
         rounds: turns.
         words: further arguments of train.py.
     """
-    if not (Path(os.environ.get("LAYERWISE_DATA", "data")) / "cifar-10-batches-py").exists():
+    if not has_cifar10():
         print("processes: not measured, the real CIFAR-10 is not under $LAYERWISE_DATA")
         return {}
     cores = sorted(os.sched_getaffinity(0))[:2]

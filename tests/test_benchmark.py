@@ -1,18 +1,30 @@
-"""The parts `small` and `logging` of scripts/benchmark.py run; how fast they are no test asks."""
+"""The parts of scripts/benchmark.py run and count what they say; how fast anything is no test asks."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 
 import pytest
+import torch
 from conftest import CPU, ROOT
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
+import benchmark
+from _benchmark_blocks import Net, measure_blocks, operations
+from _benchmark_cache import measure_cache
+from _benchmark_ceilings import fastest_product, measure_ceilings
+from _benchmark_data import measure_augment
+from _benchmark_depth import exponent, measure_slopes
+from _benchmark_evaluate import measure_evaluate
 from _benchmark_logging import measure_logging
 from _benchmark_processes import measure_processes
+from _benchmark_runs import measure_run, measure_startup
 from _benchmark_small import measure_small
+from _benchmark_steps import network
+from _benchmark_tables import grid, markdown
 
 
 def test_the_part_small_gives_rates_of_both_loops(capfd):
@@ -52,3 +64,126 @@ def test_the_part_logging_gives_the_share_of_the_loggers(capfd):
     }
     assert all(value > 0 for value in figures.values())
     assert f"{figures['ratio']:.3f}×" in capfd.readouterr().out
+
+
+def test_the_part_ceilings_gives_three_rates():
+    figures = measure_ceilings(CPU, sides=(16, 32), copied_bytes=1000)
+    assert {figures["float32_side"], figures["bfloat16_side"]} <= {16, 32}
+    assert all(value > 0 for value in figures.values())
+
+
+def test_a_product_counts_its_operations():
+    product = fastest_product(torch.float32, CPU, sides=(8,))
+    product(1)
+    assert product.operations == 2 * 8**3
+    torch.testing.assert_close(product.c, product.a @ product.b)
+
+
+def test_the_operations_of_a_step_are_those_of_its_layers():
+    net = network(width=4, head_width=6, J=2, k=1)  # convolutions 3 → 4 and 4 → 4 at 32×32, linear heads 16 → 10
+    first, second, head = 9 * 3 * 4 * 32**2, 9 * 4 * 4 * 32**2, 16 * 10
+    # a head's and a later layer's backward is twice its forward; the inputs of a stage need no gradient
+    assert operations(net) == [2 * (2 * first + 3 * head), 2 * (first + 2 * second + 3 * head)]
+
+
+def test_the_part_blocks_compares_each_block_with_the_plain_one(monkeypatch):
+    monkeypatch.setattr("_benchmark_ceilings.SIDES", {"cpu": (16,)})
+    figures = measure_blocks(CPU, nets=[Net(k=1, width=4, head_width=4, downsample=(2,), J=2)], rounds=1, seconds=0.0)
+    assert list(figures) == ["k = 1, M = 4, j = 1", "k = 1, M = 4, j = 2"]
+    for row in figures.values():
+        assert row["ratio"] == pytest.approx(row["ours"] / row["plain"])
+        assert row["ours_of_ceiling"] / row["plain_of_ceiling"] == pytest.approx(row["ratio"])
+
+
+def test_the_parts_augment_and_evaluate_compare_both():
+    for figures in (measure_augment(CPU, images=128, rounds=1), measure_evaluate(CPU, width=4, images=128, rounds=1)):
+        assert figures["ratio"] == pytest.approx(figures["ours"] / figures["plain"])
+
+
+def test_the_part_cache_measures_memory_and_disk():
+    figures = measure_cache(CPU, width=4, head_width=4, batches=1)
+    assert list(figures) == ["memory", "disk"]
+    for row in figures.values():
+        assert all(value > 0 for value in row.values())
+        assert row["write_of_step"] / row["read_of_step"] == pytest.approx(row["read_gb_s"] / row["write_gb_s"])
+
+
+def test_an_exponent_is_that_of_the_power_law():
+    assert exponent([1, 2, 4, 8], [3, 6, 12, 24]) == pytest.approx(1)
+    assert exponent([1, 2, 4, 8], [5 * n**2 for n in (1, 2, 4, 8)]) == pytest.approx(2)
+
+
+def test_the_part_slopes_fits_real_runs():
+    words = ("dataset=digits", "dataset.limit=150", "dataset.limit_test=50", "model.width=4", "epochs=1")
+    figures = measure_slopes(CPU, depths=(1, 2), rounds=1, words=words)
+    assert list(figures) == ["J = 1", "J = 2", "exponent", "stage 1", "stage 2"]
+    for way in ("cached", "recomputed"):
+        assert figures["J = 2"][way] == pytest.approx(figures["stage 1"][way] + figures["stage 2"][way])
+        assert figures["J = 2"][f"whole_{way}"] > figures["J = 2"][way]
+
+
+def test_the_part_startup_gives_seconds(monkeypatch, tmp_path):
+    monkeypatch.setenv("LAYERWISE_DATA", str(tmp_path))  # without CIFAR-10
+    figures = measure_startup(CPU, rounds=1)
+    assert list(figures) == ["demo_digits_seconds", "imports_seconds"]
+    assert all(seconds > 0 for seconds in figures.values())
+
+
+@pytest.mark.real_data
+def test_the_part_run_compares_whole_commands():
+    figures = measure_run(CPU, images=256, epochs=1, width=4, runs=["k = 1, a cached view an epoch"])
+    row = figures["k = 1, a cached view an epoch"]
+    assert row["command_ratio"] == pytest.approx(row["plain_command"] / row["ours_command"])
+    assert row["ours_run"] < row["ours_command"]
+    assert row["plain_run"] < row["plain_command"]
+
+
+def test_figures_become_a_table():
+    assert grid({"ours": 1234.5, "plain_img": 0.12345}) == (["ours", "plain img"], [["1,234", "0.123"]])
+    header, rows = grid({"j = 1": {"a": 1.0}, "j = 2": {"a": 2.0, "b": [1.0, 2.0]}, "side": 64})
+    assert header == ["", "a", "b", "side"]
+    assert rows == [["j = 1", "1", "", ""], ["j = 2", "2", "1, 2", ""], ["", "", "", "64"]]
+
+
+FOUND = {"hardware": {"device": "cpu", "cores": 2}, "versions": {"torch": "2.8"}}
+
+
+def test_saved_figures_stay_beside_new_ones_of_the_same_machine(tmp_path):
+    benchmark.save({**FOUND, "data": {"share": 0.5}, "decode": {}}, tmp_path)
+    benchmark.save({**FOUND, "vgg": {"ratio": 0.75}}, tmp_path)
+    saved = tmp_path / "benchmark_cpu_2_cores.json"
+    assert json.loads(saved.read_text()) == {**FOUND, "data": {"share": 0.5}, "vgg": {"ratio": 0.75}}
+    text = saved.with_suffix(".md").read_text()
+    assert "device cpu, cores 2." in text
+    assert "## vgg" in text
+    assert "| ratio |\n| --- |\n| 0.75 |" in text
+    assert "## decode" not in text  # it was not measured
+
+    benchmark.save({**FOUND, "versions": {"torch": "2.9"}, "vgg": {"ratio": 0.7}}, tmp_path)
+    assert "data" not in json.loads(saved.read_text())
+
+
+def test_files_are_named_for_the_hardware():
+    assert benchmark.hardware_name({"gpu": "NVIDIA H200", "cores": 16}) == "nvidia_h200"
+    assert benchmark.hardware_name({"cores": 2}) == "cpu_2_cores"
+
+
+def test_every_part_says_what_its_figures_are():
+    assert all(len(caption) > 20 for caption in benchmark.CAPTIONS.values())
+    assert "Args:" not in markdown({**FOUND, "blocks": {"x": 1.0}}, benchmark.CAPTIONS)
+    assert all(f"\n{name} " in benchmark.__doc__ for name in benchmark.PARTS)
+
+
+def test_the_command_prints_and_saves_what_the_parts_give(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(benchmark.PARTS, "data", lambda device: {"share": 0.25})
+    monkeypatch.setitem(benchmark.PARTS, "run", lambda device, images: {"k = 3": {"images": images}})
+    monkeypatch.setattr(benchmark, "ROOT", tmp_path)
+    (tmp_path / "results").mkdir()
+    words = ["data", "run", "--run-images", "640", "--device", "cpu", "--save", "--json", str(tmp_path / "all.json")]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *words])
+    benchmark.main()
+    figures = json.loads((tmp_path / "all.json").read_text())
+    assert (figures["data"], figures["run"]) == ({"share": 0.25}, {"k = 3": {"images": 640}})
+    (saved,) = (tmp_path / "results").glob("benchmark_cpu_*_cores.json")
+    assert json.loads(saved.read_text()) == figures
+    assert "run (0 s)" in capsys.readouterr().out

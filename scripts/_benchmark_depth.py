@@ -1,0 +1,116 @@
+"""The parts `depth` and `slopes` of benchmark.py: what depth costs with a cache and without."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from _benchmark_steps import (
+    BATCH,
+    ReadyInputs,
+    block_segment,
+    images_on,
+    network,
+    precision_on,
+    stepper,
+    take_turns,
+    trainer_of,
+)
+from _runs import run_here
+
+from layerwise.feature_codec import FeatureCodec, FeatureDtype
+from layerwise.feature_store import FeatureStores
+from layerwise.interrupt import StopRequest
+from layerwise.sources import BatchPlan, Cached, Recompute
+
+SLOPE_RUN = ("k=1", "model.width=64", "model.downsample=[]", "dataset=cifar10", "dataset.augment=false", "epochs=4")
+"""A head of next to no cost, so that most of a step is the block; without augmentation one view is an exact cache."""
+
+
+def measure_depth(device: torch.device) -> dict[str, Any]:
+    """A step of block j for j = 1 … 8 of k = 3: exact cache, no cache, and the block alone on ready inputs."""
+    J, width = 8, 32
+    net = network(width, width, J).to(device, memory_format=torch.channels_last)
+    precision = precision_on(device)
+    codec = FeatureCodec(FeatureDtype(precision.name))
+    data = images_on(device, n=10 * BATCH, augment=False)  # without augmentation one view is exact
+    plan = BatchPlan(BATCH, seed=0)
+    cached = Cached(Recompute(data, plan, precision), FeatureStores(codec, folder=None), 1, StopRequest())
+    recompute = Recompute(data, plan, precision)
+    figures: dict[str, Any] = {}
+    for depth in range(1, J + 1):
+        if depth > 1:
+            cached.advance([net.blocks[depth - 2]])
+            recompute.advance([net.blocks[depth - 2]])
+        ready = list(cached.train(0, 0))
+        loops = [
+            stepper(trainer_of(block_segment(net, depth), device), source)
+            for source in (ReadyInputs(ready), cached, recompute)
+        ]
+        alone, with_cache, without = take_turns(loops, rounds=7, steps=5, device=device)
+        figures[f"j = {depth}"] = {
+            "alone_seconds": alone,
+            "cached_ratio": with_cache / alone,
+            "recomputed_ratio": without / alone,
+        }
+    return figures
+
+
+def measure_slopes(
+    device: torch.device,
+    depths: Sequence[int] = (1, 2, 4, 8),
+    rounds: int = 3,
+    words: Sequence[str] = ("dataset.limit=1280", "dataset.limit_test=256"),
+) -> dict[str, Any]:
+    """Seconds of real runs of J = 1, 2, 4, 8 equal blocks, k = 1, with an exact cache and without; turn by turn.
+
+    `J = …` has the stages' seconds, with the filling of caches and the scoring; `whole_…` those from begin to end of
+    a run within a process. `exponent` is the slope of log seconds over log J: 1 is linear, 2 quadratic. `stage j` is
+    of the deepest run.
+
+    Args:
+        depths: J, in ascending order.
+        rounds: turns that count; one before them does not.
+        words: further arguments of train.py.
+    """
+    ways = {"cached": ["cache=memory", "cache.views=1"], "recomputed": ["cache=none"]}
+    stages: dict[tuple[str, int], list[list[float]]] = {(way, J): [] for way in ways for J in depths}
+    whole: dict[tuple[str, int], list[float]] = {(way, J): [] for way in ways for J in depths}
+    for turn in range(rounds + 1):
+        for J in depths:
+            for way, cache in ways.items():
+                seconds, in_all = stage_seconds([*SLOPE_RUN, f"J={J}", *cache, *words], device)
+                if turn > 0:
+                    stages[way, J].append(seconds)
+                    whole[way, J].append(in_all)
+    total = {place: statistics.median(map(sum, turns)) for place, turns in stages.items()}
+    in_all = {place: statistics.median(turns) for place, turns in whole.items()}
+    figures: dict[str, Any] = {}
+    for J in depths:
+        figures[f"J = {J}"] = {way: total[way, J] for way in ways} | {f"whole_{way}": in_all[way, J] for way in ways}
+    figures["exponent"] = {way: exponent(depths, [total[way, J] for J in depths]) for way in ways}
+    figures["exponent"] |= {f"whole_{way}": exponent(depths, [in_all[way, J] for J in depths]) for way in ways}
+    for j in range(depths[-1]):
+        figures[f"stage {j + 1}"] = {
+            way: statistics.median(turn[j] for turn in stages[way, depths[-1]]) for way in ways
+        }
+    return figures
+
+
+def stage_seconds(words: list[str], device: torch.device) -> tuple[list[float], float]:
+    """Seconds of each stage of a run into an empty folder, and of all from its begin to its end."""
+    with tempfile.TemporaryDirectory() as place:
+        started = time.perf_counter()
+        results, _ = run_here([*words, "progress=off", f"device={device}", f"output_dir={place}"])
+        return [sum(row["seconds"].values()) for row in results["blocks"]], time.perf_counter() - started
+
+
+def exponent(xs: Sequence[float], ys: Sequence[float]) -> float:
+    """p of the power law y = a·x^p that fits best (least squares of the logarithms)."""
+    slope: float = statistics.linear_regression([math.log(x) for x in xs], [math.log(y) for y in ys]).slope
+    return slope

@@ -1,0 +1,157 @@
+"""What the parts of benchmark.py share: networks, data, single training steps, and loops that take turns."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
+from pathlib import Path
+
+import torch
+
+from layerwise.data import Dataset
+from layerwise.data.augment import CropFlip
+from layerwise.data.dataset import Resident
+from layerwise.data.torchvision_sets import CIFAR10
+from layerwise.downsampling import Downsampling
+from layerwise.models.blocknet import BlockNet, Segment
+from layerwise.models.simcnn import simcnn
+from layerwise.objectives import LocalLoss
+from layerwise.optim import Constant, sgd
+from layerwise.precision import Precision, PrecisionName, choose_precision
+from layerwise.sources import BatchPlan, Recompute, Source
+from layerwise.trainer import Recipe, StageTrainer
+from layerwise.types import Batch
+
+BATCH = 128
+Loop = Callable[[int], object]
+"""Does so many steps."""
+
+
+class ReadyInputs:
+    """A source whose batches are there already."""
+
+    depth = 0
+
+    def __init__(self, batches: list[Batch]) -> None:
+        self.batches = batches
+
+    def train(self, stage: int, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        return iter(self.batches)
+
+
+def network(width: int, head_width: int, J: int, k: int = 3, downsample: Sequence[int] | None = None) -> BlockNet:
+    """A SimCNN for CIFAR-10; by default block 3 is downsampled, if there is one."""
+    return simcnn(
+        CIFAR10.shape,
+        len(CIFAR10.classes),
+        k=k,
+        J=J,
+        width=width,
+        head_width=head_width,
+        downsample=downsample if downsample is not None else [3] if J >= 3 else [],
+        downsampling=Downsampling.invertible,
+        batch_norm=k > 1,
+    )
+
+
+def images_on(device: torch.device, n: int, augment: bool) -> Dataset:
+    """n random images of CIFAR-10's shape, for training as for testing."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (n, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    split = Resident(images, torch.randint(0, 10, (n,), generator=generator), device)
+    crop_flip = CropFlip(CIFAR10.padding, CIFAR10.flip) if augment else None
+    return Dataset(CIFAR10, {"train": split, "test": split}, crop_flip, 0, device, augmented=augment)
+
+
+def precision_on(device: torch.device) -> Precision:
+    """What `precision=auto` takes."""
+    return choose_precision(PrecisionName.auto, device)
+
+
+def source_of(device: torch.device, images: int = 50_000) -> Recompute:
+    """Augmented images, by default as many as in a real epoch."""
+    return Recompute(images_on(device, images, augment=True), BatchPlan(BATCH, seed=0), precision_on(device))
+
+
+def block_segment(net: BlockNet, depth: int) -> Segment:
+    """Block `depth` and its head."""
+    return Segment(net, depth - 1, depth, [depth])
+
+
+def trainer_of(segment: Segment, device: torch.device) -> StageTrainer:
+    """A trainer of a segment with the paper's optimiser, that never comes to its end."""
+    segment.requires_grad_(True)
+    optimizer = sgd(segment.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=False)
+    recipe = Recipe(
+        epochs=10**6,
+        samples=50_000,
+        batch_size=BATCH,
+        lr=0.01,
+        schedule=Constant(),
+        restart_momentum=False,
+        clip_norm=None,
+        seed=0,
+    )
+    trainer = StageTrainer(0, segment, LocalLoss(), optimizer, recipe, precision_on(device))
+    segment.train()
+    return trainer
+
+
+def endless(source: Source | ReadyInputs) -> Iterator[Batch]:
+    """Full batches, epoch after epoch."""
+    for epoch in cycle(range(50)):
+        yield from (batch for batch in source.train(0, epoch) if len(batch.targets) == BATCH)
+
+
+def stepper(trainer: StageTrainer, source: Source | ReadyInputs) -> Loop:
+    """Training steps with their data."""
+    batches = endless(source)
+
+    def loop(steps: int) -> None:
+        for _ in range(steps):
+            trainer._train_step(*next(batches))
+
+    return loop
+
+
+def reader(source: Source | ReadyInputs) -> Loop:
+    """The data of training steps alone."""
+    batches = endless(source)
+
+    def loop(steps: int) -> None:
+        for _ in range(steps):
+            next(batches)
+
+    return loop
+
+
+def take_turns(loops: Sequence[Loop], rounds: int, steps: int, device: torch.device) -> list[float]:
+    """Median seconds per step of each loop; they alternate, after one round that does not count."""
+    seconds: list[list[float]] = [[] for _ in loops]
+    for _ in range(rounds + 1):
+        for loop, times in zip(loops, seconds, strict=True):
+            times.append(seconds_of(lambda loop=loop: loop(steps), device) / steps)  # type: ignore[misc]
+    return [statistics.median(times[1:]) for times in seconds]
+
+
+def seconds_of(work: Callable[[], object], device: torch.device) -> float:
+    """How long something takes, with what the device does for it."""
+    synchronise(device)
+    started = time.perf_counter()
+    work()
+    synchronise(device)
+    return time.perf_counter() - started
+
+
+def synchronise(device: torch.device) -> None:
+    """Waits for the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def has_cifar10() -> bool:
+    """Whether the real CIFAR-10 is where train.py looks for it."""
+    return (Path(os.environ.get("LAYERWISE_DATA", "data")) / "cifar-10-batches-py").exists()
