@@ -209,8 +209,8 @@ def test_an_array_trains_its_lines_names_the_bad_one_and_repeats_nothing(cluster
 
 @pytest.mark.parametrize(
     "place",
-    [("--nodes=1", "--gpus-per-node=2"), ("--nodes=2",), ("--nodes=1", "--export=ALL,PROCESSES=2")],
-    ids=["a-process-a-gpu", "two-nodes", "PROCESSES"],
+    [("--nodes=1", "--gpus-per-node=2"), ("--nodes=2",)],
+    ids=["a-process-a-gpu", "two-nodes"],
 )
 def test_two_processes_save_requeue_and_go_on(cluster, tmp_path, uninterrupted_by_two, place):
     log, folder = tmp_path / "log", tmp_path / "out" / "run"
@@ -257,7 +257,7 @@ def test_a_line_of_an_array_is_trained_by_two_processes(cluster, tmp_path, unint
     sweep.write_text("k=banana\nname='a run' k=2\n")
     command = (
         "--array=0-1",
-        "--gpus-per-node=2",
+        "--export=ALL,PROCESSES=2",
         "slurm/sweep.sbatch",
         sweep,
         *words(tmp_path / "out", k=None, **LONG_FOR_TWO),
