@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -21,9 +20,6 @@ from layerwise.feature_codec import FeatureCodec, FeatureDtype
 from layerwise.feature_store import FeatureStores
 from layerwise.heads import HeadKind
 from layerwise.interrupt import StopRequest
-from layerwise.loggers.base import Logger
-from layerwise.loggers.tensorboard_files import TensorBoardFiles
-from layerwise.loggers.wandb_run import WandbRun
 from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.models.simcnn import check_resolution
 from layerwise.objectives import LocalLoss, LossName, Objective, Penalised, Reconstruction
@@ -40,7 +36,6 @@ from layerwise.plan import (
     simultaneous,
 )
 from layerwise.precision import Precision
-from layerwise.run_folder import SEARCH
 from layerwise.schema import (
     CacheKind,
     Config,
@@ -51,7 +46,6 @@ from layerwise.schema import (
     Plan,
     ScheduleName,
     Unreadable,
-    WandbMode,
     filled,
 )
 from layerwise.shard import EVERYTHING, Shard
@@ -373,53 +367,3 @@ def build_recipe(config: Config, stage: Stage, data: Dataset) -> Recipe:
         clip_norm=config.optimizer.clip_norm,
         seed=config.seed,
     )
-
-
-UPLOAD_SECONDS = {False: 30.0, True: 600.0}
-"""How long the end of a run waits for W&B, without and with the network to upload."""
-
-
-def check_loggers(config: Config) -> None:
-    """Refuses a logger that is not installed.
-
-    Raises:
-        LayerwiseError: names it, and says how to install it.
-    """
-    needed = {
-        "wandb": config.logger.wandb.mode is not WandbMode.disabled,
-        "tensorboard": config.logger.tensorboard.enabled,
-    }
-    for name, wanted in needed.items():
-        if wanted and importlib.util.find_spec(name) is None:
-            raise LayerwiseError(f'logger={name}: it is not installed: pip install -e ".[loggers]".')
-
-
-def build_loggers(
-    config: Config, folder: Path, note: Callable[[str], None], warn: Callable[[str], None]
-) -> dict[str, Logger]:
-    """What else shows the run, by the names of `logger=…`.
-
-    Args:
-        config: resolved.
-        folder: of the run.
-        note, warn: print a line of information, a warning.
-    """
-    wandb, loggers = config.logger.wandb, dict[str, Logger]()
-    if wandb.mode is not WandbMode.disabled:
-        searching = folder.name == SEARCH
-        loggers["wandb"] = WandbRun(
-            project=wandb.project,
-            entity=wandb.entity,
-            group=wandb.group or f"{config.dataset.name}-{config.model.name}",
-            job_type=wandb.job_type or config.plan.name.value,
-            name=f"{folder.parent.name}/{folder.name}" if searching else folder.name,
-            tags=list(dict.fromkeys([config.plan.name.value, f"k={config.k}", *wandb.tags])),
-            mode=wandb.mode.value,
-            artifacts=wandb.artifacts,
-            finish_seconds=UPLOAD_SECONDS[wandb.artifacts],
-            note=note,
-            warn=warn,
-        )
-    if config.logger.tensorboard.enabled:
-        loggers["tensorboard"] = TensorBoardFiles()
-    return loggers

@@ -25,6 +25,7 @@ from layerwise.errors import Interrupted, LayerwiseError
 from layerwise.finished import FinishedStage, restore
 from layerwise.interrupt import StopRequest
 from layerwise.loggers.base import Loggers
+from layerwise.loggers.choice import build_loggers, check_loggers
 from layerwise.models.synced_norm import synchronised
 from layerwise.precision import Precision, choose_device, choose_precision
 from layerwise.progress import Display
@@ -88,7 +89,7 @@ def run_in_folder(
     """
     # refuses what cannot be built, before a folder is made
     spec = one_per_machine_first(lambda: build.build_spec(config))
-    from_main(lambda: build.check_loggers(config))
+    from_main(lambda: check_loggers(config))
     folder = RunFolder(config)
     try:
         if not config.fresh:
@@ -171,7 +172,7 @@ def train(
     if source is not None and (reused := from_main(lambda: take_over(source, shared, checkpoints))):
         display.note(f"{reused} of {len(stages)} stages are taken from {source}")
 
-    loggers = build.build_loggers(config, folder.path, display.note, display.warn) if distributed.is_main() else {}
+    loggers = build_loggers(config, folder.path, display.note, display.warn) if distributed.is_main() else {}
 
     keep_freed_memory()
     torch.backends.cudnn.benchmark = True  # shapes are fixed

@@ -28,6 +28,10 @@ WRITTEN_CLASSES = 12
 """With more classes a confusion matrix has no numbers in its cells."""
 
 
+_CURVE: Spec = {"type": "line", "point": {"size": 55, "filled": True}, "strokeWidth": 2.25}
+"""A line through a few points that are told apart."""
+
+
 @dataclass(frozen=True)
 class Chart:
     """A plot.
@@ -90,7 +94,7 @@ def accuracy_over_depth(records: Sequence[RunRecord]) -> Chart | None:
     dashes = {"scale": {"domain": ["head", "ensemble"], "range": [[1, 0], [5, 4]]}}
     colour = _colour("run", records) if several else predictor
     curve = {
-        "mark": {"type": "line", "point": {"size": 55, "filled": True}, "strokeWidth": 2.25},
+        "mark": _CURVE,
         "encoding": {
             "x": {**_BLOCK, "title": "depth j"},
             "y": _quantity("top1", "test accuracy (%)", zero=False),
@@ -172,7 +176,7 @@ def reconstruction_over_depth(records: Sequence[RunRecord]) -> Chart | None:
     if not rows:
         return None
     spec = {
-        "mark": {"type": "line", "point": {"size": 55, "filled": True}, "strokeWidth": 2.25},
+        "mark": _CURVE,
         "encoding": {
             "x": {**_BLOCK, "title": "depth j"},
             "y": _quantity("loss", "reconstruction error", zero=False),
@@ -204,7 +208,7 @@ def anytime_curve(records: Sequence[RunRecord]) -> Chart | None:
     if len(rows) < 2:
         return None
     spec = {
-        "mark": {"type": "line", "point": {"size": 55, "filled": True}, "strokeWidth": 2.25, "order": True},
+        "mark": _CURVE | {"order": True},
         "encoding": {
             "x": _quantity("mmacs", "multiply-accumulates per image (millions)", zero=False),
             "y": _quantity("top1", "test accuracy (%)", zero=False),
