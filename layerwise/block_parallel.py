@@ -24,7 +24,7 @@ from layerwise.models.blocknet import Segment
 from layerwise.objectives import Readout
 from layerwise.running_sums import RunningSums
 from layerwise.sources import BatchPlan, TrainingSource
-from layerwise.team import Alone, Forward, Sums, compile_if, sums_state, whole_totals
+from layerwise.team import Alone, Forward, Sums, compile_for, sums_state, whole_totals
 from layerwise.types import Batch, Target
 
 AHEAD = 2
@@ -78,8 +78,8 @@ class BlockParallel(Alone):
     def part(self, segment: Segment) -> Segment:
         return self._part
 
-    def forward(self, segment: Segment, compiled: bool) -> Forward:
-        walk = compile_if(compiled, self._part.walk)
+    def forward(self, segment: Segment, compiled_for: int | None) -> Forward:
+        walk = compile_for(compiled_for, self._part.walk)
 
         def run(x: Tensor) -> Sequence[Readout]:
             readouts, last = walk(x)

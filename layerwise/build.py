@@ -11,6 +11,7 @@ from torch import nn
 from layerwise import distributed, networks
 from layerwise.block_parallel import BlockParallel, cuts
 from layerwise.cache_plan import CacheDecision, decide_cache
+from layerwise.captured_step import CudaGraph, Recorder
 from layerwise.compression import pruned_copy
 from layerwise.data import NAMES, Dataset, DatasetSpec, Shards, TableFiles, describe, load
 from layerwise.distributed import ranks
@@ -23,7 +24,7 @@ from layerwise.interrupt import StopRequest
 from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.models.simcnn import check_resolution
 from layerwise.objectives import LocalLoss, LossName, Objective, Penalised, Reconstruction
-from layerwise.optim import Constant, Cosine, OneCycle, Schedule, StepDecay, adam, adamw, sgd
+from layerwise.optim import Constant, Cosine, OneCycle, Schedule, StepDecay, adam, adamw, can_be_captured, sgd
 from layerwise.plan import (
     Agenda,
     FineTuning,
@@ -312,6 +313,17 @@ def build_team(config: Config, stage: Stage, network: BlockNet, data: Dataset, s
         for start, stop_ in cuts(costs, stage.depths, n)
     ]
     return BlockParallel(parts, data, build_batch_plan(config, data))
+
+
+def build_recorder(
+    config: Config, device: torch.device, precision: Precision, optimizer: torch.optim.Optimizer
+) -> Recorder | None:
+    """What replays whole training steps: with `compile=true` on one GPU, where nothing in a step asks the device.
+
+    The loss scaling of fp16 does ask it (whether gradients overflowed), as do some of timm's optimisers.
+    """
+    recorded = config.compile and device.type == "cuda" and not distributed.joined()
+    return CudaGraph(device) if recorded and precision.dtype != torch.float16 and can_be_captured(optimizer) else None
 
 
 def build_schedule(config: Config) -> Schedule:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Schedule(Protocol):
@@ -94,7 +94,33 @@ def adamw(parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float)
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Sets the learning rate of all groups."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
+
+
+def can_be_captured(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether its update may be part of a CUDA graph: ours may, of timm's not all."""
+    return type(optimizer) in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+
+
+def make_capturable(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Lets an update be recorded: what changes from step to step lies on the device, as the learning rate does then."""
+    for group in optimizer.param_groups:
+        group["lr"] = torch.tensor(float(group["lr"]), device=device)
+        if "capturable" in group:
+            group["capturable"] = True
+
+
+def portable_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Its state without what `make_capturable` changed, so that it may go on without that."""
+    state = optimizer.state_dict()
+    for group in state["param_groups"]:
+        group["lr"] = float(group["lr"])
+        if "capturable" in group:
+            group["capturable"] = False
+    return state
 
 
 def restart_momentum(optimizer: torch.optim.Optimizer) -> None:

@@ -146,18 +146,20 @@ def filters_to_keep(run: Run, stage: Stage, source: Source) -> list[int] | None:
 
 def build_trainer(run: Run, stages: Sequence[Stage], stage: Stage, segment: Segment) -> StageTrainer:
     """The trainer of a stage at its beginning."""
-    if run.config.compile:  # all stages share one forward, which is compiled anew for each
+    if run.config.compile:  # all stages share one forward, which is compiled anew where shapes differ
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * len(stages))
     team = build.build_team(run.config, stage, run.network, run.data, run.stop)
+    optimizer = build.build_optimizer(run.config, segment)
     return StageTrainer(
         stage.index,
         segment,
         build.build_objective(run.config, stage.target, team.part(segment)),
-        build.build_optimizer(run.config, segment),
+        optimizer,
         build.build_recipe(run.config, stage, run.data),
         run.precision,
         team,
-        compiled=run.config.compile,
+        compiled_for=build.build_batch_plan(run.config, run.data).size if run.config.compile else None,
+        recorder=build.build_recorder(run.config, run.data.device, run.precision, optimizer),
     )
 
 

@@ -33,14 +33,14 @@ class Team(Protocol):
     def part(self, segment: Segment) -> Segment:
         """What of a stage's segment this process trains."""
 
-    def forward(self, segment: Segment, compiled: bool) -> Forward:
-        """What runs in a step: from this process's features to the readouts of its heads."""
+    def forward(self, segment: Segment, compiled_for: int | None) -> Forward:
+        """What runs in a step: from this process's features to the readouts of its heads; see `compile_for`."""
 
     def source(self, source: TrainingSource) -> TrainingSource:
         """Where this process's training features come from."""
 
-    def weighted(self, loss: Tensor, images: int, of: int) -> Tensor:
-        """The loss of this process's images, weighted so that all gradients together are those of the whole batch."""
+    def share(self, images: int, of: int) -> float:
+        """Factor on the loss of this process's images, so that all gradients together are those of the whole batch."""
 
     def merged(self, sums: Sums, images: int) -> tuple[Sums, int]:
         """Sums over the samples of all processes, with an entry per head of the stage, and the number of samples."""
@@ -69,14 +69,14 @@ class Alone:
     def part(self, segment: Segment) -> Segment:
         return segment
 
-    def forward(self, segment: Segment, compiled: bool) -> Forward:
-        return compile_if(compiled, segment)
+    def forward(self, segment: Segment, compiled_for: int | None) -> Forward:
+        return compile_for(compiled_for, segment)
 
     def source(self, source: TrainingSource) -> TrainingSource:
         return source
 
-    def weighted(self, loss: Tensor, images: int, of: int) -> Tensor:
-        return loss
+    def share(self, images: int, of: int) -> float:
+        return 1.0
 
     def merged(self, sums: Sums, images: int) -> tuple[Sums, int]:
         return sums, images
@@ -109,17 +109,16 @@ class DataParallel(Alone):
     def __init__(self) -> None:
         self.rank, self.ranks = distributed.rank(), distributed.ranks()
 
-    def forward(self, segment: Segment, compiled: bool) -> Forward:
+    def forward(self, segment: Segment, compiled_for: int | None) -> Forward:
         with warnings.catch_warnings():
             # newer versions of PyTorch have another name for it
             warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
             # buffers: the statistics of batch norms are the same in all processes, or averaged by `settle`
             wrapped = DistributedDataParallel(segment, broadcast_buffers=False, gradient_as_bucket_view=True)
-        return compile_if(compiled, wrapped)
+        return compile_for(compiled_for, wrapped)
 
-    def weighted(self, loss: Tensor, images: int, of: int) -> Tensor:
-        share = images * self.ranks / of  # 1 but in the last batch of an epoch
-        return loss if share == 1 else loss * share
+    def share(self, images: int, of: int) -> float:
+        return images * self.ranks / of  # 1 but in the last batch of an epoch
 
     def merged(self, sums: Sums, images: int) -> tuple[Sums, int]:
         names = list(sums)
@@ -143,9 +142,16 @@ class DataParallel(Alone):
         return sums_state({name: torch.zeros_like(total) for name, total in totals.items()}, 0, state["steps"])
 
 
-def compile_if(compiled: bool, function: Callable[[Tensor], Result]) -> Callable[[Tensor], Result]:
-    """The function, perhaps through torch.compile."""
-    return torch.compile(function) if compiled else function
+def compile_for(images: int | None, function: Callable[[Tensor], Result]) -> Callable[[Tensor], Result]:
+    """The function, through torch.compile for batches of one size; None: for none.
+
+    Other sizes run as they are: an epoch has one such batch, and a function that is compiled for all sizes is slower.
+    Segments that differ in nothing but their weights share what is compiled.
+    """
+    if images is None:
+        return function
+    fast = torch.compile(function, dynamic=False)
+    return lambda x: fast(x) if len(x) == images else function(x)
 
 
 def sums_state(totals: Sums, images: int, steps: int) -> dict[str, Any]:

@@ -9,18 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from layerwise.captured_step import CapturedStep, Recorder
 from layerwise.counters import key
 from layerwise.distributed import Largest, joined
 from layerwise.errors import NonFiniteLoss
 from layerwise.interrupt import StopRequest
 from layerwise.models.blocknet import Segment
 from layerwise.objectives import Objective
-from layerwise.optim import Schedule, restart_momentum, set_learning_rate
+from layerwise.optim import Schedule, make_capturable, portable_state, restart_momentum, set_learning_rate
 from layerwise.precision import Precision
 from layerwise.running_sums import RunningSums
 from layerwise.sources import Source
+from layerwise.step import EagerStep, TrainingStep
 from layerwise.team import ALONE, Team
 
 GLANCE_SECONDS = 2.0
@@ -109,6 +111,10 @@ class Recipe:
         """Batches in an epoch; the last may be smaller."""
         return -(-self.samples // self.batch_size)
 
+    def lr_at(self, step: int) -> float:
+        """Learning rate of a step, counted from the beginning of the stage."""
+        return self.lr * self.schedule(step / (self.epochs * self.steps_per_epoch))
+
     def images(self, step: int) -> int:
         """Size of a step's batch, of all processes together."""
         return min(self.batch_size, self.samples - step * self.batch_size)
@@ -125,7 +131,9 @@ class StageTrainer:
         recipe: epochs, schedule and their like.
         precision: of forward and backward passes.
         team: how the processes of the run share the work.
-        compiled: run the segment through torch.compile.
+        compiled_for: size of the batches for which the segment goes through torch.compile; None: for none.
+        recorder: replays the steps on full batches; None: they are not recorded. It is for one process and for
+            optimisers that `can_be_captured`.
     """
 
     def __init__(
@@ -137,18 +145,27 @@ class StageTrainer:
         recipe: Recipe,
         precision: Precision,
         team: Team = ALONE,
-        compiled: bool = False,
+        compiled_for: int | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.stage, self.segment, self.objective = stage, segment, objective
         self.optimizer, self.recipe, self.precision, self.team = optimizer, recipe, precision, team
         self.parameters = [p for p in team.part(segment).parameters() if p.requires_grad]
-        self.forward = team.forward(segment, compiled)
+        self.device = self.parameters[0].device
         self.scaler = precision.grad_scaler()
+        forward = team.forward(segment, compiled_for)
+        self.take_step: TrainingStep = EagerStep(
+            forward, objective, optimizer, self.parameters, precision, self.scaler, recipe.clip_norm
+        )
+        self.recorded = recorder is not None
+        if recorder is not None:
+            self.take_step = CapturedStep(self.take_step, recorder, recipe.batch_size)
+            make_capturable(optimizer, self.device)
         self.epoch = 0  # next epoch
         self.step = 0  # next step in it
         self.seconds = 0.0  # spent on the whole stage
         self.epoch_seconds = 0.0  # spent on the present epoch
-        self.sums = RunningSums(self.parameters[0].device)
+        self.sums = RunningSums(self.device)
 
     @property
     def steps_done(self) -> int:
@@ -195,30 +212,18 @@ class StageTrainer:
         apart = () if self.team.rank == 0 else (self.step, self.team.rank)  # processes draw for different samples
         seed = key("layers", self.recipe.seed, self.stage, self.epoch, *apart)
         torch.default_generator.manual_seed(seed)
-        if self.parameters[0].is_cuda:
+        if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
     def _train_step(self, inputs: Tensor, targets: Tensor) -> None:
-        """Forward, backward and update; nothing here waits for the device."""
+        """One step at the schedule's learning rate; nothing here waits for the device."""
         recipe, step = self.recipe, self.steps_done
-        total = recipe.epochs * recipe.steps_per_epoch
-        factor = recipe.schedule(step / total)
-        set_learning_rate(self.optimizer, recipe.lr * factor)
-        decayed = step > 0 and recipe.schedule.decays_in_steps and factor != recipe.schedule((step - 1) / total)
+        lr = recipe.lr_at(step)
+        set_learning_rate(self.optimizer, lr)
+        decayed = step > 0 and recipe.schedule.decays_in_steps and lr != recipe.lr_at(step - 1)
         if decayed and recipe.restart_momentum:
             restart_momentum(self.optimizer)
-
-        with self.precision.autocast():
-            terms = self.objective(self.forward(inputs), targets)
-            loss = self.team.weighted(terms["loss"], len(targets), recipe.images(self.step))
-        for parameter in self.parameters:
-            parameter.grad = None
-        self.scaler.scale(loss).backward()
-        if recipe.clip_norm is not None:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.parameters, recipe.clip_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        terms = self.take_step(inputs, targets, self.team.share(len(targets), recipe.images(self.step)))
         self.sums.add(terms, len(targets))
 
     def _glance(self, seconds: float) -> Glance:
@@ -255,7 +260,7 @@ class StageTrainer:
             epoch=self.epoch,
             steps=self.step,
             sums={name: total.tolist() for name, total in sums.items()},
-            lr=self.optimizer.param_groups[0]["lr"],
+            lr=self.recipe.lr_at(max(0, self.steps_done - 1)),
             seconds=self.epoch_seconds,
             images=images,
             complete=complete,
@@ -272,12 +277,12 @@ class StageTrainer:
         It does not depend on their number, and is whole in the main process only.
         """
         random = {"cpu": torch.get_rng_state()}
-        if self.parameters[0].is_cuda:
-            random["cuda"] = torch.cuda.get_rng_state(self.parameters[0].device)
+        if self.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self.device)
         self.team.settle(self.segment)
         return {
             "segment": self.segment.state_dict(),
-            "optimizer": self.team.whole_optimizer(self.segment, self.optimizer.state_dict()),
+            "optimizer": self.team.whole_optimizer(self.segment, portable_state(self.optimizer)),
             "scaler": self.scaler.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
@@ -291,6 +296,8 @@ class StageTrainer:
         """Restores what `state_dict` gave."""
         self.segment.load_state_dict(state["segment"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.recorded:
+            make_capturable(self.optimizer, self.device)
         for parameter, slots in self.optimizer.state.items():
             for name, value in slots.items():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
@@ -304,4 +311,4 @@ class StageTrainer:
             return
         torch.set_rng_state(state["random"]["cpu"])
         if "cuda" in state["random"]:
-            torch.cuda.set_rng_state(state["random"]["cuda"], self.parameters[0].device)
+            torch.cuda.set_rng_state(state["random"]["cuda"], self.device)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from layerwise.captured_step import CudaGraph
 from layerwise.data import Dataset
 from layerwise.data.augment import CropFlip
 from layerwise.data.dataset import Resident
@@ -81,8 +82,18 @@ def block_segment(net: BlockNet, depth: int) -> Segment:
     return Segment(net, depth - 1, depth, [depth])
 
 
-def trainer_of(segment: Segment, device: torch.device) -> StageTrainer:
-    """A trainer of a segment with the paper's optimiser, that never comes to its end."""
+def trainer_of(
+    segment: Segment, device: torch.device, compiled: bool | None = None, recorded: bool | None = None
+) -> StageTrainer:
+    """A trainer of a segment with the paper's optimiser, that never comes to its end.
+
+    Args:
+        compiled: through torch.compile; None: on a GPU.
+        recorded: steps are replayed as a CUDA graph; None: on a GPU.
+    """
+    on_gpu = device.type == "cuda"
+    compiled_for = BATCH if (on_gpu if compiled is None else compiled) else None
+    recorder = CudaGraph(device) if (on_gpu if recorded is None else recorded) else None
     segment.requires_grad_(True)
     optimizer = sgd(segment.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=False)
     recipe = Recipe(
@@ -95,7 +106,9 @@ def trainer_of(segment: Segment, device: torch.device) -> StageTrainer:
         clip_norm=None,
         seed=0,
     )
-    trainer = StageTrainer(0, segment, LocalLoss(), optimizer, recipe, precision_on(device))
+    trainer = StageTrainer(
+        0, segment, LocalLoss(), optimizer, recipe, precision_on(device), compiled_for=compiled_for, recorder=recorder
+    )
     segment.train()
     return trainer
 

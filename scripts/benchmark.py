@@ -11,6 +11,7 @@
 ceilings   rates of matrix products in float32 and bfloat16, and of copying memory
 blocks     images/s of a training step of each block for k = 1, 2, 3, ours and plain, with its data; the share of the
            machine's rate of matrix products that the step's operations make
+compile    images/s of training steps with compile=true and without
 run        seconds of whole runs on CIFAR-10, ours and plain: k = 3, and k = 1 with an exact cache
 augment    images/s of crop, flip and scaling alone, ours and plain
 data       share of data and augmentation in a training step at full width
@@ -45,6 +46,7 @@ from typing import Any
 from _benchmark_blocks import measure_blocks
 from _benchmark_cache import measure_cache
 from _benchmark_ceilings import measure_ceilings
+from _benchmark_compile import measure_compile
 from _benchmark_data import measure_augment, measure_data, measure_decode
 from _benchmark_depth import measure_depth, measure_slopes
 from _benchmark_evaluate import measure_evaluate
@@ -65,6 +67,7 @@ Part = Callable[..., dict[str, Any]]
 PARTS: dict[str, Part] = {
     "ceilings": measure_ceilings,
     "blocks": measure_blocks,
+    "compile": measure_compile,
     "run": measure_run,
     "augment": measure_augment,
     "data": measure_data,

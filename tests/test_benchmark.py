@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ import benchmark
 from _benchmark_blocks import Net, measure_blocks, operations
 from _benchmark_cache import measure_cache
 from _benchmark_ceilings import fastest_product, measure_ceilings
+from _benchmark_compile import measure_compile
 from _benchmark_data import measure_augment
 from _benchmark_depth import exponent, measure_slopes
 from _benchmark_evaluate import measure_evaluate
@@ -93,6 +95,13 @@ def test_the_part_blocks_compares_each_block_with_the_plain_one(monkeypatch):
     for row in figures.values():
         assert row["ratio"] == pytest.approx(row["ours"] / row["plain"])
         assert row["ours_of_ceiling"] / row["plain_of_ceiling"] == pytest.approx(row["ratio"])
+
+
+def test_the_part_compile_compares_steps(monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    figures = measure_compile(CPU, width=8, rounds=1, steps=1)
+    assert list(figures) == ["j = 1", "j = 2", "j = 3"]
+    assert all(row["compiled_ratio"] == pytest.approx(row["compiled"] / row["plain"]) for row in figures.values())
 
 
 def test_the_parts_augment_and_evaluate_compare_both():

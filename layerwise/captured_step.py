@@ -1,0 +1,108 @@
+"""A training step as one CUDA graph: recorded once, then a single launch where there were some hundred.
+
+A recording replays the same kernels on the same memory. So it is for batches of one size, which are copied into the
+memory that it reads; what changes from step to step, the learning rate, lies on the device (`optim.make_capturable`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from layerwise.errors import LayerwiseError
+from layerwise.objectives import Terms
+from layerwise.step import TrainingStep
+
+WARM_UP = 3
+"""Steps before the recording: libraries choose their kernels and the optimiser makes its buffers (PyTorch's advice)."""
+
+Result = TypeVar("Result")
+
+
+class Recorder(Protocol):
+    """Records what a device is told to do."""
+
+    def aside(self, work: Callable[[], Result]) -> Result:
+        """Does some work where it will be recorded later."""
+
+    def record(self, work: Callable[[], Result]) -> Result:
+        """Records some work without doing it; its results get their values at each `replay`."""
+
+    def replay(self) -> None:
+        """Does the recorded work."""
+
+
+class CudaGraph:
+    """A recorder of a GPU's kernels.
+
+    Args:
+        device: a CUDA device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream, self.graph = torch.cuda.Stream(device), torch.cuda.CUDAGraph()
+
+    def aside(self, work: Callable[[], Result]) -> Result:
+        present = torch.cuda.current_stream(self.stream.device)
+        self.stream.wait_stream(present)
+        with torch.cuda.stream(self.stream):
+            result = work()
+        present.wait_stream(self.stream)
+        return result
+
+    def record(self, work: Callable[[], Result]) -> Result:
+        # thread_local: threads that read the next batches ahead may go on
+        with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
+            return work()
+
+    def replay(self) -> None:
+        self.graph.replay()
+
+
+class CapturedStep:
+    """Replays a step on batches of one size; those of other sizes, the last of an epoch, take it as it is.
+
+    Args:
+        step: does the same, operation by operation.
+        recorder: of the device.
+        images: size of the batches that are replayed.
+    """
+
+    def __init__(self, step: TrainingStep, recorder: Recorder, images: int) -> None:
+        self.step, self.recorder, self.images = step, recorder, images
+        self._to_warm_up = WARM_UP
+        self._memory: tuple[Tensor, Tensor] | None = None  # that the recording reads
+        self._terms: Terms | None = None  # that it writes
+
+    def __call__(self, inputs: Tensor, targets: Tensor, share: float = 1.0) -> Terms:
+        if len(targets) != self.images:
+            return self.step(inputs, targets, share)
+        if self._to_warm_up:
+            self._to_warm_up -= 1
+            return self.recorder.aside(lambda: self.step(inputs, targets, share))
+        if self._memory is None or self._terms is None:
+            self._memory = own = inputs.clone(), targets.clone()
+            try:
+                self._terms = self.recorder.record(lambda: self.step(*own, share))
+            except RuntimeError as error:
+                reason = str(error).strip().splitlines()[0]
+                raise LayerwiseError(
+                    f"compile=true: a training step cannot be recorded as a CUDA graph ({reason}). "
+                    "Use compile=false; finished blocks and checkpoints are kept."
+                ) from error
+        for memory, value in zip(self._memory, (inputs, targets), strict=True):
+            memory.copy_(value)
+        self.recorder.replay()
+        return _copied(self._terms)
+
+
+def _copied(terms: Terms) -> Terms:
+    """The same values in memory of their own: the next replay overwrites them."""
+    return {
+        "loss": terms["loss"],
+        "means": {name: [value.clone() for value in values] for name, values in terms["means"].items()},
+        "counts": {name: [value.clone() for value in values] for name, values in terms["counts"].items()},
+    }
