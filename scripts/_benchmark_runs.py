@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,13 @@ CACHED_IMAGES = 6400
 
 
 def measure_run(
-    device: torch.device, images: int = 2560, epochs: int = 4, width: int = 32, runs: Sequence[str] = tuple(RUNS)
+    device: torch.device, images: int = 1280, epochs: int = 10, width: int = 32, runs: Sequence[str] = tuple(RUNS)
 ) -> dict[str, Any]:
     """Seconds of whole runs on CIFAR-10 as commands, and of the training and scoring in them, by both.
 
-    The plain implementation always augments. The command's seconds hold the start, which weighs the more the smaller
-    the run is; with 50,000 images it is the whole experiment.
+    The plain implementation always augments. It changes its learning rate between epochs, as ours does where 10
+    divides `epochs`; in so short a run some steps more or fewer at a rate show in the accuracy. The command's seconds
+    hold the start, which weighs the more the smaller the run is; with 50,000 images it is the whole experiment.
 
     Args:
         images: of training; a fifth as many are tested.
@@ -55,7 +56,7 @@ def measure_run(
         n = min(images, CACHED_IMAGES) if "cache=memory" in words else images
         size = [f"dataset.limit={n}", f"dataset.limit_test={n // 5}", f"epochs={epochs}"]
         ours = ours_run([*words, *size, f"model.width={width}", f"model.head_width={width}"], device)
-        theirs = measured.get(k) or plain_run(k, n, epochs, width, device)
+        theirs = measured.get(k) or plain_run(k, n, epochs, width, width, device)
         measured[k] = theirs
         figures[name] = {
             "ours_command": ours["command"],
@@ -70,6 +71,41 @@ def measure_run(
     return figures
 
 
+FULL = {"paper_cifar10_k3": (), "fast_cifar10": ()}
+"""Experiments of the part `full`, and what they are called with."""
+
+
+def measure_full(
+    device: torch.device,
+    runs: Mapping[str, Sequence[str]] = FULL,
+    images: int = 50_000,
+    width: int = 128,
+    head_width: int = 256,
+) -> dict[str, Any]:
+    """Seconds and accuracy of whole experiments on all of CIFAR-10 with compile=true, for which one wants a GPU.
+
+    `plain` is one epoch a block of the plain implementation of paper_cifar10_k3, times the schedule's epochs.
+
+    Args:
+        runs: further arguments of each experiment.
+        images, width, head_width: of the plain implementation; M and M̃.
+    """
+    if not has_cifar10():
+        print("full: not measured, the real CIFAR-10 is not under $LAYERWISE_DATA")
+        return {}
+    figures: dict[str, Any] = {}
+    for experiment, words in runs.items():
+        ours = ours_run([f"experiment={experiment}", "compile=true", *words], device)
+        figures[experiment] = {"command": ours["command"], "run": ours["run"], "top1": ours["top1"]}
+    theirs = plain_run(3, images, 1, width, head_width, device)["run"] * PAPERS_EPOCHS
+    figures["paper_cifar10_k3"] |= {"plain_run": theirs, "ratio": theirs / figures["paper_cifar10_k3"]["run"]}
+    return figures
+
+
+PAPERS_EPOCHS = 50
+"""For each block on CIFAR-10."""
+
+
 def ours_run(words: Sequence[str], device: torch.device) -> dict[str, float]:
     """Seconds and the ensemble's accuracy of a run of train.py."""
     with tempfile.TemporaryDirectory() as place:
@@ -80,10 +116,10 @@ def ours_run(words: Sequence[str], device: torch.device) -> dict[str, float]:
     return {"command": seconds, "run": results["seconds"], "top1": results["final"]["ensemble_top1"]}
 
 
-def plain_run(k: int, images: int, epochs: int, width: int, device: torch.device) -> dict[str, float]:
+def plain_run(k: int, images: int, epochs: int, width: int, head_width: int, device: torch.device) -> dict[str, float]:
     """The same of the plain implementation."""
     J, downsample = (5, ["3", "4"]) if k == 1 else (4, ["3"])
-    words = [f"--k={k}", f"--J={J}", f"--width={width}", f"--head-width={width}", "--downsample", *downsample]
+    words = [f"--k={k}", f"--J={J}", f"--width={width}", f"--head-width={head_width}", "--downsample", *downsample]
     words += [f"--epochs={epochs}", f"--limit={images}", f"--limit-test={images // 5}", f"--device={device}"]
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "plain.json"

@@ -19,6 +19,7 @@ cache      writing, reading and advancing a cache in memory and on the disk: GB/
 evaluate   images/s of scoring, ours and plain
 depth      cost of a step of block j = 1 … 8, with an exact cache and without, against the block alone
 slopes     seconds of runs of J = 1, 2, 4, 8 blocks with a cache and without, and the exponents of their growth
+full       seconds and accuracy of whole experiments on CIFAR-10, with compile=true, and of the plain one; on a GPU only
 startup    seconds from the command to the first training step
 memory     peak resident memory of a whole full-width run
 vgg        peak memory of a training step of VGG-11 at 224 pixels: the greedy stages, against plan=joint
@@ -53,7 +54,7 @@ from _benchmark_evaluate import measure_evaluate
 from _benchmark_logging import measure_logging
 from _benchmark_memory import measure_memory, measure_vgg
 from _benchmark_processes import measure_processes
-from _benchmark_runs import measure_run, measure_startup
+from _benchmark_runs import measure_full, measure_run, measure_startup
 from _benchmark_small import measure_small
 from _benchmark_tables import markdown, table
 from _runs import ROOT
@@ -75,6 +76,7 @@ PARTS: dict[str, Part] = {
     "evaluate": measure_evaluate,
     "depth": measure_depth,
     "slopes": measure_slopes,
+    "full": measure_full,
     "startup": measure_startup,
     "memory": measure_memory,
     "vgg": measure_vgg,
@@ -83,6 +85,7 @@ PARTS: dict[str, Part] = {
     "logging": measure_logging,
     "processes": measure_processes,
 }
+GPU_PARTS = {"full"}
 CAPTIONS = {name: (inspect.getdoc(part) or "").partition("\nArgs:")[0].strip() for name, part in PARTS.items()}
 
 
@@ -94,7 +97,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="the figures also as JSON")
     parser.add_argument("--save", action="store_true", help="the figures also in results/, with those measured before")
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="for decode")
-    parser.add_argument("--run-images", type=int, default=2560, metavar="N", help="for run: training images")
+    parser.add_argument("--run-images", type=int, default=1280, metavar="N", help="for run: training images")
     options = parser.parse_args()
     device = choose_device(options.device)
     keep_freed_memory()  # as train.py does
@@ -106,6 +109,9 @@ def main() -> None:
     figures: dict[str, Any] = {"hardware": hardware(device), "versions": versions()}
     print(", ".join(f"{name} {value}" for name, value in figures["hardware"].items()))
     for name in options.parts or PARTS:
+        if name in GPU_PARTS and device.type != "cuda":
+            print(f"{name}: not measured, it needs a GPU")
+            continue
         started = time.perf_counter()
         figures[name] = PARTS[name](*arguments.get(name, (device,)))
         if figures[name]:

@@ -23,7 +23,7 @@ from _benchmark_depth import exponent, measure_slopes
 from _benchmark_evaluate import measure_evaluate
 from _benchmark_logging import measure_logging
 from _benchmark_processes import measure_processes
-from _benchmark_runs import measure_run, measure_startup
+from _benchmark_runs import measure_full, measure_run, measure_startup
 from _benchmark_small import measure_small
 from _benchmark_steps import network
 from _benchmark_tables import grid, markdown
@@ -145,6 +145,21 @@ def test_the_part_run_compares_whole_commands():
     assert row["command_ratio"] == pytest.approx(row["plain_command"] / row["ours_command"])
     assert row["ours_run"] < row["ours_command"]
     assert row["plain_run"] < row["plain_command"]
+
+
+@pytest.mark.real_data
+def test_the_part_full_compares_the_papers_schedule_with_an_epoch_of_the_plain_one():
+    tiny = ("compile=false", "epochs=1", "dataset.limit=256", "dataset.limit_test=64", "model.width=4")
+    figures = measure_full(CPU, {"paper_cifar10_k3": (*tiny, "model.head_width=4")}, images=256, width=4, head_width=4)
+    row = figures["paper_cifar10_k3"]
+    assert row["ratio"] == pytest.approx(row["plain_run"] / row["run"])
+    assert row["plain_run"] > 50 * 0.01  # fifty times what one epoch a block takes
+
+
+def test_parts_for_gpus_are_left_out_elsewhere(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "full", "--device", "cpu"])
+    benchmark.main()
+    assert "full: not measured, it needs a GPU" in capsys.readouterr().out
 
 
 def test_figures_become_a_table():
