@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from layerwise.data import Flip
 from layerwise.errors import LayerwiseError
 from layerwise.networks import check_used
 from layerwise.objectives import LossName
@@ -108,6 +109,12 @@ def _of_data(config: Config) -> Iterator[Problem]:
         dataset.fold > (dataset.folds or 1),
         f"dataset.fold={dataset.fold}: there is no such fold; they count from 1 to dataset.folds={dataset.folds}.",
     )
+
+    for key, value, unset in (("flip", dataset.flip.value, Flip.random.value), ("cutout", dataset.cutout, 0)):
+        yield (
+            value != unset and not dataset.augment,
+            f"dataset.{key}={value}: nothing is augmented with dataset.augment=false. Leave one of them out.",
+        )
 
 
 def _of_optimisation(config: Config) -> Iterator[Problem]:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from omegaconf import MISSING
 
+from layerwise.data import Flip
 from layerwise.downsampling import Downsampling
 from layerwise.ensemble import EnsembleOn
 from layerwise.feature_codec import FeatureDtype
@@ -148,6 +149,8 @@ class DatasetConfig:
     limit: int | None = None
     limit_test: int | None = None
     augment: bool = True
+    flip: Flip = Flip.random
+    cutout: int = 0
     size: int | None = None
     workers: int | None = field(default=None, metadata=WHERE)
     unreadable: Unreadable = Unreadable.fatal
