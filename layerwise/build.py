@@ -367,4 +367,5 @@ def build_recipe(config: Config, stage: Stage, data: Dataset) -> Recipe:
         restart_momentum=config.optimizer.restart_momentum,
         clip_norm=config.optimizer.clip_norm,
         seed=config.seed,
+        average=config.optimizer.average,
     )

@@ -117,7 +117,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         lambda value: 0 < value < math.inf,
     ),
     (
-        ("dataset.validation", "objective.label_smoothing", "optimizer.momentum"),
+        ("dataset.validation", "objective.label_smoothing", "optimizer.momentum", "optimizer.average"),
         "must be at least 0 and less than 1",
         lambda value: 0 <= value < 1,
     ),

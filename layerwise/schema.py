@@ -215,6 +215,7 @@ class OptimizerConfig:
     decay_every: float | None = None
     restart_momentum: bool = True
     clip_norm: float | None = None
+    average: float = 0.0
 
 
 @dataclass

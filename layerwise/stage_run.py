@@ -72,8 +72,8 @@ def run_stage(
         for latest in trainer.run(source, run.stop, run.display.glance):
             if latest.complete:
                 report = latest
-                trainer.team.settle(segment)
-                held_out = score_now(run, stage, segment, source, report)
+                with trainer.judged():
+                    held_out = score_now(run, stage, segment, source, report)
                 line = metrics_line(stage, report, steps_before + trainer.steps_done) | held_out
                 run.metrics.append(line)
                 run.loggers.epoch(line)
@@ -94,6 +94,7 @@ def run_stage(
         run.display.end_stage()
 
     assert report is not None  # a stage has at least one epoch
+    trainer.end()
     trainer.optimizer.zero_grad(set_to_none=True)  # else the gradients of all stages stay until the run ends
     started = time.perf_counter()
     with run.display.doing(f"{title}  evaluating"):

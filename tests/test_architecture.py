@@ -47,7 +47,7 @@ LAYERS = [
     {"networks"},
     {"checks"},
     {"config", "resolve"},
-    {"sources", "compression", "running_sums"},
+    {"sources", "compression", "running_sums", "averaging"},
     {"team"},
     {"block_parallel"},
     {"trainer", "checkpoint", "record", "run_folder", "loggers"},
