@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from layerwise.activations import Activation
 from layerwise.data import Flip
 from layerwise.errors import LayerwiseError
 from layerwise.networks import check_used
@@ -91,6 +92,16 @@ def _of_plan(config: Config) -> Iterator[Problem]:
     yield (
         plan.warm_start and model.final_head_width is not None,
         "plan.warm_start=true: the last head of model.final_head_width cannot start as a copy.",
+    )
+    yield (
+        plan.warm_start and any(len(set(widths or [0])) > 1 for widths in (model.widths, model.head_widths)),
+        "plan.warm_start=true: a block can start as the identity, and its head as a copy, only where all are as wide "
+        "as the one before. Use model.width.",
+    )
+    yield (
+        plan.warm_start and model.activation not in (Activation.relu, Activation.none),
+        f"plan.warm_start=true: no block with model.activation={model.activation.value} is the identity on what the "
+        "one before gives. Use relu.",
     )
     yield plan.reuse is not None and not greedy, "plan.reuse: only plan=greedy has stages that two runs can share."
     yield (

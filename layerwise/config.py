@@ -142,7 +142,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         lambda value: value >= 2,
     ),
     (
-        ("model.widths",),
+        ("model.widths", "model.head_widths"),
         "must be a list of widths, 1 or more each",
         lambda value: len(value) > 0 and min(value) >= 1,
     ),

@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 
 from omegaconf import MISSING
 
+from layerwise.activations import Activation
 from layerwise.data import Flip
 from layerwise.downsampling import Downsampling
 from layerwise.ensemble import EnsembleOn
 from layerwise.feature_codec import FeatureDtype
 from layerwise.heads import HeadKind
-from layerwise.models.mlp import Activation, Initialisation
+from layerwise.initialisation import Initialisation
 from layerwise.objectives import LossName
 from layerwise.precision import PrecisionName
 
@@ -124,6 +125,7 @@ class ModelConfig:
     width: int | None = None
     head: HeadKind = HeadKind.cnn
     head_width: int | None = None
+    head_widths: list[int] | None = None
     final_head_width: int | None = None
     downsample: list[int] | None = None
     downsampling: Downsampling | None = None

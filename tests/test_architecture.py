@@ -31,6 +31,8 @@ LAYERS = [
         "shard",
         "errors",
         "types",
+        "activations",
+        "initialisation",
         "counters",
         "ensemble",
         "downsampling",
