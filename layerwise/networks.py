@@ -183,6 +183,7 @@ def _build_classifier(config: Config, spec: DatasetSpec, depths: Collection[int]
         downsampling=filled(model.downsampling),
         batch_norm=filled(model.batch_norm),
         input_downsample=filled(model.input_downsample),
+        whiten_input=model.whiten_input,
         head=model.head,
         final_head_width=model.final_head_width,
         pool=model.pool or QUADRANTS,

@@ -130,6 +130,7 @@ class ModelConfig:
     downsample: list[int] | None = None
     downsampling: Downsampling | None = None
     input_downsample: bool | None = None
+    whiten_input: bool = False
     batch_norm: bool | None = None
     pool: int | None = None
     widths: list[int] | None = None

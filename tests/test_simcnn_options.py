@@ -62,7 +62,7 @@ def test_the_activation_is_that_of_blocks_and_heads(activation):
 def test_he_kernels_have_the_deviation_of_their_fan_out():
     net = plain_net(width=64, head_width=64, initialisation=Initialisation.he, batch_norm=False)
     for layer in convolutions(net):
-        assert float(layer.weight.std()) == pytest.approx((2 / (9 * layer.out_channels)) ** 0.5, rel=0.1)
+        assert layer.weight.detach().std().item() == pytest.approx((2 / (9 * layer.out_channels)) ** 0.5, rel=0.1)
         assert not layer.bias.any()
 
 

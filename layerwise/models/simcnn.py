@@ -19,6 +19,7 @@ from layerwise.errors import LayerwiseError
 from layerwise.heads import QUADRANTS, HeadKind, auxiliary_head
 from layerwise.initialisation import Initialisation, initialise_convolutions
 from layerwise.models.blocknet import BlockNet
+from layerwise.models.whitening import Whitening
 from layerwise.types import Shape
 
 
@@ -34,6 +35,7 @@ def simcnn(
     downsampling: Downsampling,
     batch_norm: bool,
     input_downsample: bool = False,
+    whiten_input: bool = False,
     head: HeadKind = HeadKind.cnn,
     final_head_width: int | None = None,
     pool: int = QUADRANTS,
@@ -59,6 +61,7 @@ def simcnn(
         downsampling: how they do it.
         batch_norm: between W and ρ, and in the heads.
         input_downsample: move 2×2 pixels of the image into channels first, without widening (ImageNet).
+        whiten_input: before block 1's W stand a fixed whitening of the image's patches, which is to be fitted, and ρ.
         head: which auxiliary classifiers.
         final_head_width: M̃_f, channels of the last head's convolutions; None for what M̃ grew to.
         pool: positions per side that the heads average to.
@@ -80,6 +83,10 @@ def simcnn(
         if j == 1 and input_downsample:
             layers += [nn.PixelUnshuffle(2)]  # [B, C, H, W] → [B, 4C, H/2, W/2]
             channels, height, wide = 4 * channels, height // 2, wide // 2
+        if j == 1 and whiten_input:
+            whitening = Whitening(channels)
+            layers += [whitening, *activation_layers(activation)]
+            channels = whitening.out_channels
         if j in downsample:
             height, wide = height // 2, wide // 2
         with seeded(key("block", seed, j)):
