@@ -23,7 +23,7 @@ from layerwise.interrupt import StopRequest
 from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.models.simcnn import check_resolution
 from layerwise.objectives import LocalLoss, LossName, Objective, Penalised, Reconstruction
-from layerwise.optim import Constant, Cosine, OneCycle, Schedule, StepDecay, adam, adamw, sgd
+from layerwise.optim import Constant, Cosine, OneCycle, Schedule, StepDecay, adam, adamw, sgd, without_norm_decay
 from layerwise.plan import (
     Agenda,
     FineTuning,
@@ -321,7 +321,7 @@ def build_schedule(config: Config) -> Schedule:
     schedules: dict[ScheduleName, Schedule] = {
         ScheduleName.step: StepDecay(filled(optimizer.decay_every), filled(optimizer.decay)),
         ScheduleName.cosine: Cosine(),
-        ScheduleName.onecycle: OneCycle(),
+        ScheduleName.onecycle: OneCycle(optimizer.warmup, optimizer.final),
         ScheduleName.constant: Constant(),
     }
     return schedules[optimizer.schedule]
@@ -331,7 +331,8 @@ def build_optimizer(config: Config, module: nn.Module) -> torch.optim.Optimizer:
     """The optimiser over a stage's parameters."""
     optimizer = config.optimizer
     lr, momentum, weight_decay = filled(optimizer.lr), filled(optimizer.momentum), filled(optimizer.weight_decay)
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    trained = parameters if optimizer.norm_decay else without_norm_decay(parameters)
     if optimizer.kind is OptimizerKind.timm:
         return timm_optimizer(filled(optimizer.name), trained, lr=lr, momentum=momentum, weight_decay=weight_decay)
     if optimizer.kind is OptimizerKind.sgd:

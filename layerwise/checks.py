@@ -10,7 +10,7 @@ from layerwise.errors import LayerwiseError
 from layerwise.networks import check_used
 from layerwise.objectives import LossName
 from layerwise.precision import PrecisionName
-from layerwise.schema import Config, HeadStart, ModelKind, OptimizerKind, Parallel, Plan
+from layerwise.schema import Config, HeadStart, ModelKind, OptimizerConfig, OptimizerKind, Parallel, Plan, ScheduleName
 from layerwise.timm_optim import check_timm_optimizer
 
 
@@ -135,6 +135,14 @@ def _of_optimisation(config: Config) -> Iterator[Problem]:
         optimizer.nesterov and optimizer.momentum == 0,
         "optimizer.nesterov=true: needs optimizer.momentum above 0.",
     )
+    defaults = OptimizerConfig()
+    for key in ("warmup", "final"):
+        value = getattr(optimizer, key)
+        yield (
+            value != getattr(defaults, key) and optimizer.schedule is not ScheduleName.onecycle,
+            f"optimizer.{key}={value}: is of optimizer.schedule=onecycle, not of {optimizer.schedule.value}. "
+            "Leave it out.",
+        )
     yield (
         optimizer.kind is OptimizerKind.timm and optimizer.name is None,
         "optimizer=timm: say which optimiser: optimizer.name=lamb.",
@@ -172,6 +180,11 @@ def _of_block_parallelism(config: Config) -> Iterator[Problem]:
     yield (
         blocks and config.optimizer.clip_norm is not None,
         f"{why} no process knows the norm of all blocks' gradients. Use optimizer.clip_norm=null.",
+    )
+    yield (
+        blocks and not config.optimizer.norm_decay,
+        f"{why} the processes put the optimiser's state together by the order of its parameters, which "
+        "optimizer.norm_decay=false changes. Leave it out, or use parallel=data.",
     )
     yield (
         blocks and config.precision is PrecisionName.fp16,

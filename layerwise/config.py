@@ -117,12 +117,18 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         lambda value: 0 < value < math.inf,
     ),
     (
-        ("dataset.validation", "objective.label_smoothing", "optimizer.momentum", "optimizer.average"),
+        (
+            "dataset.validation",
+            "objective.label_smoothing",
+            "optimizer.momentum",
+            "optimizer.average",
+            "optimizer.warmup",
+        ),
         "must be at least 0 and less than 1",
         lambda value: 0 <= value < 1,
     ),
     (
-        ("objective.similarity",),
+        ("objective.similarity", "optimizer.final"),
         "must be at least 0 and at most 1",
         lambda value: 0 <= value <= 1,
     ),

@@ -216,6 +216,9 @@ class OptimizerConfig:
     schedule: ScheduleName = ScheduleName.step
     decay: float | None = None
     decay_every: float | None = None
+    warmup: float = 0.25
+    final: float = 0.0
+    norm_decay: bool = True
     restart_momentum: bool = True
     clip_norm: float | None = None
     average: float = 0.0
