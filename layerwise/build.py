@@ -12,7 +12,7 @@ from layerwise import distributed, networks
 from layerwise.block_parallel import BlockParallel, cuts
 from layerwise.cache_plan import CacheDecision, decide_cache
 from layerwise.compression import pruned_copy
-from layerwise.data import NAMES, Dataset, DatasetSpec, Shards, TableFiles, augmented, describe, load
+from layerwise.data import NAMES, Dataset, DatasetSpec, Shards, TableFiles, augmented, check_mirrors, describe, load
 from layerwise.distributed import ranks
 from layerwise.environment import usable_cores
 from layerwise.errors import LayerwiseError, suggest
@@ -76,6 +76,8 @@ def build_spec(config: Config) -> DatasetSpec:
     if dataset.name not in NAMES:
         raise LayerwiseError(f"dataset.name={dataset.name}: unknown.{suggest(dataset.name, NAMES)}")
     spec = describe(dataset.name, Path(dataset.root), dataset.size, table_files(config))
+    if config.evaluation.mirror:
+        check_mirrors(spec, "evaluation.mirror=true")
     spec = augmented(spec, dataset.flip, dataset.cutout)
     networks.check_samples(config.model, spec)
     if config.model.kind is ModelKind.simcnn:

@@ -249,6 +249,7 @@ class EvaluationConfig:
 
     every: int = field(default=0, metadata=WHERE)
     train: bool = False
+    mirror: bool = False
 
 
 @dataclass

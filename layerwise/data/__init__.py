@@ -26,6 +26,7 @@ __all__ = [
     "SplitName",
     "TableFiles",
     "augmented",
+    "check_mirrors",
     "describe",
     "load",
 ]
@@ -77,12 +78,24 @@ def augmented(spec: DatasetSpec, flip: Flip, cutout: int) -> DatasetSpec:
             f"{asked[0]}: training images of dataset={spec.name} are random resized crops, which are mirrored at "
             "random while they are decoded. Leave it out."
         )
-    if flip is Flip.alternating and not spec.flip:
-        raise LayerwiseError(
-            f"dataset.flip=alternating: images of dataset={spec.name} are not mirrored, since that would change what "
-            "they show. Leave it out."
-        )
+    if flip is Flip.alternating:
+        check_mirrors(spec, "dataset.flip=alternating")
     return replace(spec, flip=spec.flip and flip is not Flip.none, alternating=flip is Flip.alternating, cutout=cutout)
+
+
+def check_mirrors(spec: DatasetSpec, option: str) -> None:
+    """Refuses an option for samples that have no mirror images of the same class.
+
+    Raises:
+        LayerwiseError: names the option and the data set.
+    """
+    if not spec.has_images:
+        raise LayerwiseError(f"{option}: is for images; a sample of dataset={spec.name} is a vector. Leave it out.")
+    if not spec.flip:
+        raise LayerwiseError(
+            f"{option}: images of dataset={spec.name} are not mirrored, since that would change what they show. "
+            "Leave it out."
+        )
 
 
 def load(

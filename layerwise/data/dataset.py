@@ -190,7 +190,9 @@ class Dataset:
         """How many of these this process holds; they are its first."""
         return self.shards["train"].size(self.having(target))
 
-    def batches(self, split: SplitName, order: Tensor, batch_size: int, view: int | None = None) -> Iterator[Batch]:
+    def batches(
+        self, split: SplitName, order: Tensor, batch_size: int, view: int | None = None, mirrored: bool = False
+    ) -> Iterator[Batch]:
         """Batches of scaled samples and their labels.
 
         Args:
@@ -198,12 +200,14 @@ class Dataset:
             order: [n] positions in the split, on the device; the last batch may be smaller.
             batch_size: samples per batch.
             view: augments with the draws of this view; None leaves the samples as they are.
+            mirrored: gives the mirror images.
         """
         samples = self.splits[split]
         parts: Sequence[Tensor] = order.split(batch_size)
         for positions, values in zip(parts, samples.read(parts, view), strict=True):
             if self.augment is not None and view is not None:
                 values = self.augment(values, self._draws(view, samples.samples[positions]))
+            values = values.flip(2) if mirrored else values  # [B, H, W, C]
             yield Batch(self.prepare(values), samples.labels[positions])
 
     def within_unit_interval(self) -> bool:
