@@ -119,7 +119,9 @@ def test_an_alternating_flip_leaves_the_crops_as_they_are():
 @pytest.mark.parametrize("side", [1, 3, 4])
 def test_a_cutout_is_a_square_around_any_pixel_and_is_clipped_at_the_border(side):
     n, size = 20_000, 8
-    out = Cutout(side, colour=(7, 9))(torch.zeros(n, size, size, 2, dtype=torch.uint8), bits(1, torch.arange(n)))
+    out = Cutout(side, colour=torch.tensor([7, 9], dtype=torch.uint8))(
+        torch.zeros(n, size, size, 2, dtype=torch.uint8), bits(1, torch.arange(n))
+    )
     assert set(out[..., 0].unique().tolist()) == {0, 7}
     assert torch.equal(out[..., 0] == 7, out[..., 1] == 9)
     painted = out[..., 0] == 7

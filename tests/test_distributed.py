@@ -36,6 +36,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "joint": {"plan": "joint", "optimizer.clip_norm": 0.5},
     "simultaneous": SIMULTANEOUS,
     "blocks": {**SIMULTANEOUS, "distributed.parallel": "blocks"},
+    "whitened": {"model.whiten_input": "true", "model.activation": "gelu", "model.initialisation": "dirac"},
     "averaged": {"optimizer.average": 0.9, "evaluation.every": 1},
     "averaged-blocks": {**SIMULTANEOUS, "distributed.parallel": "blocks", "optimizer.average": 0.9},
     "carried": {"plan.head": "carried", "model.downsample": "[]"},

@@ -162,14 +162,15 @@ def load(
         splits["test"] = test.take(limit(test.labels, limit_test, seed, "dataset.limit_test"))
     spec = _with_statistics(spec, splits["train"], standardise)
     _scale_vectors(splits, spec)
-    crop_flip = _crop_flip(spec) if augment and not spec.resized_crop and spec.augmented else None
+    crop_flip = _crop_flip(spec, device) if augment and not spec.resized_crop and spec.augmented else None
     count = None if some is None else len(some)
     varied = augment and spec.augmented
     return Dataset(spec, splits, crop_flip, seed, device, labelled=count, augmented=varied, shards=shards)
 
 
-def _crop_flip(spec: DatasetSpec) -> CropFlip:
-    colour = tuple(round(255 * mean) for mean in spec.mean)  # 0 when it is scaled
+def _crop_flip(spec: DatasetSpec, device: torch.device) -> CropFlip:
+    grey_levels = [round(255 * mean) for mean in spec.mean]  # nearest to what is scaled to 0
+    colour = torch.tensor(grey_levels, dtype=torch.uint8, device=device)
     return CropFlip(spec.padding, spec.flip, Cutout(spec.cutout, colour) if spec.cutout else None)
 
 

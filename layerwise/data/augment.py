@@ -41,17 +41,17 @@ def alternate_flips(draws: Tensor, seed: int, view: int, samples: Tensor) -> Ten
     return (draws & ~_MIRRORED) | (turned & _MIRRORED)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cutout:
     """Paints a square over each image; its centre is any pixel, so that it may reach beyond the border.
 
     Attributes:
         side: of the square in pixels.
-        colour: 0 … 255 per channel.
+        colour: uint8 [C], on the images' device.
     """
 
     side: int
-    colour: tuple[int, ...]
+    colour: Tensor
 
     def __call__(self, pixels: Tensor, draws: Tensor) -> Tensor:
         """Args: pixels: uint8 [B, H, W, C]. draws: random bits, int64 [B]. Returns: uint8 [B, H, W, C]."""
@@ -60,7 +60,7 @@ class Cutout:
         rows = self._covered(below(own, height, lane=0), height)  # [B, H]
         columns = self._covered(below(own, width, lane=1), width)  # [B, W]
         square = (rows[:, :, None] & columns[:, None, :])[..., None]  # [B, H, W, 1]
-        return torch.where(square, torch.tensor(self.colour, dtype=torch.uint8, device=pixels.device), pixels)
+        return torch.where(square, self.colour, pixels)
 
     def _covered(self, centre: Tensor, size: int) -> Tensor:
         first = centre[:, None] - self.side // 2
