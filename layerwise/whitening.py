@@ -10,7 +10,7 @@ from layerwise.distributed import add_up
 from layerwise.models.blocknet import BlockNet
 from layerwise.models.whitening import Whitening, patches
 
-IMAGES = 10_000
+IMAGES = 2_000
 """About so many training images are looked at, where there are more."""
 
 BATCH_SIZE = 500
