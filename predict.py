@@ -11,7 +11,8 @@ format  table, or json: a list with an entry per image (default table)
 
 The class is that of the last classifier, whose test accuracy results.json gives as `final`; the ensemble weighs the
 classifier at depth j with 2^j. Confidence is the largest softmax output: how sure the network is, which is not how
-often it is right. Images of another size are resized and cut as the held-out images of the run's data set are.
+often it is right. Of a run with evaluation.mirror=true the mirror image is asked, too, as it was there.
+Images of another size are resized and cut as the held-out images of the run's data set are.
 """
 
 from __future__ import annotations

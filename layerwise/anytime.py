@@ -230,6 +230,11 @@ def measure(run_folder: str | Path, on: Predictor, points: int) -> dict[str, Any
     network = load(folder)
     config = run_config(folder)
     check_data(folder, build_spec(config))
+    if config.evaluation.mirror:
+        raise LayerwiseError(
+            f"{folder}: its class scores are means over an image and its mirror image (evaluation.mirror=true), which "
+            "no sample has that leaves early. Train it without."
+        )
     if not config.dataset.validation and config.dataset.folds is None:
         raise LayerwiseError(
             f"{folder}: has no validation split, which thresholds are chosen on. Train it with dataset.validation=0.1."

@@ -13,7 +13,7 @@ from layerwise.block_parallel import BlockParallel, cuts
 from layerwise.cache_plan import CacheDecision, decide_cache
 from layerwise.captured_step import CudaGraph, Recorder
 from layerwise.compression import pruned_copy
-from layerwise.data import NAMES, Dataset, DatasetSpec, Shards, TableFiles, describe, load
+from layerwise.data import NAMES, Dataset, DatasetSpec, Shards, TableFiles, augmented, check_mirrors, describe, load
 from layerwise.distributed import ranks
 from layerwise.environment import usable_cores
 from layerwise.errors import LayerwiseError, suggest
@@ -24,7 +24,18 @@ from layerwise.interrupt import StopRequest
 from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.models.simcnn import check_resolution
 from layerwise.objectives import LocalLoss, LossName, Objective, Penalised, Reconstruction
-from layerwise.optim import Constant, Cosine, OneCycle, Schedule, StepDecay, adam, adamw, can_be_captured, sgd
+from layerwise.optim import (
+    Constant,
+    Cosine,
+    OneCycle,
+    Schedule,
+    StepDecay,
+    adam,
+    adamw,
+    can_be_captured,
+    sgd,
+    without_norm_decay,
+)
 from layerwise.plan import (
     Agenda,
     FineTuning,
@@ -77,6 +88,9 @@ def build_spec(config: Config) -> DatasetSpec:
     if dataset.name not in NAMES:
         raise LayerwiseError(f"dataset.name={dataset.name}: unknown.{suggest(dataset.name, NAMES)}")
     spec = describe(dataset.name, Path(dataset.root), dataset.size, table_files(config))
+    if config.evaluation.mirror:
+        check_mirrors(spec, "evaluation.mirror=true")
+    spec = augmented(spec, dataset.flip, dataset.cutout)
     networks.check_samples(config.model, spec)
     if config.model.kind is ModelKind.simcnn:
         J, downsample = filled(config.J), filled(config.model.downsample)
@@ -332,7 +346,7 @@ def build_schedule(config: Config) -> Schedule:
     schedules: dict[ScheduleName, Schedule] = {
         ScheduleName.step: StepDecay(filled(optimizer.decay_every), filled(optimizer.decay)),
         ScheduleName.cosine: Cosine(),
-        ScheduleName.onecycle: OneCycle(),
+        ScheduleName.onecycle: OneCycle(optimizer.warmup, optimizer.final),
         ScheduleName.constant: Constant(),
     }
     return schedules[optimizer.schedule]
@@ -342,7 +356,8 @@ def build_optimizer(config: Config, module: nn.Module) -> torch.optim.Optimizer:
     """The optimiser over a stage's parameters."""
     optimizer = config.optimizer
     lr, momentum, weight_decay = filled(optimizer.lr), filled(optimizer.momentum), filled(optimizer.weight_decay)
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    trained = parameters if optimizer.norm_decay else without_norm_decay(parameters)
     if optimizer.kind is OptimizerKind.timm:
         return timm_optimizer(filled(optimizer.name), trained, lr=lr, momentum=momentum, weight_decay=weight_decay)
     if optimizer.kind is OptimizerKind.sgd:
@@ -378,4 +393,5 @@ def build_recipe(config: Config, stage: Stage, data: Dataset) -> Recipe:
         restart_momentum=config.optimizer.restart_momentum,
         clip_norm=config.optimizer.clip_norm,
         seed=config.seed,
+        average=config.optimizer.average,
     )

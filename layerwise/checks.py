@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from layerwise.activations import Activation
+from layerwise.data import Flip
 from layerwise.errors import LayerwiseError
 from layerwise.networks import check_used
 from layerwise.objectives import LossName
 from layerwise.precision import PrecisionName
-from layerwise.schema import Config, HeadStart, ModelKind, OptimizerKind, Parallel, Plan
+from layerwise.schema import Config, HeadStart, ModelKind, OptimizerConfig, OptimizerKind, Parallel, Plan, ScheduleName
 from layerwise.timm_optim import check_timm_optimizer
 
 
@@ -91,6 +93,16 @@ def _of_plan(config: Config) -> Iterator[Problem]:
         plan.warm_start and model.final_head_width is not None,
         "plan.warm_start=true: the last head of model.final_head_width cannot start as a copy.",
     )
+    yield (
+        plan.warm_start and any(len(set(widths or [0])) > 1 for widths in (model.widths, model.head_widths)),
+        "plan.warm_start=true: a block can start as the identity, and its head as a copy, only where all are as wide "
+        "as the one before. Use model.width.",
+    )
+    yield (
+        plan.warm_start and model.activation not in (Activation.relu, Activation.none),
+        f"plan.warm_start=true: no block with model.activation={model.activation.value} is the identity on what the "
+        "one before gives. Use relu.",
+    )
     yield plan.reuse is not None and not greedy, "plan.reuse: only plan=greedy has stages that two runs can share."
     yield (
         plan.reuse is not None and plan.search_fraction is not None,
@@ -109,6 +121,12 @@ def _of_data(config: Config) -> Iterator[Problem]:
         f"dataset.fold={dataset.fold}: there is no such fold; they count from 1 to dataset.folds={dataset.folds}.",
     )
 
+    for key, value, unset in (("flip", dataset.flip.value, Flip.random.value), ("cutout", dataset.cutout, 0)):
+        yield (
+            value != unset and not dataset.augment,
+            f"dataset.{key}={value}: nothing is augmented with dataset.augment=false. Leave one of them out.",
+        )
+
 
 def _of_optimisation(config: Config) -> Iterator[Problem]:
     objective, optimizer = config.objective, config.optimizer
@@ -117,6 +135,14 @@ def _of_optimisation(config: Config) -> Iterator[Problem]:
         optimizer.nesterov and optimizer.momentum == 0,
         "optimizer.nesterov=true: needs optimizer.momentum above 0.",
     )
+    defaults = OptimizerConfig()
+    for key in ("warmup", "final"):
+        value = getattr(optimizer, key)
+        yield (
+            value != getattr(defaults, key) and optimizer.schedule is not ScheduleName.onecycle,
+            f"optimizer.{key}={value}: is of optimizer.schedule=onecycle, not of {optimizer.schedule.value}. "
+            "Leave it out.",
+        )
     yield (
         optimizer.kind is OptimizerKind.timm and optimizer.name is None,
         "optimizer=timm: say which optimiser: optimizer.name=lamb.",
@@ -154,6 +180,11 @@ def _of_block_parallelism(config: Config) -> Iterator[Problem]:
     yield (
         blocks and config.optimizer.clip_norm is not None,
         f"{why} no process knows the norm of all blocks' gradients. Use optimizer.clip_norm=null.",
+    )
+    yield (
+        blocks and not config.optimizer.norm_decay,
+        f"{why} the processes put the optimiser's state together by the order of its parameters, which "
+        "optimizer.norm_decay=false changes. Leave it out, or use parallel=data.",
     )
     yield (
         blocks and config.precision is PrecisionName.fp16,

@@ -103,7 +103,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     (
         (
             *("dataset.workers", "evaluation.every", "optimizer.weight_decay", "objective.l1", "objective.l2"),
-            *("plan.finetune.epochs", "plan.finetune.autoencoder_epochs", "slurm.gpus"),
+            *("plan.finetune.epochs", "plan.finetune.autoencoder_epochs", "slurm.gpus", "dataset.cutout"),
         ),
         "must be 0 or more",
         lambda value: value >= 0,
@@ -117,12 +117,18 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         lambda value: 0 < value < math.inf,
     ),
     (
-        ("dataset.validation", "objective.label_smoothing", "optimizer.momentum"),
+        (
+            "dataset.validation",
+            "objective.label_smoothing",
+            "optimizer.momentum",
+            "optimizer.average",
+            "optimizer.warmup",
+        ),
         "must be at least 0 and less than 1",
         lambda value: 0 <= value < 1,
     ),
     (
-        ("objective.similarity",),
+        ("objective.similarity", "optimizer.final"),
         "must be at least 0 and at most 1",
         lambda value: 0 <= value <= 1,
     ),
@@ -142,7 +148,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         lambda value: value >= 2,
     ),
     (
-        ("model.widths",),
+        ("model.widths", "model.head_widths"),
         "must be a list of widths, 1 or more each",
         lambda value: len(value) > 0 and min(value) >= 1,
     ),

@@ -50,6 +50,7 @@ def final_config(config: Config, depth: int) -> Config:
     model = replace(
         model,
         widths=None if model.widths is None else model.widths[:depth],
+        head_widths=None if model.head_widths is None else model.head_widths[:depth],
         downsample=None if model.downsample is None else [j for j in model.downsample if j <= depth],
     )
     plan = replace(config.plan, search_fraction=None, patience=None, max_blocks=None)

@@ -15,6 +15,7 @@ from math import ceil
 import torch
 from torch import Tensor, nn
 
+from layerwise.activations import Activation, activation_layers
 from layerwise.types import Shape
 
 QUADRANTS = 2
@@ -51,7 +52,15 @@ class FullPrecisionLinear(nn.Linear):
 
 
 def auxiliary_head(
-    kind: HeadKind, shape: Shape, classes: int, *, k: int, width: int, batch_norm: bool, pool: int = QUADRANTS
+    kind: HeadKind,
+    shape: Shape,
+    classes: int,
+    *,
+    k: int,
+    width: int,
+    batch_norm: bool,
+    pool: int = QUADRANTS,
+    activation: Activation = Activation.relu,
 ) -> nn.Module:
     """The head of a kind for block outputs of a shape.
 
@@ -63,6 +72,7 @@ def auxiliary_head(
         width: M̃ at this depth; other kinds are as wide as x_j.
         batch_norm: in the head.
         pool: positions per side that A averages to; no more than x_j has.
+        activation: ρ of `cnn_head`; other kinds have ReLU.
 
     Returns:
         [B, C, H, W] → [B, classes].
@@ -72,11 +82,20 @@ def auxiliary_head(
         return PredSimHead(channels, side, classes)
     if kind is HeadKind.mlp_sr:
         return mlp_sr_head(channels, side, classes, batch_norm=batch_norm)
-    return cnn_head(channels, classes, k=k, width=width, batch_norm=batch_norm, pool=min(pool, side))
+    return cnn_head(
+        channels, classes, k=k, width=width, batch_norm=batch_norm, pool=min(pool, side), activation=activation
+    )
 
 
 def cnn_head(
-    in_channels: int, classes: int, *, k: int, width: int, batch_norm: bool, pool: int = QUADRANTS
+    in_channels: int,
+    classes: int,
+    *,
+    k: int,
+    width: int,
+    batch_norm: bool,
+    pool: int = QUADRANTS,
+    activation: Activation = Activation.relu,
 ) -> nn.Sequential:
     """k−1 convolutions of constant width, the average A to 2×2, and a linear layer.
 
@@ -90,6 +109,7 @@ def cnn_head(
         width: M̃ at this depth, unused for k = 1.
         batch_norm: the paper's networks have it for k ≥ 2.
         pool: positions per side that A averages to.
+        activation: ρ.
 
     Returns:
         [B, in_channels, H, W] → [B, classes]; H and W at least `pool`.
@@ -99,7 +119,7 @@ def cnn_head(
     for c_in, c_out in pairwise(channels):
         layers += [nn.Conv2d(c_in, c_out, 3, padding=1, bias=not batch_norm)]
         layers += [nn.BatchNorm2d(c_out)] if batch_norm else []
-        layers += [nn.ReLU(inplace=True)]
+        layers += activation_layers(activation)
     layers += [nn.AdaptiveAvgPool2d(pool)]  # [B, M̃, 2, 2]
     layers += [nn.BatchNorm2d(channels[-1])] if batch_norm else []
     return nn.Sequential(*layers, nn.Flatten(), FullPrecisionLinear(channels[-1] * pool**2, classes))

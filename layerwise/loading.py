@@ -27,12 +27,14 @@ class TrainedNet(BlockNet):
     Args:
         network: with trained weights.
         spec: of the data set that it was trained on: class names, shape, statistics.
+        mirror: its results are means over an image and its mirror image, as `predicting` makes them, too; the methods
+            here take the images as they are.
     """
 
-    def __init__(self, network: BlockNet, spec: DatasetSpec) -> None:
+    def __init__(self, network: BlockNet, spec: DatasetSpec, mirror: bool = False) -> None:
         heads, decoders = ({int(d): m for d, m in network.readers(t).items()} for t in ("labels", "inputs"))
         super().__init__(list(network.blocks), heads, network.ensemble_on, decoders)
-        self.spec = spec
+        self.spec, self.mirror = spec, mirror
         dtype = torch.float32 if spec.has_images else torch.float64  # as `layerwise.data` scales them
         shape = (-1, 1, 1) if spec.has_images else (-1,)
         self.mean, self.std = (
@@ -75,4 +77,4 @@ def load(run_folder: str | Path, device: str | torch.device = "cpu") -> TrainedN
     heads = {depth: network.head(depth) for depth in depths if depth <= deepest}
     decoders = {d: network.readers("inputs")[str(d)] for d in valid_depths(stages, "inputs") if d <= deepest}
     network = BlockNet(list(network.blocks[:deepest]), heads, network.ensemble_on, decoders)
-    return TrainedNet(network, spec).to(device).eval()
+    return TrainedNet(network, spec, config.evaluation.mirror).to(device).eval()

@@ -12,6 +12,7 @@ from layerwise.data import DatasetSpec
 from layerwise.decoders import linear_decoder
 from layerwise.errors import LayerwiseError
 from layerwise.heads import QUADRANTS, HeadKind
+from layerwise.initialisation import Initialisation
 from layerwise.models import timm_net
 from layerwise.models.blocknet import BlockNet
 from layerwise.models.mlp import mlp
@@ -27,9 +28,7 @@ def fixed_depth(model: ModelConfig, plan: Plan) -> int | None:
     Raises:
         LayerwiseError: there is no such network, or it cannot be cut into blocks.
     """
-    if model.kind is ModelKind.simcnn:
-        return None
-    if model.kind is ModelKind.mlp:
+    if model.kind in (ModelKind.simcnn, ModelKind.mlp):
         return None if model.widths is None else len(model.widths)
     if model.kind is ModelKind.timm:
         return 1 if plan is Plan.joint else timm_net.block_count(filled(model.name))
@@ -62,12 +61,22 @@ def check_used(model: ModelConfig, k: int) -> None:
         name = entry.name
         if name not in used and getattr(model, name) != getattr(defaults, name):
             raise LayerwiseError(f"model.{name}={getattr(model, name)}: {what} has no such option. Leave it out.")
+    if model.initialisation not in (known := INITIALISATIONS.get(model.kind, (Initialisation.pytorch,))):
+        raise LayerwiseError(
+            f"model.initialisation={model.initialisation.value}: {what} has no such one. "
+            f"Use {', '.join(one.value for one in known)}."
+        )
 
 
 MLP_KEYS = {"widths", "activation", "initialisation"}
-CNN_HEAD_KEYS = {"head_width", "final_head_width", "pool"}
+CNN_HEAD_KEYS = {"head_width", "head_widths", "final_head_width", "pool"}
+INITIALISATIONS = {
+    ModelKind.simcnn: (Initialisation.pytorch, Initialisation.he, Initialisation.dirac),
+    ModelKind.mlp: (Initialisation.pytorch, Initialisation.he_uniform),
+}
+"""Those that a kind of network has; the others have PyTorch's."""
 USED_KEYS: dict[ModelKind, set[str]] = {
-    ModelKind.simcnn: {entry.name for entry in fields(ModelConfig)} - {"depth", *MLP_KEYS},
+    ModelKind.simcnn: {entry.name for entry in fields(ModelConfig)} - {"depth"},
     ModelKind.vgg: {"kind", "name", "depth", "width"},
     ModelKind.alexnet: {"kind", "name", "width"},
     ModelKind.timm: {"kind", "name", "head", "head_width"},
@@ -162,20 +171,24 @@ def _build_classifier(config: Config, spec: DatasetSpec, depths: Collection[int]
             depths=depths,
             seed=config.seed,
         )
+    width: int | list[int] = model.widths or filled(model.width)
     return simcnn(
         spec.shape,
         classes,
         k=config.k,
         J=filled(config.J),
-        width=filled(model.width),
-        head_width=model.head_width or filled(model.width),
+        width=width,
+        head_width=model.head_widths or model.head_width or width,
         downsample=filled(model.downsample),
         downsampling=filled(model.downsampling),
         batch_norm=filled(model.batch_norm),
         input_downsample=filled(model.input_downsample),
+        whiten_input=model.whiten_input,
         head=model.head,
         final_head_width=model.final_head_width,
         pool=model.pool or QUADRANTS,
+        activation=model.activation,
+        initialisation=model.initialisation,
         ensemble_on=on,
         depths=depths,
         seed=config.seed,

@@ -6,7 +6,7 @@ A schedule is a pure function of the progress through the stage, so nothing of i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -48,15 +48,16 @@ class Cosine:
 
 @dataclass(frozen=True)
 class OneCycle:
-    """Linear warm-up from 1/25 to 1 in the first `warmup` of the stage, then linear to 0."""
+    """Linear warm-up from 1/25 to 1 in the first `warmup` of the stage, then linear to `final`."""
 
     warmup: float = 0.25
+    final: float = 0.0
     decays_in_steps: bool = False
 
     def __call__(self, progress: float) -> float:
         if progress < self.warmup:
             return 0.04 + 0.96 * progress / self.warmup
-        return (1 - progress) / (1 - self.warmup)
+        return self.final + (1 - self.final) * (1 - progress) / (1 - self.warmup)
 
 
 @dataclass(frozen=True)
@@ -69,24 +70,32 @@ class Constant:
         return 1.0
 
 
-def sgd(
-    parameters: Iterable[nn.Parameter], *, lr: float, momentum: float, weight_decay: float, nesterov: bool
-) -> torch.optim.SGD:
+Parameters = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
+"""What an optimiser is over: parameters, or groups of them."""
+
+
+def without_norm_decay(parameters: Sequence[nn.Parameter]) -> list[dict[str, Any]]:
+    """Two groups, of which the second is exempt from the weight decay: vectors, which are biases and those of norms."""
+    matrices, vectors = ([p for p in parameters if (p.dim() > 1) is matrix] for matrix in (True, False))
+    return [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def sgd(parameters: Parameters, *, lr: float, momentum: float, weight_decay: float, nesterov: bool) -> torch.optim.SGD:
     """SGD as one fused kernel over all parameters.
 
-    Nothing is exempt from the weight decay, as in the paper's code.
+    Nothing is exempt from the weight decay, as in the paper's code, unless a group of parameters says so.
     """
     return torch.optim.SGD(
         parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, fused=True
     )
 
 
-def adam(parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float) -> torch.optim.Adam:
+def adam(parameters: Parameters, *, lr: float, weight_decay: float) -> torch.optim.Adam:
     """Adam as one fused kernel over all parameters."""
     return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
 
 
-def adamw(parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float) -> torch.optim.AdamW:
+def adamw(parameters: Parameters, *, lr: float, weight_decay: float) -> torch.optim.AdamW:
     """Adam with a weight decay of its own beside the gradient, as one fused kernel."""
     return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
 

@@ -82,8 +82,11 @@ def predict(network: TrainedNet, values: Tensor) -> list[Prediction]:
         values: images uint8 [B, C, H, W], or vectors [B, F].
     """
     depths = network.depths
+    segment = Segment(network, 0, depths[-1], depths)
     x = network.normalise(values.to(network.mean.device))
-    scores = {d: r.scores for d, r in zip(depths, Segment(network, 0, depths[-1], depths)(x), strict=True)}
+    scores = {d: r.scores for d, r in zip(depths, segment(x), strict=True)}
+    if network.mirror:
+        scores = {d: (scores[d] + r.scores) / 2 for d, r in zip(depths, segment(x.flip(3)), strict=True)}
     together = ensemble(scores, network.ensemble_on)
     if network.ensemble_on is EnsembleOn.logits:
         together = together.softmax(dim=1)

@@ -274,5 +274,6 @@ def cnn_separability(
     )
     for _ in trainer.run(source, stop):
         stop.check()
+    trainer.end()
     scores = predict(segment, stop.watch(source.evaluate("test")), precision)[depth]
     return accuracies(scores, data.splits["test"].labels)["top1"]

@@ -75,21 +75,39 @@ def _resolve_network(config: Config) -> tuple[int, ModelConfig]:
     model = config.model
     wanted = config.J if config.plan.max_blocks is None else config.plan.max_blocks
     fixed = fixed_depth(model, config.plan.name)
+    for one, several in (("width", model.widths), ("head_width", model.head_widths)):
+        if several is not None and (given := getattr(model, one)) is not None:
+            raise LayerwiseError(f"model.{one}={given}: model.{one}s={several} says otherwise. Leave one out.")
     if fixed is not None and wanted not in (None, fixed):
         plan, key = config.plan.name.value, "J" if config.plan.max_blocks is None else "plan.max_blocks"
+        if model.widths is not None:
+            raise LayerwiseError(
+                f"{key}={wanted}: model.widths={model.widths} are of {fixed} block(s). Leave {key} out."
+            )
         raise LayerwiseError(f"{key}={wanted}: {label(model)} has {fixed} block(s) with plan={plan}. Use {key}=null.")
     if model.kind is ModelKind.mlp:
         return _resolve_mlp(model, wanted)
-    if fixed is not None:
+    if fixed is not None and model.kind is not ModelKind.simcnn:
         width = model.width if model.kind is ModelKind.timm else _given(model.width, FIRST_WIDTH)
         return fixed, replace(model, name=label(model), width=width)
     paper = simcnn_values(config.dataset.name, config.k)
-    J = _given(wanted, paper.J)
+    J = _given(fixed, _given(wanted, paper.J))
+    head_width, head_widths = model.head_width, model.head_widths
+    if head_widths is not None and len(head_widths) != J:
+        raise LayerwiseError(
+            f"model.head_widths={head_widths}: there are {len(head_widths)} for J={J} blocks. Give one for each block."
+        )
+    if model.head is HeadKind.cnn and head_width is None and head_widths is None:
+        if model.widths is None:
+            head_width = paper.head_width
+        else:  # as wide beside their blocks as the paper's
+            head_widths = [max(1, M * paper.head_width // paper.width) for M in model.widths]
     return J, replace(
         model,
         name=label(model),
-        width=_given(model.width, paper.width),
-        head_width=_given(model.head_width, paper.head_width) if model.head is HeadKind.cnn else None,
+        width=_given(model.width, paper.width) if model.widths is None else None,
+        head_width=head_width,
+        head_widths=head_widths,
         downsample=_given(model.downsample, [j for j in paper.downsample if j <= J]),
         downsampling=_given(model.downsampling, paper.downsampling),
         input_downsample=_given(model.input_downsample, paper.input_downsample),
@@ -100,8 +118,6 @@ def _resolve_network(config: Config) -> tuple[int, ModelConfig]:
 
 def _resolve_mlp(model: ModelConfig, J: int | None) -> tuple[int, ModelConfig]:
     """Widths of all hidden layers from `model.widths`, or from J and `model.width`."""
-    if model.widths is not None and model.width is not None:
-        raise LayerwiseError(f"model.width={model.width}: model.widths={model.widths} says otherwise. Leave one out.")
     widths = _given(model.widths, [_given(model.width, MLP_WIDTH)] * _given(J, MLP_BLOCKS))
     batch_norm = _given(model.batch_norm, False)
     return len(widths), replace(model, name=label(model), width=None, widths=widths, batch_norm=batch_norm)
@@ -135,6 +151,8 @@ def check_pruning(config: Config) -> None:
             f"plan.prune_to={prune_to}: with k=1 the head is linear and has nothing to fine-tune behind fewer "
             "filters but itself; the paper prunes k=3. Use k=2 or more, or plan.prune_to=null."
         )
+    if model.widths is not None:
+        raise LayerwiseError(f"plan.prune_to={prune_to}: goes with model.width and not with model.widths.")
     if prune_to >= filled(model.width):
         raise LayerwiseError(
             f"plan.prune_to={prune_to}: must be less than model.width={model.width}, the filters that there are."

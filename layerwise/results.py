@@ -62,6 +62,7 @@ def assemble_results(
         "plan": config.plan.name.value,
         "k": config.k,
         "J": config.J,
+        "mirrored": config.evaluation.mirror,  # class scores are means over an image and its mirror image
         "blocks": rows,
         "stages": [stage_entry(stage, outcome) for stage, outcome in zip(stages, finished, strict=False)],
         "final": final,

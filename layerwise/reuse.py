@@ -57,7 +57,7 @@ def shared_stages(source: Path, config: Config, folder: Path) -> list[Stage]:
 
 def _up_to(depth: int, key: str, value: Any) -> Any:
     """What a value says of the blocks up to a depth."""
-    if key == "model.widths" and value is not None:
+    if key in ("model.widths", "model.head_widths") and value is not None:
         return value[:depth]
     if key == "model.downsample" and value is not None:
         return [j for j in value if j <= depth]

@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 
 from omegaconf import MISSING
 
+from layerwise.activations import Activation
+from layerwise.data import Flip
 from layerwise.downsampling import Downsampling
 from layerwise.ensemble import EnsembleOn
 from layerwise.feature_codec import FeatureDtype
 from layerwise.heads import HeadKind
-from layerwise.models.mlp import Activation, Initialisation
+from layerwise.initialisation import Initialisation
 from layerwise.objectives import LossName
 from layerwise.precision import PrecisionName
 
@@ -123,10 +125,12 @@ class ModelConfig:
     width: int | None = None
     head: HeadKind = HeadKind.cnn
     head_width: int | None = None
+    head_widths: list[int] | None = None
     final_head_width: int | None = None
     downsample: list[int] | None = None
     downsampling: Downsampling | None = None
     input_downsample: bool | None = None
+    whiten_input: bool = False
     batch_norm: bool | None = None
     pool: int | None = None
     widths: list[int] | None = None
@@ -148,6 +152,8 @@ class DatasetConfig:
     limit: int | None = None
     limit_test: int | None = None
     augment: bool = True
+    flip: Flip = Flip.random
+    cutout: int = 0
     size: int | None = None
     workers: int | None = field(default=None, metadata=WHERE)
     unreadable: Unreadable = Unreadable.fatal
@@ -210,8 +216,12 @@ class OptimizerConfig:
     schedule: ScheduleName = ScheduleName.step
     decay: float | None = None
     decay_every: float | None = None
+    warmup: float = 0.25
+    final: float = 0.0
+    norm_decay: bool = True
     restart_momentum: bool = True
     clip_norm: float | None = None
+    average: float = 0.0
 
 
 @dataclass
@@ -239,6 +249,7 @@ class EvaluationConfig:
 
     every: int = field(default=0, metadata=WHERE)
     train: bool = False
+    mirror: bool = False
 
 
 @dataclass

@@ -42,8 +42,14 @@ class Source(TrainingSource, Protocol):
     def depth(self) -> int:
         """Number of frozen blocks."""
 
-    def evaluate(self, split: SplitName, target: Target = "labels") -> Iterator[Batch]:
-        """All samples of a split in order, not augmented; of the training samples those that have the target."""
+    def evaluate(self, split: SplitName, target: Target = "labels", mirrored: bool = False) -> Iterator[Batch]:
+        """All samples of a split in order, not augmented; of the training samples those that have the target.
+
+        Args:
+            split: which samples.
+            target: that goes with them.
+            mirrored: gives the features of mirror images, which no cache holds.
+        """
 
     def advance(self, blocks: Sequence[nn.Module]) -> None:
         """Freezes newly trained blocks and gives their outputs from now on."""
@@ -102,12 +108,14 @@ class Recompute:
         order = self.plan.order(stage, epoch, self.data.having_here(target), self.data.device)
         return self.read("train", order[first_step * self.plan.size :], view=epoch, target=target)
 
-    def evaluate(self, split: SplitName, target: Target = "labels") -> Iterator[Batch]:
-        return self.read(split, in_order(self.data, split, target), view=None, target=target)
+    def evaluate(self, split: SplitName, target: Target = "labels", mirrored: bool = False) -> Iterator[Batch]:
+        return self.read(split, in_order(self.data, split, target), None, target, mirrored)
 
-    def read(self, split: SplitName, order: Tensor, view: int | None, target: Target = "labels") -> Iterator[Batch]:
-        """Features of the samples at some positions, augmented with a view's draws."""
-        for x, labels in self.data.batches(split, order, self.plan.size, view):
+    def read(
+        self, split: SplitName, order: Tensor, view: int | None, target: Target = "labels", mirrored: bool = False
+    ) -> Iterator[Batch]:
+        """Features of the samples at some positions, augmented with a view's draws, or of their mirror images."""
+        for x, labels in self.data.batches(split, order, self.plan.size, view, mirrored):
             yield Batch(run_frozen(self.prefix, x, self.precision), x if target == "inputs" else labels)
 
     def most_batches(self, split: SplitName) -> int:
@@ -161,12 +169,12 @@ class Cached:
         view = epoch % self.views if self.store else epoch  # images need no store: all their views are there
         return self.read("train", order[first_step * plan.size :], view, target)
 
-    def evaluate(self, split: SplitName, target: Target = "labels") -> Iterator[Batch]:
+    def evaluate(self, split: SplitName, target: Target = "labels", mirrored: bool = False) -> Iterator[Batch]:
         data = self.images.data
         order = in_order(data, split, target)
-        if split == "train" and data.augmented:  # the store holds augmented views only
+        if mirrored or (split == "train" and data.augmented):  # of these the store holds augmented views only
             return Recompute(data, self.images.plan, self.images.precision, self.prefix).read(
-                split, order, None, target
+                split, order, None, target, mirrored
             )
         return self.read(split, order, None, target)
 

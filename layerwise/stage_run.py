@@ -22,6 +22,7 @@ from layerwise.sources import Source
 from layerwise.stage_scores import score_now, stage_rows
 from layerwise.trainer import EpochReport, StageTrainer
 from layerwise.warm_start import carry_head, warm_start
+from layerwise.whitening import whiten_input
 
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
 """Epochs that are shorter than this are not all saved; a signal saves at once."""
@@ -72,8 +73,8 @@ def run_stage(
         for latest in trainer.run(source, run.stop, run.display.glance):
             if latest.complete:
                 report = latest
-                trainer.team.settle(segment)
-                held_out = score_now(run, stage, segment, source, report)
+                with trainer.judged():
+                    held_out = score_now(run, stage, segment, source, report)
                 line = metrics_line(stage, report, steps_before + trainer.steps_done) | held_out
                 run.metrics.append(line)
                 run.loggers.epoch(line)
@@ -94,6 +95,7 @@ def run_stage(
         run.display.end_stage()
 
     assert report is not None  # a stage has at least one epoch
+    trainer.end()
     trainer.optimizer.zero_grad(set_to_none=True)  # else the gradients of all stages stay until the run ends
     started = time.perf_counter()
     with run.display.doing(f"{title}  evaluating"):
@@ -126,6 +128,8 @@ def is_due(last_saved: float) -> bool:
 def set_beginning(run: Run, stage: Stage, source: Source) -> None:
     """Weights that the stage begins with, where they are not the network's initialisation."""
     readers = run.network.readers(stage.target)
+    if stage.index == 0:
+        whiten_input(run.network, run.data)
     if stage.carry_from is not None and not carry_head(readers, stage.carry_from, stage.stop):
         run.display.note(f"depth {stage.stop}: the head of depth {stage.carry_from} has another shape; it starts fresh")
     if stage.restart_head:

@@ -65,11 +65,17 @@ def score_now(run: Run, stage: Stage, segment: Segment, source: Source, report: 
 
 
 def class_scores(run: Run, segment: Segment, source: Source) -> dict[SplitName, ByDepth]:
-    """Class scores of all samples that are evaluated, by split and depth, in the main process on the CPU."""
+    """Class scores of all samples that are evaluated, by split and depth, in the main process on the CPU.
+
+    With `evaluation.mirror` they are the means of an image's and its mirror image's.
+    """
     return_freed_memory()
     scores: dict[SplitName, ByDepth] = {}
     for split in evaluated_splits(run):
         here = predict(segment, source.evaluate(split), run.precision)
+        if run.config.evaluation.mirror:
+            there = predict(segment, source.evaluate(split, mirrored=True), run.precision)
+            here = {depth: (z + there[depth]) / 2 for depth, z in here.items()}
         scores[split] = {depth: gather_rows(z, run.data.shards[split]) for depth, z in here.items()}
     return_freed_memory()
     return scores

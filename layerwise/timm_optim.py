@@ -12,13 +12,18 @@ from layerwise.errors import LayerwiseError, suggest
 
 
 def timm_optimizer(
-    name: str, parameters: Sequence[nn.Parameter], *, lr: float, momentum: float, weight_decay: float
+    name: str,
+    parameters: Sequence[nn.Parameter] | Sequence[dict[str, Any]],
+    *,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
 ) -> torch.optim.Optimizer:
     """An optimiser of timm, with timm's defaults for all that is not given here.
 
     Args:
         name: timm's name of the optimiser, such as lamb.
-        parameters: what is trained; nothing is exempt from the weight decay, as in `optim.sgd`.
+        parameters: what is trained, perhaps in groups; nothing else is exempt from the weight decay, as in `optim.sgd`.
         lr: base learning rate.
         momentum: reaches only optimisers that have one (those with betas keep timm's).
         weight_decay: in the optimiser's own sense, added to the gradient or decoupled from it.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from layerwise.averaging import WeightAverage
 from layerwise.captured_step import CapturedStep, Recorder
 from layerwise.counters import key
 from layerwise.distributed import Largest, joined
@@ -95,6 +97,7 @@ class Recipe:
         restart_momentum: forget the momentum where a stepwise schedule decays.
         clip_norm: bound on the gradient's norm, or None.
         seed: of the layers that draw random numbers, such as dropout.
+        average: decay of an average of the weights, which the stage ends with; 0 for none.
     """
 
     epochs: int
@@ -105,6 +108,7 @@ class Recipe:
     restart_momentum: bool
     clip_norm: float | None
     seed: int
+    average: float = 0.0
 
     @property
     def steps_per_epoch(self) -> int:
@@ -161,6 +165,7 @@ class StageTrainer:
         if recorder is not None:
             self.take_step = CapturedStep(self.take_step, recorder, recipe.batch_size)
             make_capturable(optimizer, self.device)
+        self.average = WeightAverage(segment, recipe.average)
         self.epoch = 0  # next epoch
         self.step = 0  # next step in it
         self.seconds = 0.0  # spent on the whole stage
@@ -196,6 +201,7 @@ class StageTrainer:
             batches = self.team.source(source).train(self.stage, self.epoch, self.step, self.objective.target)
             for inputs, targets in batches:
                 self._train_step(inputs, targets)
+                self.average.update()
                 self.step += 1
                 if stop.requested():
                     break
@@ -206,6 +212,23 @@ class StageTrainer:
             self._check_finite(sums)  # waits for the device, so that its time counts
             self.epoch_seconds = time.perf_counter() - started
             yield self._end_epoch(sums, images)
+
+    @contextmanager
+    def judged(self) -> Iterator[None]:
+        """Between two steps: the segment as it would be if the stage ended now, in all processes alike."""
+        self.team.settle(self.segment)
+        if not self.recipe.average:
+            yield
+            return
+        with self.average.in_place():
+            self.team.settle(self.segment)
+            yield
+
+    def end(self) -> None:
+        """Gives the segment the weights that the stage ends with; the training cannot go on then."""
+        if self.recipe.average:
+            self.average.adopt()
+            self.team.settle(self.segment)
 
     def _seed(self) -> None:
         """Seeds the generators that layers draw from (torch.manual_seed would also keep a stack trace of each call)."""
@@ -279,11 +302,13 @@ class StageTrainer:
         random = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
-        self.team.settle(self.segment)
+        with self.judged():
+            pass  # whatever the processes hold apart has settled, in the weights and in their average
         return {
             "segment": self.segment.state_dict(),
             "optimizer": self.team.whole_optimizer(self.segment, portable_state(self.optimizer)),
             "scaler": self.scaler.state_dict(),
+            "average": self.average.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
             "seconds": self.seconds,
@@ -303,6 +328,8 @@ class StageTrainer:
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
                     slots[name] = torch.empty_like(parameter).copy_(value)  # the parameter's memory format
         self.scaler.load_state_dict(state["scaler"])
+        if self.recipe.average:
+            self.average.load_state_dict(state["average"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.seconds, self.epoch_seconds = state["seconds"], state["epoch_seconds"]
         self.sums.load_state_dict(self.team.own_sums(self.segment, state["sums"]))

@@ -1,13 +1,22 @@
 """The crop-and-flip augmentation: exact, and a function of (seed, view, sample) alone."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import CPU, tiny_spec
+from conftest import CPU, numbers, results_of, tiny_spec
+from test_architecture import composed
 
-from layerwise.counters import bits, key
-from layerwise.data.augment import CropFlip, shift_and_mirror
+from layerwise import build
+from layerwise.config import parse
+from layerwise.counters import below, bits, key
+from layerwise.data import Flip, augmented, describe, load
+from layerwise.data.augment import CropFlip, Cutout, alternate_flips, shift_and_mirror
 from layerwise.data.dataset import Dataset, Resident
+from layerwise.errors import LayerwiseError
+from layerwise.resolve import resolve
 
 
 def reference(image: torch.Tensor, down: int, right: int, mirrored: bool, padding: int) -> torch.Tensor:
@@ -81,3 +90,80 @@ def test_normalisation_is_the_textbooks_and_channels_last():
     x = data.prepare(images)
     torch.testing.assert_close(x, (images.permute(0, 3, 1, 2) / 255 - 0.5) / 0.25)
     assert x.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_an_alternating_flip_turns_over_from_view_to_view():
+    images = torch.randint(0, 256, (200, 8, 8, 3), dtype=torch.uint8)
+    split = Resident(images, torch.zeros(200, dtype=torch.long), CPU)
+    spec = replace(tiny_spec(), padding=0, alternating=True)
+    data = Dataset(spec, {"train": split, "test": split}, CropFlip(0, flip=True), 0, CPU)
+    views = [next(iter(data.batches("train", torch.arange(200), 200, view))).inputs for view in range(4)]
+    plain = data.prepare(images)
+    mirrored = torch.tensor([torch.equal(seen, image.flip(2)) for seen, image in zip(views[0], plain, strict=True)])
+    assert 70 < int(mirrored.sum()) < 130  # each image has its own first side
+    assert torch.equal(views[0], torch.where(mirrored[:, None, None, None], plain.flip(3), plain))
+    assert torch.equal(views[1], views[0].flip(3))
+    assert torch.equal(views[2], views[0])
+    assert torch.equal(views[3], views[1])
+
+
+def test_an_alternating_flip_leaves_the_crops_as_they_are():
+    data = data_of(torch.randint(0, 256, (50, 8, 8, 3), dtype=torch.uint8))
+    draws = data._draws(3, torch.arange(50))
+    alternating = alternate_flips(draws, 0, 3, torch.arange(50))
+    for lane in (0, 1):
+        assert torch.equal(below(draws, 5, lane), below(alternating, 5, lane))
+    assert not torch.equal(below(draws, 2, 2), below(alternating, 2, 2))
+
+
+@pytest.mark.parametrize("side", [1, 3, 4])
+def test_a_cutout_is_a_square_around_any_pixel_and_is_clipped_at_the_border(side):
+    n, size = 20_000, 8
+    out = Cutout(side, colour=torch.tensor([7, 9], dtype=torch.uint8))(
+        torch.zeros(n, size, size, 2, dtype=torch.uint8), bits(1, torch.arange(n))
+    )
+    assert set(out[..., 0].unique().tolist()) == {0, 7}
+    assert torch.equal(out[..., 0] == 7, out[..., 1] == 9)
+    painted = out[..., 0] == 7
+    rows, columns = painted.any(2).sum(1), painted.any(1).sum(1)
+    assert torch.equal(painted.sum((1, 2)), rows * columns)  # a rectangle
+    assert int(rows.max()) == int(columns.max()) == side
+    expected = [max(0, min(size, c - side // 2 + side) - max(0, c - side // 2)) for c in range(size)]
+    for share in (rows, columns):
+        assert share.double().mean() == pytest.approx(sum(expected) / size, rel=0.02)
+
+
+def test_a_cutout_is_the_mean_after_scaling_and_in_training_only():
+    spec = replace(describe("digits", Path()), padding=0)
+    data = load(augmented(spec, Flip.random, cutout=4), Path(), CPU)
+    order = torch.arange(100)
+    plain, view = (next(iter(data.batches("train", order, 100, view))).inputs for view in (None, 0))
+    changed = view != plain
+    assert 0 < int(changed.sum()) <= 100 * 16
+    assert view[changed].unique().numel() == 1
+    assert abs(float(view[changed][0])) < 0.01  # half a grey level
+    assert data.augmented
+
+
+@pytest.mark.parametrize(
+    ("overrides", "word"),
+    [
+        ({"dataset": "blobs", "model": "mlp", "dataset.cutout": 2}, "dataset.cutout=2: is for images"),
+        ({"dataset": "imagenette", "dataset.cutout": 2}, "decoded"),
+        ({"dataset": "svhn", "dataset.flip": "alternating"}, "are not mirrored"),
+        ({"dataset.cutout": 2, "dataset.augment": "false"}, "dataset.augment=false"),
+        ({"dataset.cutout": -1}, "0 or more"),
+    ],
+)
+def test_what_cannot_be_augmented_is_refused(overrides, word):
+    with pytest.raises(LayerwiseError, match=word):
+        build.build_spec(resolve(parse(composed(*(f"{name}={value}" for name, value in overrides.items())))))
+
+
+def test_a_cached_run_with_cutout_equals_a_recomputed_one(train_py, tmp_path):
+    seen = []
+    for cache in ("none", "memory"):
+        train_py(name=cache, cache=cache, **{"dataset.cutout": 3})
+        seen.append(numbers(results_of(tmp_path / "out" / cache)))
+    train_py(name="without", cache="none")
+    assert seen[0] == seen[1] != numbers(results_of(tmp_path / "out" / "without"))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import plain_net, tiny_net, tiny_spec
 from test_trainer import trainer_of
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from layerwise.data.augment import CropFlip
+from layerwise.data.augment import CropFlip, Cutout
 from layerwise.data.dataset import Dataset, Resident
 from layerwise.models.blocknet import BlockNet
 from layerwise.precision import Precision
@@ -17,21 +19,23 @@ from layerwise.trainer import StageTrainer
 
 
 def data_on(device: torch.device) -> Dataset:
-    spec = tiny_spec()
+    spec = replace(tiny_spec(), alternating=True)
     images = torch.randint(0, 256, (70, 8, 8, 3), dtype=torch.uint8)
     split = Resident(images, torch.randint(0, 3, (70,)), device)
-    return Dataset(spec, {"train": split, "test": split}, CropFlip(2, flip=True), seed=0, device=device)
+    cutout = Cutout(3, torch.zeros(3, dtype=torch.uint8, device=device))
+    return Dataset(spec, {"train": split, "test": split}, CropFlip(2, True, cutout), seed=0, device=device)
 
 
 def prepare(net: BlockNet, device: torch.device, precision: Precision) -> tuple[Recompute, StageTrainer]:
     source = Recompute(data_on(device), BatchPlan(16, 0), precision, list(net.blocks[:1]))
-    return source, trainer_of(net, start=1, stop=2, precision=precision, clip_norm=1.0)
+    return source, trainer_of(net, start=1, stop=2, precision=precision, clip_norm=1.0, average=0.9)
 
 
 def run_epoch(source: Recompute, trainer: StageTrainer) -> None:
     """All batches and steps of an epoch, without the reading of its sums."""
     for batch in source.train(0, trainer.epoch):
         trainer._train_step(*batch)
+        trainer.average.update()
         trainer.step += 1
     trainer.epoch, trainer.step = trainer.epoch + 1, 0
 

@@ -36,6 +36,9 @@ RUNS: dict[str, dict[str, Any]] = {
     "joint": {"plan": "joint", "optimizer.clip_norm": 0.5},
     "simultaneous": SIMULTANEOUS,
     "blocks": {**SIMULTANEOUS, "distributed.parallel": "blocks"},
+    "whitened": {"model.whiten_input": "true", "model.activation": "gelu", "model.initialisation": "dirac"},
+    "averaged": {"optimizer.average": 0.9, "evaluation.every": 1},
+    "averaged-blocks": {**SIMULTANEOUS, "distributed.parallel": "blocks", "optimizer.average": 0.9},
     "carried": {"plan.head": "carried", "model.downsample": "[]"},
     "warm-start": {"plan.warm_start": "true", "model.downsample": "[]"},
     "pairs": {"plan.blocks_per_stage": 2, "J": 4, "plan.finetune.epochs": 1},
@@ -74,7 +77,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
 }
 """What two processes cannot train, and words of the message."""
 
-TOLERANCES = {"blocks": 0.0, "warm-start": 1e-3}
+TOLERANCES = {"blocks": 0.0, "averaged-blocks": 0.0, "warm-start": 1e-3}
 """Relative. A block that starts as the identity has many values at the edge of its ReLU, where rounding decides."""
 
 

@@ -392,7 +392,10 @@ def test_a_stage_in_training_keeps_its_finished_file_apart(train_py, tmp_path):
         ({"plan": "joint", "plan.patience": 1}, "unknown key 'plan.patience'"),
         ({"model": "mlp", "model.width": 4, "model.widths": "[4,4]"}, "model.widths=[4, 4] says otherwise"),
         ({"model": "mlp", "model.width": None, "model.widths": "[4,0]"}, "must be a list of widths, 1 or more each"),
-        ({"model": "mlp", "model.width": None, "model.widths": "[4,4,4]"}, "J=2: mlp has 3 block(s)"),
+        (
+            {"model": "mlp", "model.width": None, "model.widths": "[4,4,4]"},
+            "J=2: model.widths=[4, 4, 4] are of 3 block(s)",
+        ),
         ({"objective.reconstruction": "cross_entropy"}, "Use binary_cross_entropy"),
         ({"plan": "autoencoder", "objective.reconstruction": "binary_cross_entropy"}, "dataset.standardise=false"),
         ({"plan.finetune.lr": 0.1}, "nothing is fine-tuned"),

@@ -169,6 +169,8 @@ SCHEDULES: list[tuple[Schedule, dict[float, float]]] = [
     (StepDecay(20 / 45, 0.1), {0: 1, 20 / 45: 0.1, 40 / 45: 0.01}),
     (Cosine(), {0: 1, 0.5: 0.5, 1: 0}),
     (OneCycle(), {0: 0.04, 0.25: 1, 0.625: 0.5, 1: 0}),
+    (OneCycle(warmup=0.5, final=0.1), {0: 0.04, 0.25: 0.52, 0.5: 1, 0.75: 0.55, 1: 0.1}),
+    (OneCycle(warmup=0), {0: 1, 0.25: 0.75, 1: 0}),
     (Constant(), {0: 1, 0.9: 1}),
 ]
 

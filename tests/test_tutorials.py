@@ -59,7 +59,8 @@ def test_the_supervised_network_keeps_all_but_the_new_layer_and_the_head(train_p
 
 
 def test_he_uniform_layers_start_within_their_bound():
-    from layerwise.models.mlp import Initialisation, mlp
+    from layerwise.initialisation import Initialisation
+    from layerwise.models.mlp import mlp
 
     net = mlp((2,), 3, k=1, widths=[1000, 50], initialisation=Initialisation.he_uniform)
     for block, fan_in in zip(net.blocks, (2, 1000), strict=True):

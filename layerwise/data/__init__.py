@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from layerwise.data import blobs, digits, imagefolder, imagenet, table, torchvision_sets
-from layerwise.data.augment import CropFlip
+from layerwise.data.augment import CropFlip, Cutout, Flip
 from layerwise.data.dataset import WHOLE, Dataset, DatasetSpec, Resident, Shards, Split, SplitName
 from layerwise.data.split import check_classes, dealing_order, fold_out, fraction_of, hold_out, limit, limit_both
 from layerwise.data.table import TableFiles
@@ -20,10 +20,13 @@ __all__ = [
     "WHOLE",
     "Dataset",
     "DatasetSpec",
+    "Flip",
     "Shards",
     "Split",
     "SplitName",
     "TableFiles",
+    "augmented",
+    "check_mirrors",
     "describe",
     "load",
 ]
@@ -54,6 +57,47 @@ def describe(name: str, root: Path, size: int | None = None, files: TableFiles |
     return {"digits": digits.SPEC, "blobs": blobs.SPEC, **torchvision_sets.SPECS}[name]
 
 
+def augmented(spec: DatasetSpec, flip: Flip, cutout: int) -> DatasetSpec:
+    """The spec with an augmentation of training images that was asked for.
+
+    Args:
+        spec: from `describe`.
+        flip: `random` leaves it to the spec whether there is one: a mirrored digit is another sign.
+        cutout: side of the painted square in pixels; 0 for none.
+
+    Raises:
+        LayerwiseError: the samples cannot be augmented so.
+    """
+    asked = [f"dataset.flip={flip.value}"] * (flip is not Flip.random) + [f"dataset.cutout={cutout}"] * (cutout > 0)
+    if not asked:
+        return spec
+    if not spec.has_images:
+        raise LayerwiseError(f"{asked[0]}: is for images; a sample of dataset={spec.name} is a vector. Leave it out.")
+    if spec.resized_crop:
+        raise LayerwiseError(
+            f"{asked[0]}: training images of dataset={spec.name} are random resized crops, which are mirrored at "
+            "random while they are decoded. Leave it out."
+        )
+    if flip is Flip.alternating:
+        check_mirrors(spec, "dataset.flip=alternating")
+    return replace(spec, flip=spec.flip and flip is not Flip.none, alternating=flip is Flip.alternating, cutout=cutout)
+
+
+def check_mirrors(spec: DatasetSpec, option: str) -> None:
+    """Refuses an option for samples that have no mirror images of the same class.
+
+    Raises:
+        LayerwiseError: names the option and the data set.
+    """
+    if not spec.has_images:
+        raise LayerwiseError(f"{option}: is for images; a sample of dataset={spec.name} is a vector. Leave it out.")
+    if not spec.flip:
+        raise LayerwiseError(
+            f"{option}: images of dataset={spec.name} are not mirrored, since that would change what they show. "
+            "Leave it out."
+        )
+
+
 def load(
     spec: DatasetSpec,
     root: Path,
@@ -76,7 +120,7 @@ def load(
     """Reads a data set and puts it on the device where it fits.
 
     Args:
-        spec: from `describe`.
+        spec: from `describe`, perhaps `augmented`.
         root, files: as there.
         device: where batches are prepared.
         validation: fraction of the training samples that is held out, stratified.
@@ -87,7 +131,7 @@ def load(
         labelled: fraction of the training samples whose labels may be used, stratified; of a limited number of
             samples those that were labelled among all.
         standardise: scale to mean 0 and deviation 1; else pixels are in [0, 1] and vectors as they are.
-        augment: crop and flip training images as `spec` says.
+        augment: crop, flip and cut training images as `spec` says.
         seed: of splits and augmentation.
         workers: processes that decode image files.
         skip_unreadable: leaves image files out that cannot be decoded; else they are an error.
@@ -118,10 +162,16 @@ def load(
         splits["test"] = test.take(limit(test.labels, limit_test, seed, "dataset.limit_test"))
     spec = _with_statistics(spec, splits["train"], standardise)
     _scale_vectors(splits, spec)
-    crop_flip = CropFlip(spec.padding, spec.flip) if augment and not spec.resized_crop and spec.augmented else None
+    crop_flip = _crop_flip(spec, device) if augment and not spec.resized_crop and spec.augmented else None
     count = None if some is None else len(some)
     varied = augment and spec.augmented
     return Dataset(spec, splits, crop_flip, seed, device, labelled=count, augmented=varied, shards=shards)
+
+
+def _crop_flip(spec: DatasetSpec, device: torch.device) -> CropFlip:
+    grey_levels = [round(255 * mean) for mean in spec.mean]  # nearest to what is scaled to 0
+    colour = torch.tensor(grey_levels, dtype=torch.uint8, device=device)
+    return CropFlip(spec.padding, spec.flip, Cutout(spec.cutout, colour) if spec.cutout else None)
 
 
 def _with_statistics(spec: DatasetSpec, train: Split, standardise: bool) -> DatasetSpec:

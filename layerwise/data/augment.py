@@ -1,18 +1,76 @@
-"""Augmentation of uint8 batches on the device, as a function of given random bits."""
+"""Augmentation of uint8 batches on the device, as a function of given random bits.
+
+Cutout: DeVries and Taylor, Improved Regularization of Convolutional Neural Networks with Cutout (2017).
+Alternating flip: Jordan, 94% on CIFAR-10 in 3.29 Seconds on a Single GPU (2024).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 import torch
 from torch import Tensor
 
-from layerwise.counters import below
+from layerwise.counters import below, bits, key
+
+
+class Flip(Enum):
+    """Values of `dataset.flip`: which views of a training image are mirrored."""
+
+    random = "random"
+    alternating = "alternating"
+    none = "none"
+
+
+_CUTOUT = key("cutout")
+_MIRRORED = 1 << 62  # the bit of `bits` that decides about the flip: the first one of lane 2
+
+
+def alternate_flips(draws: Tensor, seed: int, view: int, samples: Tensor) -> Tensor:
+    """The draws with a flip that is an image's own in view 0 and turns over from view to view.
+
+    Args:
+        draws: random bits of the view, int64 [B].
+        seed: of the augmentation.
+        view: its number.
+        samples: int64 [B], numbers in the full data set.
+    """
+    own = bits(key("flip", seed), samples)
+    turned = own if view % 2 == 0 else ~own
+    return (draws & ~_MIRRORED) | (turned & _MIRRORED)
+
+
+@dataclass(frozen=True, eq=False)
+class Cutout:
+    """Paints a square over each image; its centre is any pixel, so that it may reach beyond the border.
+
+    Attributes:
+        side: of the square in pixels.
+        colour: uint8 [C], on the images' device.
+    """
+
+    side: int
+    colour: Tensor
+
+    def __call__(self, pixels: Tensor, draws: Tensor) -> Tensor:
+        """Args: pixels: uint8 [B, H, W, C]. draws: random bits, int64 [B]. Returns: uint8 [B, H, W, C]."""
+        _, height, width, _ = pixels.shape
+        own = bits(_CUTOUT, draws)  # the draws' own lanes are those of crop and flip
+        rows = self._covered(below(own, height, lane=0), height)  # [B, H]
+        columns = self._covered(below(own, width, lane=1), width)  # [B, W]
+        square = (rows[:, :, None] & columns[:, None, :])[..., None]  # [B, H, W, 1]
+        return torch.where(square, self.colour, pixels)
+
+    def _covered(self, centre: Tensor, size: int) -> Tensor:
+        first = centre[:, None] - self.side // 2
+        place = torch.arange(size, device=centre.device)
+        return (place >= first) & (place < first + self.side)
 
 
 @dataclass(frozen=True)
 class CropFlip:
-    """Random crop of the zero-padded image, then a horizontal flip of every second one.
+    """Random crop of the zero-padded image, a horizontal flip of every second one, and perhaps a cutout.
 
     With padding 4 this is the augmentation of the paper's code on CIFAR-10: pixels are padded with
     0 (black) before they are normalised, all 9×9 offsets are equally likely, and so are both
@@ -21,6 +79,7 @@ class CropFlip:
 
     padding: int
     flip: bool
+    cutout: Cutout | None = None
 
     def __call__(self, pixels: Tensor, draws: Tensor) -> Tensor:
         """Args: pixels: uint8 [B, H, W, C]. draws: random bits, int64 [B]. Returns: uint8 [B, H, W, C]."""
@@ -28,7 +87,8 @@ class CropFlip:
         down = below(draws, offsets, lane=0) - self.padding  # [B] in −padding … padding
         right = below(draws, offsets, lane=1) - self.padding
         mirrored = (below(draws, 2, lane=2) * int(self.flip)).bool()
-        return shift_and_mirror(pixels, down, right, mirrored)
+        seen = shift_and_mirror(pixels, down, right, mirrored)
+        return seen if self.cutout is None else self.cutout(seen, draws)
 
 
 def shift_and_mirror(pixels: Tensor, down: Tensor, right: Tensor, mirrored: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from layerwise.counters import bits, key
-from layerwise.data.augment import CropFlip
+from layerwise.data.augment import CropFlip, alternate_flips
 from layerwise.shard import EVERYTHING, Shard
 from layerwise.types import Batch, Shape, Target
 
@@ -38,7 +38,9 @@ class DatasetSpec:
             computed from the training samples.
         train_samples, test_samples: how many there are.
         padding: of the random crop in training; 0 for none.
-        flip: whether training images are mirrored at random.
+        flip: whether half of the views of a training image are mirrored.
+        alternating: these are every second one, and not drawn at random.
+        cutout: side in pixels of the square that is painted over training images; 0 for none.
         resized_crop: training images are random resized crops, made while they are decoded.
         digest: of a table's values and labels; empty where nothing but the above tells data apart.
     """
@@ -52,6 +54,8 @@ class DatasetSpec:
     test_samples: int
     padding: int = 0
     flip: bool = False
+    alternating: bool = False
+    cutout: int = 0
     resized_crop: bool = False
     digest: str = ""
 
@@ -63,7 +67,7 @@ class DatasetSpec:
     @property
     def augmented(self) -> bool:
         """Whether views of a training image differ."""
-        return self.padding > 0 or self.flip or self.resized_crop
+        return self.padding > 0 or self.flip or self.cutout > 0 or self.resized_crop
 
     def agrees_with(self, other: DatasetSpec) -> bool:
         """Whether both may describe the same data; what is not known yet does not count: statistics, a digest."""
@@ -142,7 +146,7 @@ class Dataset:
         spec: names, shape and statistics.
         splits: "train", "test" and perhaps "validation", whole; those of which a process keeps a part are in the
             order of which it takes every N-th sample.
-        augment: random crop and flip of training images on the device; None where there is none, or where
+        augment: random crop, flip and cutout of training images on the device; None where there is none, or where
             the splits augment while they decode.
         seed: of the augmentation on the device.
         labelled: only so many training samples, the first, have labels that may be used; None for all.
@@ -186,7 +190,9 @@ class Dataset:
         """How many of these this process holds; they are its first."""
         return self.shards["train"].size(self.having(target))
 
-    def batches(self, split: SplitName, order: Tensor, batch_size: int, view: int | None = None) -> Iterator[Batch]:
+    def batches(
+        self, split: SplitName, order: Tensor, batch_size: int, view: int | None = None, mirrored: bool = False
+    ) -> Iterator[Batch]:
         """Batches of scaled samples and their labels.
 
         Args:
@@ -194,12 +200,14 @@ class Dataset:
             order: [n] positions in the split, on the device; the last batch may be smaller.
             batch_size: samples per batch.
             view: augments with the draws of this view; None leaves the samples as they are.
+            mirrored: gives the mirror images.
         """
         samples = self.splits[split]
         parts: Sequence[Tensor] = order.split(batch_size)
         for positions, values in zip(parts, samples.read(parts, view), strict=True):
             if self.augment is not None and view is not None:
                 values = self.augment(values, self._draws(view, samples.samples[positions]))
+            values = values.flip(2) if mirrored else values  # [B, H, W, C]
             yield Batch(self.prepare(values), samples.labels[positions])
 
     def within_unit_interval(self) -> bool:
@@ -217,4 +225,5 @@ class Dataset:
 
     def _draws(self, view: int, samples: Tensor) -> Tensor:
         """[B] random bits that depend on nothing but the seed, the view and the sample."""
-        return bits(key("augment", self.seed, view), samples)
+        draws = bits(key("augment", self.seed, view), samples)
+        return alternate_flips(draws, self.seed, view, samples) if self.spec.alternating else draws

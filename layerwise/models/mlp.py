@@ -5,40 +5,19 @@ x_{j+1} = ρ(W_θj x_j)        x_0: the flattened image, or a row of a table
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from enum import Enum
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from math import prod
 
 from torch import nn
 
+from layerwise.activations import Activation, activation_layers
 from layerwise.counters import key, seeded
 from layerwise.ensemble import EnsembleOn
 from layerwise.heads import FullPrecisionLinear
+from layerwise.initialisation import Initialisation
 from layerwise.models.blocknet import BlockNet
 from layerwise.types import Shape
-
-
-class Activation(Enum):
-    """Values of `model.activation`: ρ."""
-
-    relu = "relu"
-    tanh = "tanh"
-    none = "none"
-
-
-class Initialisation(Enum):
-    """Values of `model.initialisation`: PyTorch's own, or He-uniform weights (heads: Glorot-uniform), zero biases."""
-
-    pytorch = "pytorch"
-    he_uniform = "he_uniform"
-
-
-_ACTIVATIONS: dict[Activation, Callable[[], list[nn.Module]]] = {
-    Activation.relu: lambda: [nn.ReLU()],
-    Activation.tanh: lambda: [nn.Tanh()],
-    Activation.none: list,
-}
 
 
 def mlp(
@@ -65,7 +44,7 @@ def mlp(
         head_width: of the heads' hidden layers; None for the width of the block before.
         activation: ρ.
         batch_norm: between W and ρ, and in the heads.
-        initialisation: of the weights.
+        initialisation: of the weights: pytorch or he_uniform.
         ensemble_on: what the ensemble of the heads averages.
         depths: depths that get a head; all by default.
         seed: of the initialisation.
@@ -88,7 +67,7 @@ def mlp(
 
 def _hidden(wide: int, out: int, activation: Activation, batch_norm: bool) -> list[nn.Module]:
     norm = [nn.BatchNorm1d(out)] if batch_norm else []
-    return [nn.Linear(wide, out, bias=not batch_norm), *norm, *_ACTIVATIONS[activation]()]
+    return [nn.Linear(wide, out, bias=not batch_norm), *norm, *activation_layers(activation)]
 
 
 def _initialise(module: nn.Sequential, initialisation: Initialisation) -> nn.Sequential:

@@ -2,7 +2,7 @@
 
     x_{j+1} = ρ W_θj P_j x_j         P_j: downsampling or identity, W: 3×3 convolution, ρ: ReLU
 
-Width M doubles at each downsampled block, and so does the width M̃ of the heads behind it.
+In the paper width M doubles at each downsampled block, and so does the width M̃ of the heads behind it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from collections.abc import Collection, Sequence
 
 from torch import nn
 
+from layerwise.activations import Activation, activation_layers
 from layerwise.counters import key, seeded
 from layerwise.downsampling import Downsampling, downsample_and_convolve
 from layerwise.ensemble import EnsembleOn
 from layerwise.errors import LayerwiseError
 from layerwise.heads import QUADRANTS, HeadKind, auxiliary_head
+from layerwise.initialisation import Initialisation, initialise_convolutions
 from layerwise.models.blocknet import BlockNet
+from layerwise.models.whitening import Whitening
 from layerwise.types import Shape
 
 
@@ -26,20 +29,23 @@ def simcnn(
     *,
     k: int,
     J: int,
-    width: int,
-    head_width: int,
+    width: int | Sequence[int],
+    head_width: int | Sequence[int],
     downsample: Sequence[int],
     downsampling: Downsampling,
     batch_norm: bool,
     input_downsample: bool = False,
+    whiten_input: bool = False,
     head: HeadKind = HeadKind.cnn,
     final_head_width: int | None = None,
     pool: int = QUADRANTS,
+    activation: Activation = Activation.relu,
+    initialisation: Initialisation = Initialisation.pytorch,
     ensemble_on: EnsembleOn = EnsembleOn.logits,
     depths: Collection[int] | None = None,
     seed: int = 0,
 ) -> BlockNet:
-    """Builds a SimCNN with PyTorch's default initialisation, as the paper's code does.
+    """Builds a SimCNN, by default with PyTorch's initialisation, as the paper's code does.
 
     Each block and head is initialised from its own seed, so it starts the same whatever stands
     beside it.
@@ -49,15 +55,18 @@ def simcnn(
         classes: number of classes c.
         k: hidden layers of each greedy problem; the heads have k−1 convolutions.
         J: number of blocks.
-        width: M, channels of the first block.
-        head_width: M̃, channels of the first head's convolutions.
+        width: M, channels of the first block, from which the others follow; or of each of the J blocks.
+        head_width: M̃, channels of the first head's convolutions; likewise.
         downsample: 1-based numbers of the blocks that halve the resolution.
         downsampling: how they do it.
         batch_norm: between W and ρ, and in the heads.
         input_downsample: move 2×2 pixels of the image into channels first, without widening (ImageNet).
+        whiten_input: before block 1's W stand a fixed whitening of the image's patches, which is to be fitted, and ρ.
         head: which auxiliary classifiers.
         final_head_width: M̃_f, channels of the last head's convolutions; None for what M̃ grew to.
         pool: positions per side that the heads average to.
+        activation: ρ in blocks and heads of convolutions.
+        initialisation: of the convolutions: pytorch, he or dirac.
         ensemble_on: what the ensemble of the heads averages.
         depths: depths that get a head; all by default.
         seed: of the initialisation.
@@ -66,27 +75,43 @@ def simcnn(
         LayerwiseError: a downsampled block does not exist, or the resolution cannot be halved.
     """
     check_resolution(image_shape, J, downsample, input_downsample)
+    widths, head_widths = (_each(given, J, downsample) for given in (width, head_width))
     blocks, heads = [], {}
     channels, height, wide = image_shape
-    for j in range(1, J + 1):
+    for j, M, head_M in zip(range(1, J + 1), widths, head_widths, strict=True):
         layers: list[nn.Module] = []
         if j == 1 and input_downsample:
             layers += [nn.PixelUnshuffle(2)]  # [B, C, H, W] → [B, 4C, H/2, W/2]
             channels, height, wide = 4 * channels, height // 2, wide // 2
+        if j == 1 and whiten_input:
+            whitening = Whitening(channels)
+            layers += [whitening, *activation_layers(activation)]
+            channels = whitening.out_channels
         if j in downsample:
-            width, head_width, height, wide = 2 * width, 2 * head_width, height // 2, wide // 2
+            height, wide = height // 2, wide // 2
         with seeded(key("block", seed, j)):
             operator = downsampling if j in downsample else None
-            layers += downsample_and_convolve(channels, width, operator, bias=not batch_norm)
-            layers += [nn.BatchNorm2d(width)] if batch_norm else []
-            blocks.append(nn.Sequential(*layers, nn.ReLU(inplace=True)))
+            layers += downsample_and_convolve(channels, M, operator, bias=not batch_norm)
+            layers += [nn.BatchNorm2d(M)] if batch_norm else []
+            block = nn.Sequential(*layers, *activation_layers(activation))
+            blocks.append(initialise_convolutions(block, initialisation, identity=True))
         if depths is None or j in depths:
-            m = final_head_width if j == J and final_head_width is not None else head_width
-            shape = (width, height, wide)
+            m = final_head_width if j == J and final_head_width is not None else head_M
+            shape = (M, height, wide)
             with seeded(key("head", seed, j)):
-                heads[j] = auxiliary_head(head, shape, classes, k=k, width=m, batch_norm=batch_norm, pool=pool)
-        channels = width
+                reader = auxiliary_head(
+                    head, shape, classes, k=k, width=m, batch_norm=batch_norm, pool=pool, activation=activation
+                )
+                heads[j] = initialise_convolutions(reader, initialisation)
+        channels = M
     return BlockNet(blocks, heads, ensemble_on)
+
+
+def _each(width: int | Sequence[int], J: int, downsample: Sequence[int]) -> Sequence[int]:
+    """Widths of all blocks or heads: as given, or of the first one, doubled at each downsampled block."""
+    if not isinstance(width, int):
+        return width
+    return [width * 2 ** sum(d <= j for d in downsample) for j in range(1, J + 1)]
 
 
 def check_resolution(image_shape: Shape, J: int, downsample: Sequence[int], input_downsample: bool = False) -> None:

@@ -1,0 +1,92 @@
+"""The moving average of the weights: what it is, when it is in use, and that a stage goes on with it to the bit."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from conftest import numbers, results_of, tiny_net
+from test_bad_input import assert_refused
+from test_trainer import PLAN, STEPS, train, trainer_of
+
+from layerwise.averaging import WeightAverage
+from layerwise.interrupt import StopRequest
+from layerwise.sources import Recompute
+
+
+def weights_of(module: torch.nn.Module) -> list[torch.Tensor]:
+    return [tensor.clone() for tensor in module.state_dict().values() if tensor.is_floating_point()]
+
+
+def assert_same(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> None:
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_the_average_is_the_textbooks_with_a_decay_that_warms_up():
+    module = torch.nn.BatchNorm1d(2)
+    average, expected = WeightAverage(module, decay=0.3), torch.zeros(2)
+    for t, value in enumerate((5.0, 1.0, 2.0, 4.0, -3.0, 7.0)):
+        module.weight.data.fill_(value)
+        module.running_mean.fill_(2 * value)
+        average.update()
+        kept = min(0.3, t / (t + 9))
+        expected = kept * expected + (1 - kept) * value
+    with average.in_place():
+        torch.testing.assert_close(module.weight.data, expected)
+        torch.testing.assert_close(module.running_mean, 2 * expected)
+    assert torch.equal(module.weight.data, torch.full((2,), 7.0))
+    average.adopt()
+    torch.testing.assert_close(module.weight.data, expected)
+
+
+def test_training_does_not_depend_on_it_and_the_stage_ends_with_it(tiny_data):
+    plain, averaged = trainer_of(tiny_net()), trainer_of(tiny_net(), average=0.9)
+    reports = [train(trainer, tiny_data) for trainer in (plain, averaged)]
+    assert [report.loss for report in reports[0]] == [report.loss for report in reports[1]]
+    last = weights_of(plain.segment)
+    assert_same(weights_of(averaged.segment), last)
+    with averaged.judged():
+        seen = weights_of(averaged.segment)
+    assert not any(torch.equal(a, b) for a, b in zip(seen, last, strict=True))
+    assert_same(weights_of(averaged.segment), last)
+    averaged.end()
+    assert_same(weights_of(averaged.segment), seen)
+
+
+@pytest.mark.parametrize("stop_after", [1, STEPS, STEPS + 2])
+def test_a_stage_goes_on_with_its_average_to_the_bit(tiny_data, stop_after):
+    whole = trainer_of(tiny_net(), average=0.9)
+    train(whole, tiny_data)
+    part, stop = trainer_of(tiny_net(), average=0.9), StopRequest()
+    original = part.average.update
+
+    def counted() -> None:
+        original()
+        if part.average.updates == stop_after:
+            stop.signal = 15
+
+    part.average.update = counted
+    for _ in part.run(Recompute(tiny_data, PLAN, part.precision), stop):
+        if stop.signal:
+            break
+    resumed = trainer_of(tiny_net(seed=5), average=0.9)
+    resumed.load_state_dict(part.state_dict())
+    train(resumed, tiny_data)
+    for trainer in (whole, resumed):
+        trainer.end()
+    assert_same(weights_of(resumed.segment), weights_of(whole.segment))
+
+
+def test_a_run_is_judged_by_its_average(train_py, tmp_path):
+    for name, average in (("plain", 0.0), ("averaged", 0.9)):
+        train_py(name=name, **{"optimizer.average": average, "evaluation.every": 1})
+    plain, averaged = (numbers(results_of(tmp_path / "out" / name)) for name in ("plain", "averaged"))
+    assert plain[0]["train"] == averaged[0]["train"]
+    assert plain[0]["test"] != averaged[0]["test"]
+    lines = [json.loads(line) for line in (tmp_path / "out" / "averaged" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["test"] for line in lines if line["epoch"] == 2] == [row["test"] for row in averaged]
+
+
+def test_a_decay_of_1_is_refused(train_py):
+    assert_refused(train_py(**{"optimizer.average": 1}), "optimizer.average=1", "less than 1")
