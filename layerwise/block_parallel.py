@@ -19,12 +19,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from layerwise import distributed
+from layerwise.compiling import compile_for
 from layerwise.data import Dataset
 from layerwise.models.blocknet import Segment
 from layerwise.objectives import Readout
 from layerwise.running_sums import RunningSums
 from layerwise.sources import BatchPlan, TrainingSource
-from layerwise.team import Alone, Forward, Sums, compile_for, sums_state, whole_totals
+from layerwise.team import Alone, Forward, Sums, sums_state, whole_totals
 from layerwise.types import Batch, Target
 
 AHEAD = 2

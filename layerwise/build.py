@@ -158,7 +158,10 @@ def build_data(config: Config, spec: DatasetSpec, device: torch.device) -> Datas
             the training set or that the processes cannot share, more processes than there is work for, inputs
             outside [0, 1] that a binary cross-entropy is to reconstruct.
     """
-    dataset = config.dataset
+    dataset, kept = config.dataset, shards(config)
+    compiled = (
+        config.compile and device.type == "cuda"
+    )  # on a CPU a thousandth of a step is not worth a compiler's time
     data = load(
         spec,
         Path(dataset.root),
@@ -175,7 +178,8 @@ def build_data(config: Config, spec: DatasetSpec, device: torch.device) -> Datas
         seed=config.seed,
         workers=usable_cores() // distributed.place().local_ranks if dataset.workers is None else dataset.workers,
         skip_unreadable=dataset.unreadable is Unreadable.skip,
-        shards=shards(config),
+        shards=kept,
+        compiled_for=filled(config.batch_size) // kept["train"].ranks if compiled else None,
     )
     stages = build_agenda(config).stages()
     groups = len(stages[0].depths)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from layerwise import distributed
+from layerwise.compiling import compile_for
 from layerwise.models.blocknet import Segment
 from layerwise.objectives import Readout
 from layerwise.running_sums import RunningSums
@@ -140,18 +141,6 @@ class DataParallel(Alone):
             return state
         totals = whole_totals(state)
         return sums_state({name: torch.zeros_like(total) for name, total in totals.items()}, 0, state["steps"])
-
-
-def compile_for(images: int | None, function: Callable[[Tensor], Result]) -> Callable[[Tensor], Result]:
-    """The function, through torch.compile for batches of one size; None: for none.
-
-    Other sizes run as they are: an epoch has one such batch, and a function that is compiled for all sizes is slower.
-    Segments that differ in nothing but their weights share what is compiled.
-    """
-    if images is None:
-        return function
-    fast = torch.compile(function, dynamic=False)
-    return lambda x: fast(x) if len(x) == images else function(x)
 
 
 def sums_state(totals: Sums, images: int, steps: int) -> dict[str, Any]:

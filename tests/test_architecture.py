@@ -32,6 +32,7 @@ LAYERS = [
         "errors",
         "types",
         "activations",
+        "compiling",
         "initialisation",
         "counters",
         "ensemble",

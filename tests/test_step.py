@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import plain_net, tiny_net
+from conftest import CPU, plain_net, tiny_net
 from test_device_step import data_on
 from test_objectives import configured
 from test_trainer import PLAN, train, trainer_of
@@ -16,6 +17,8 @@ from torch._dynamo.utils import counters
 
 from layerwise import build
 from layerwise.captured_step import CudaGraph
+from layerwise.data.augment import Cutout
+from layerwise.data.dataset import Dataset
 from layerwise.errors import LayerwiseError
 from layerwise.feature_codec import FeatureCodec, FeatureDtype
 from layerwise.feature_store import FeatureStores
@@ -191,6 +194,19 @@ def test_stages_of_equal_shape_share_what_is_compiled(tiny_data, monkeypatch):
         list(trainer_of(net, j, j + 1, compiled_for=16).run(source, StopRequest()))
         compilations.append(counters["stats"]["unique_graphs"])
     assert compilations == [1, 2, 2, 2]  # block 1 has other channels; the batches of 6 images cost none
+
+
+def test_a_compiled_augmentation_gives_the_plain_one_and_serves_all_views(tiny_data):
+    parts = tiny_data.spec, tiny_data.splits, replace(tiny_data.augment, cutout=Cutout(3, torch.tensor([9, 5, 1])))
+    plain, compiled = (Dataset(*parts, seed=0, device=CPU, compiled_for=size) for size in (None, 16))
+    torch._dynamo.reset()
+    counters.clear()
+    for view in range(3):
+        pairs = zip(*(data.batches("train", torch.arange(70), 16, view) for data in (plain, compiled)), strict=True)
+        for a, b in pairs:
+            torch.testing.assert_close(a.inputs, b.inputs, rtol=1e-6, atol=1e-6)
+            assert a.inputs.stride() == b.inputs.stride()
+    assert counters["stats"]["unique_graphs"] == 1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

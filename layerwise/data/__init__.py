@@ -116,6 +116,7 @@ def load(
     workers: int = 0,
     skip_unreadable: bool = False,
     shards: Shards = WHOLE,
+    compiled_for: int | None = None,
 ) -> Dataset:
     """Reads a data set and puts it on the device where it fits.
 
@@ -136,6 +137,7 @@ def load(
         workers: processes that decode image files.
         skip_unreadable: leaves image files out that cannot be decoded; else they are an error.
         shards: which part of each split this process keeps.
+        compiled_for: see `Dataset`.
 
     Returns:
         The data set; its `spec` has the statistics that were used. Training samples are in a random order, those
@@ -165,7 +167,17 @@ def load(
     crop_flip = _crop_flip(spec, device) if augment and not spec.resized_crop and spec.augmented else None
     count = None if some is None else len(some)
     varied = augment and spec.augmented
-    return Dataset(spec, splits, crop_flip, seed, device, labelled=count, augmented=varied, shards=shards)
+    return Dataset(
+        spec,
+        splits,
+        crop_flip,
+        seed,
+        device,
+        labelled=count,
+        augmented=varied,
+        shards=shards,
+        compiled_for=compiled_for,
+    )
 
 
 def _crop_flip(spec: DatasetSpec, device: torch.device) -> CropFlip:

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
+from layerwise.compiling import compile_for
 from layerwise.counters import bits, key
 from layerwise.data.augment import CropFlip, alternate_flips
 from layerwise.shard import EVERYTHING, Shard
@@ -152,6 +153,8 @@ class Dataset:
         labelled: only so many training samples, the first, have labels that may be used; None for all.
         augmented: whether views of a training sample differ, wherever that is done.
         shards: which part of each split is kept.
+        compiled_for: size of the batches whose augmentation and scaling go through torch.compile, which on a GPU makes
+            one kernel of some thirty; None: for none.
 
     Attributes:
         labels: [N] of all samples of each split, also of those that other processes hold.
@@ -167,6 +170,7 @@ class Dataset:
         labelled: int | None = None,
         augmented: bool = True,
         shards: Shards = WHOLE,
+        compiled_for: int | None = None,
     ) -> None:
         self.labels = {name: split.labels for name, split in splits.items()}
         self.shards = shards
@@ -181,6 +185,7 @@ class Dataset:
         self.augmented = augmented
         mean, std = (torch.tensor(v, device=device).view(-1) for v in (spec.mean, spec.std))
         self._scale, self._shift = 1 / (255 * std), -mean / std  # (x/255 − mean) / std = x·scale + shift
+        self._augment_and_prepare = compile_for(compiled_for, self._view)
 
     def having(self, target: Target) -> int:
         """How many training samples, the first, have a target: all have inputs, perhaps not all a label."""
@@ -206,9 +211,10 @@ class Dataset:
         parts: Sequence[Tensor] = order.split(batch_size)
         for positions, values in zip(parts, samples.read(parts, view), strict=True):
             if self.augment is not None and view is not None:
-                values = self.augment(values, self._draws(view, samples.samples[positions]))
-            values = values.flip(2) if mirrored else values  # [B, H, W, C]
-            yield Batch(self.prepare(values), samples.labels[positions])
+                inputs = self._augment_and_prepare(values, self._draws(view, samples.samples[positions]))
+            else:
+                inputs = self.prepare(values.flip(2) if mirrored else values)  # [B, H, W, C]
+            yield Batch(inputs, samples.labels[positions])
 
     def within_unit_interval(self) -> bool:
         """Whether all inputs are in [0, 1]: images that are not standardised, and perhaps a table."""
@@ -222,6 +228,10 @@ class Dataset:
         if values.dim() == 2:
             return values
         return (values.float().mul_(self._scale).add_(self._shift)).permute(0, 3, 1, 2)
+
+    def _view(self, values: Tensor, draws: Tensor) -> Tensor:
+        assert self.augment is not None
+        return self.prepare(self.augment(values, draws))
 
     def _draws(self, view: int, samples: Tensor) -> Tensor:
         """[B] random bits that depend on nothing but the seed, the view and the sample."""
