@@ -16,7 +16,7 @@ from torchvision.datasets import ImageFolder
 
 from layerwise.counters import key, permutation
 from layerwise.data.class_folders import TRAIN, list_images
-from layerwise.data.folder_images import Cut, FolderImages
+from layerwise.data.encoded_images import Cut, FolderImages
 from layerwise.data.resized_crop import ResizedCrop
 
 
