@@ -155,16 +155,16 @@ def test_large_images_become_jpegs_of_the_short_side(files, tmp_path):
         assert np.abs(decode(encoded[i]).permute(1, 2, 0).numpy() - shown).mean() < 10  # of 255
 
 
-def test_prepared_images_are_other_data_than_the_files(files, records, tmp_path, train_py):
-    assert prepare(files, tmp_path / "small", short_side=SMALLER).code == 0
-    spec = describe("imagenette", tmp_path / "small", 14)
-    assert spec.preparation == "short side 16, JPEG quality 95"
-    assert not spec.agrees_with(describe("imagenette", files, 14))
-    overrides = OVERRIDES | {"dataset.size": 12}  # the same run folder, wherever the data lie
-    assert train_py(**overrides, **{"dataset.root": files}).code == 0
-    outcome = train_py(**overrides, **{"dataset.root": tmp_path / "small"})
-    assert_refused(outcome, "not those", "short side 16", "fresh=true")
-    assert train_py(**overrides, **{"dataset.root": records}).code == 0  # finished, and with the same images
+def test_a_run_takes_records_for_its_files_unless_images_were_resized(root, records, tmp_path, train_py):
+    overrides = OVERRIDES | {"dataset.size": 12, "dataset.root": root}
+    assert train_py(**overrides).code == 0
+    prepare(root, tmp_path / "small", short_side=SMALLER)
+    shutil.rmtree(root / "imagenette2-160")
+    shutil.copytree(records, root / "imagenette-records")
+    assert "finished" in train_py(**overrides).err
+    shutil.rmtree(root / "imagenette-records")
+    (tmp_path / "small").rename(root / "imagenette-records")
+    assert_refused(train_py(**overrides), "not those", "images of short side 16, JPEG quality 95 now", "fresh=true")
 
 
 def test_a_resolution_that_images_were_made_too_small_for_is_refused(files, records, tmp_path):
