@@ -32,6 +32,7 @@ from layerwise.data.record_writer import Preparation, RecordWriter
 from layerwise.data.records import Records
 from layerwise.environment import usable_cores
 from layerwise.errors import LayerwiseError
+from layerwise.interrupt import StopRequest
 
 
 def main() -> None:
@@ -59,17 +60,25 @@ def main() -> None:
     )
     if writer.finished is not None:
         print(f"{options.output}: holds these records already")
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(),
-        console=(console := Console(stderr=True)),
-        disable=not console.is_terminal or writer.finished is not None,
-    ) as bar:
+    with (
+        StopRequest() as stop,
+        Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            Rate(),
+            TimeRemainingColumn(),
+            console=(console := Console(stderr=True)),
+            disable=not console.is_terminal or writer.finished is not None,
+        ) as bar,
+    ):
         task = bar.add_task(f"preparing {options.name}", total=len(writer))
-        records = writer.write(lambda images: bar.advance(task, images))
+
+        def advance(images: int) -> None:
+            bar.advance(task, images)
+            stop.check()
+
+        records = writer.write(advance)
     show(records)
     print(f"train on them: python train.py dataset={options.name} dataset.root={shlex.quote(str(options.output))}")
 

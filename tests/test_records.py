@@ -296,10 +296,6 @@ def test_unreadable_files_are_fatal_and_named_or_left_out(root, tmp_path):
     assert_refused(prepare(root, tmp_path / "y", "--unreadable", "skip"), "none of its 31 images")
 
 
-class Stopped(Exception):
-    """Stands for Ctrl-C."""
-
-
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_what_was_stopped_goes_on_at_the_next_shard(files, tmp_path, monkeypatch, split):
     small_shards(monkeypatch)
@@ -309,22 +305,19 @@ def test_what_was_stopped_goes_on_at_the_next_shard(files, tmp_path, monkeypatch
 
     def stop(self):
         if self.path.name == f"{split}-00001.bin":
-            raise Stopped
+            signal.raise_signal(signal.SIGINT)
         return finish(self)
 
     with monkeypatch.context() as patch:
         patch.setattr(record_writer._ShardWriter, "finish", stop)
-        with pytest.raises(Stopped):
-            prepare(files, tmp_path / "x")
+        outcome = prepare(files, tmp_path / "x")
+    assert outcome.code == 130
+    assert_refused(outcome, "SIGINT", "same command")
     assert not (tmp_path / "x").exists()
+    assert len(list((tmp_path / "x.partial").glob(f"{split}-*.bin"))) == 2  # what had only been begun is gone
     assert_refused(prepare(files, tmp_path / "x", short_side=SMALLER), str(tmp_path / "x.partial"), "--short-side")
-    one = record_writer._Prepare._one
-
-    def count(self, position):
-        prepared.append(position)
-        return one(self, position)
-
-    monkeypatch.setattr(record_writer._Prepare, "_one", count)
+    decoder = record_writer.decode
+    monkeypatch.setattr(record_writer, "decode", lambda encoded: prepared.append(encoded) or decoder(encoded))
     assert prepare(files, tmp_path / "x").code == 0
     assert shards > 2
     assert len(prepared) < (41 if split == "train" else 10)  # not those of the shards that were finished

@@ -87,7 +87,7 @@ def read(
 
     Args:
         name: one of `NAMES`.
-        root: the folder with train/ and val/, or where that folder lies.
+        root: the folder with train/ and val/ or with records, or where that folder lies.
         size: resolution in pixels.
         device: where batches go.
         workers: processes that decode.
@@ -219,7 +219,7 @@ def _refuse_absent_imagenet(root: Path) -> Path:
             )
     raise LayerwiseError(
         f"dataset=imagenet: there is neither {root / TRAIN} nor {root / 'imagenet' / TRAIN}. ImageNet cannot be "
-        "downloaded without an account at image-net.org; say where its train/<class>/… and val/<class>/… are: "
+        "downloaded without an account at image-net.org; say where its train/<class>/… and val/<class>/…, or its records, are: "
         "dataset.root=FOLDER (or LAYERWISE_DATA=FOLDER in the environment)."
     )
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
 from layerwise.data.class_folders import TRAIN, VAL, ClassFolders
@@ -46,19 +47,19 @@ class Preparation:
     short_side: int
     quality: int
 
-    def __call__(self, encoded: torch.Tensor) -> tuple[bytes, bool]:
-        """The image to store, and whether it was resized.
+    def __call__(self, encoded: Tensor) -> tuple[Tensor, bool]:
+        """The image to store, uint8 [bytes], and whether it was resized.
 
         Raises:
             UnreadableImage: it cannot be decoded.
         """
         image = decode(encoded)
         if min(image.shape[-2:]) <= self.short_side:
-            return encoded.numpy().tobytes(), False
+            return encoded, False
         smaller = transforms.resize(image, [self.short_side], antialias=True)
         content = BytesIO()
         transforms.to_pil_image(smaller).save(content, "JPEG", quality=self.quality)
-        return content.getvalue(), True
+        return torch.frombuffer(content.getbuffer(), dtype=torch.uint8), True
 
 
 @dataclass
@@ -90,7 +91,7 @@ class _Note:
             tree = load_tree(path)
         except (FileNotFoundError, DamagedFile):
             return None
-        values: dict[str, Any] = {k: v.tolist() if isinstance(v, torch.Tensor) else v for k, v in tree.items()}
+        values: dict[str, Any] = {k: v.tolist() if isinstance(v, Tensor) else v for k, v in tree.items()}
         return cls(**values)
 
 
@@ -158,7 +159,7 @@ class RecordWriter:
 
     def _fingerprint(self) -> str:
         """Of the names below the class folders and the labels; contents would have to be read."""
-        tensors: dict[str, torch.Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         prefix = len(os.fsencode(f"{self.source.root}{os.sep}"))
         names: list[bytes] = []
         for split, stored in self.splits.items():
@@ -209,7 +210,7 @@ class RecordWriter:
                             f"{prepared} Repair or remove it, or leave such files out: --unreadable skip. {KEPT}"
                         )
                     left_out.append(prepared)
-                elif shard is not None and shard.size and shard.size + len(prepared.content) > self.shard_bytes:
+                elif shard is not None and shard.size and shard.size + prepared.facts.length > self.shard_bytes:
                     notes.append(shard.finish())
                     shard = None
                 if shard is None:
@@ -248,18 +249,31 @@ class RecordWriter:
         chunks = [chunk.tolist() for chunk in torch.arange(first, len(encoded)).split(CHUNK)]
         workers = WorkerMap(_Prepare(encoded, self.preparation), self.workers)
         try:
-            for chunk, prepared in zip(chunks, workers(chunks), strict=True):
-                yield from zip(chunk, prepared, strict=True)
+            for chunk, (content, facts) in zip(chunks, workers(chunks), strict=True):
+                start = 0
+                for sample, fact in zip(chunk, facts, strict=True):
+                    if isinstance(fact, str):
+                        yield sample, fact
+                    else:
+                        yield sample, _Prepared(content[start : start + fact.length], fact)
+                        start += fact.length
         finally:
             workers.close()
 
 
-class _Prepared(NamedTuple):
-    """An image as it is stored, whether it was resized, and how many bytes its file has."""
+class _Facts(NamedTuple):
+    """The bytes of an image as it is stored, whether it was resized, and the bytes of its file."""
 
-    content: bytes
+    length: int
     resized: bool
     source_bytes: int
+
+
+class _Prepared(NamedTuple):
+    """An image to store."""
+
+    content: Tensor
+    facts: _Facts
 
 
 @dataclass(frozen=True)
@@ -269,15 +283,20 @@ class _Prepare:
     encoded: Encoded
     preparation: Preparation
 
-    def __call__(self, positions: list[int]) -> list[_Prepared | str]:
-        return [self._one(position) for position in positions]
-
-    def _one(self, position: int) -> _Prepared | str:
-        try:
-            original = self.encoded[position]
-            return _Prepared(*self.preparation(original), len(original))
-        except UnreadableImage as error:
-            return problem(self.encoded, position, error)
+    def __call__(self, positions: list[int]) -> tuple[Tensor, list[_Facts | str]]:
+        """Their bytes as one tensor, which comes through shared memory: in a pipe that nobody reads any more, because
+        the main process was killed, a worker would hang for ever."""
+        contents, facts = [torch.empty(0, dtype=torch.uint8)], list[_Facts | str]()
+        for position in positions:
+            try:
+                original = self.encoded[position]
+                content, resized = self.preparation(original)
+            except UnreadableImage as error:
+                facts.append(problem(self.encoded, position, error))
+            else:
+                contents.append(content)
+                facts.append(_Facts(len(content), resized, len(original)))
+        return torch.cat(contents), facts
 
 
 class _ShardWriter:
@@ -299,14 +318,15 @@ class _ShardWriter:
         self.note.seen += 1
         if prepared is None:
             return
+        (length, resized, source_bytes), content = prepared.facts, prepared.content.numpy().data
         with writing(self.path, KEPT):
-            self.file.write(prepared.content)
-        self.size += len(prepared.content)
+            self.file.write(content)
+        self.size += length
         self.note.samples.append(sample)
-        self.note.lengths.append(len(prepared.content))
-        self.note.crc32.append(zlib.crc32(prepared.content))
-        self.note.resized += prepared.resized
-        self.note.source_bytes += prepared.source_bytes
+        self.note.lengths.append(length)
+        self.note.crc32.append(zlib.crc32(content))
+        self.note.resized += resized
+        self.note.source_bytes += source_bytes
 
     def finish(self) -> _Note:
         """Says that the shard is whole."""
