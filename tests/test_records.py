@@ -257,7 +257,7 @@ def test_the_script_names_sizes_and_the_command(files, tmp_path):
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_the_script_overwrites_nothing(files, records, tmp_path):
+def test_the_script_overwrites_nothing(files, records, damaged, tmp_path):
     before = contents(records)
     outcome = prepare(files, records)
     assert outcome.code == 0
@@ -269,9 +269,23 @@ def test_the_script_overwrites_nothing(files, records, tmp_path):
     (other / "thesis.tex").write_text("")
     assert_refused(prepare(files, other), str(other), "something else")
     assert list(contents(other)) == ["thesis.tex"]
+    cut_off(damaged / "val-00000.bin")
+    assert_refused(prepare(files, damaged), str(damaged), "damaged records")
     partial = tmp_path / "new.partial"
     other.rename(partial)
     assert_refused(prepare(files, tmp_path / "new"), str(partial), "something else")
+
+
+def test_what_fails_at_the_very_end_is_only_renamed_the_next_time(files, records, tmp_path, monkeypatch):
+    def refuse(self, target):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(record_writer.Path, "rename", refuse)
+        assert_refused(prepare(files, tmp_path / "x"), str(tmp_path / "x"), "Permission denied", "same command")
+    monkeypatch.setattr(record_writer, "decode", None)  # no image is prepared again
+    assert prepare(files, tmp_path / "x").code == 0
+    assert contents(tmp_path / "x") == contents(records)
 
 
 def test_bad_options_are_refused(files, records, tmp_path):

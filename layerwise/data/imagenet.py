@@ -219,8 +219,8 @@ def _refuse_absent_imagenet(root: Path) -> Path:
             )
     raise LayerwiseError(
         f"dataset=imagenet: there is neither {root / TRAIN} nor {root / 'imagenet' / TRAIN}. ImageNet cannot be "
-        "downloaded without an account at image-net.org; say where its train/<class>/… and val/<class>/…, or its records, are: "
-        "dataset.root=FOLDER (or LAYERWISE_DATA=FOLDER in the environment)."
+        "downloaded without an account at image-net.org; say where its train/<class>/… and val/<class>/…, or records "
+        "of them, are: dataset.root=FOLDER (or LAYERWISE_DATA=FOLDER in the environment)."
     )
 
 

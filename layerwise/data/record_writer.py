@@ -151,16 +151,16 @@ class RecordWriter:
                 "splits": splits,
             }
             save_tree(self.partial / INDEX, index, KEPT)
-            for left in (self.partial / PLAN, *self.partial.glob("*.note")):
-                left.unlink()
             with writing(self.output, KEPT):
                 self.partial.rename(self.output)
+        for left in (self.output / PLAN, *self.output.glob("*.note")):  # not before: a crash would find no beginnings
+            left.unlink(missing_ok=True)
         return Records(self.output)
 
     def _fingerprint(self) -> str:
         """Of the names below the class folders and the labels; contents would have to be read."""
         tensors: dict[str, Tensor] = {}
-        prefix = len(os.fsencode(f"{self.source.root}{os.sep}"))
+        prefix = len(os.fsencode(self.source.root / "x")) - 1
         names: list[bytes] = []
         for split, stored in self.splits.items():
             assert isinstance(stored.encoded, FileBytes)
@@ -170,11 +170,16 @@ class RecordWriter:
 
     def _finished(self) -> Records | None:
         """The records, if they are there already."""
-        if not self.output.exists() or (self.output.is_dir() and not any(self.output.iterdir())):
+        if _is_free(self.output):
             return None
-        if is_records(self.output) and (records := Records(self.output)).identity == self.identity:
-            return records
-        what = "records of other images or of another size" if is_records(self.output) else "something else"
+        what = "something else"
+        if is_records(self.output):
+            try:
+                if (records := Records(self.output)).identity == self.identity:
+                    return records
+                what = "records of other images or of another size"
+            except LayerwiseError:
+                what = "damaged records"
         raise LayerwiseError(f"{self.output}: holds {what}. Remove it, or choose another folder.")
 
     def _begin(self) -> None:
@@ -184,7 +189,7 @@ class RecordWriter:
             known = load_tree(plan) if plan.exists() else None
         except DamagedFile:
             known = None
-        if known is None and self.partial.exists() and any(self.partial.iterdir()):
+        if known is None and not _is_free(self.partial):
             raise LayerwiseError(f"{self.partial}: holds something else than the beginnings of records. Remove it.")
         if known is not None and known != self.identity:
             raise LayerwiseError(
@@ -346,3 +351,8 @@ class _ShardWriter:
 
 def _note_path(folder: Path, split: str, number: int) -> Path:
     return shard_path(folder, split, number).with_suffix(".note")
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether there is nothing, or an empty folder."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
