@@ -31,8 +31,13 @@ class DamagedFile(Exception):
     """The file is truncated, altered, or not written by `save_tree`."""
 
 
-def save_tree(path: Path, tree: Tree) -> None:
+def save_tree(path: Path, tree: Tree, kept: str = "Checkpoints that were written before are intact.") -> None:
     """Writes a tree to a file, atomically: a crash at any moment leaves the old file or the new one.
+
+    Args:
+        path: of the file.
+        tree: what it will hold.
+        kept: what is safe if it cannot be written; ends the message.
 
     Raises:
         LayerwiseError: the disk is full or the folder cannot be written; the old file is intact.
@@ -40,7 +45,7 @@ def save_tree(path: Path, tree: Tree) -> None:
     tensors: dict[str, Tensor] = {}
     outline = json.dumps(_detach(tree, tensors))
     content = save(tensors, {"tree": outline, "sha256": fingerprint(tensors, outline)})
-    write_atomically(path, content, kept="Checkpoints that were written before are intact.")
+    write_atomically(path, content, kept)
 
 
 def load_tree(path: Path) -> Tree:

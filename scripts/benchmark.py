@@ -23,7 +23,7 @@ full       seconds and accuracy of whole experiments on CIFAR-10, with compile=t
 startup    seconds from the command to the first training step
 memory     peak resident memory of a whole full-width run
 vgg        peak memory of a training step of VGG-11 at 224 pixels: the greedy stages, against plan=joint
-decode     images/s of one core from JPEG files to augmented batches, against torchvision's ImageFolder
+decode     images/s of one core from JPEG files and from records to augmented batches, against torchvision's ImageFolder
 small      steps/s of a network of a few hundred weights, in real runs, against a bare PyTorch loop
 logging    seconds of training with W&B (offline) and TensorBoard, against none
 processes  images/s of two processes, each on a core of its own, against one on one core, for the same batches
@@ -103,7 +103,7 @@ def main() -> None:
     keep_freed_memory()  # as train.py does
     arguments: dict[str, tuple[Any, ...]] = {
         "run": (device, options.run_images),
-        "decode": (options.images,),
+        "decode": (options.images, device),
         "processes": (),
     }
     figures: dict[str, Any] = {"hardware": hardware(device), "versions": versions()}

@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 import torch
 from conftest import CPU, ROOT
+from test_imagenet_data import write_imagenette
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
@@ -18,7 +19,7 @@ from _benchmark_blocks import Net, measure_blocks, operations
 from _benchmark_cache import measure_cache
 from _benchmark_ceilings import fastest_product, measure_ceilings
 from _benchmark_compile import measure_compile
-from _benchmark_data import measure_augment
+from _benchmark_data import measure_augment, measure_decode
 from _benchmark_depth import exponent, measure_slopes
 from _benchmark_evaluate import measure_evaluate
 from _benchmark_logging import measure_logging
@@ -107,6 +108,16 @@ def test_the_part_compile_compares_steps(monkeypatch):
 def test_the_parts_augment_and_evaluate_compare_both():
     for figures in (measure_augment(CPU, images=128, rounds=1), measure_evaluate(CPU, width=4, images=128, rounds=1)):
         assert figures["ratio"] == pytest.approx(figures["ours"] / figures["plain"])
+
+
+def test_the_part_decode_compares_files_and_records(tmp_path):
+    folder = write_imagenette(tmp_path) / "imagenette2-160"
+    figures = measure_decode(folder, CPU, images=20, sizes=(16,), rounds=1)
+    assert list(figures) == ["as they are, 16 pixels", "enlarged, 16 pixels"]
+    for row in figures.values():
+        assert row["ratio"] == pytest.approx(row["ours"] / row["plain"])
+        assert row["records_ratio"] == pytest.approx(row["records"] / row["plain"])
+    assert measure_decode(None, CPU) == {}
 
 
 def test_the_part_cache_measures_memory_and_disk():

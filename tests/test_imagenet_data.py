@@ -36,17 +36,21 @@ def photograph(rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((width, height))
 
 
-@pytest.fixture
-def root(tmp_path) -> Path:
+def write_imagenette(root: Path) -> Path:
     """Ten class folders with three training images and one held-out image each, in root/imagenette2-160."""
     rng = np.random.default_rng(0)
     for split, n in (("train", 3), ("val", 1)):
         for wnid in WNIDS:
-            folder = tmp_path / "imagenette2-160" / split / wnid
+            folder = root / "imagenette2-160" / split / wnid
             folder.mkdir(parents=True)
             for i in range(n):
                 photograph(rng).save(folder / f"{wnid}_{i}.JPEG")
-    return tmp_path
+    return root
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    return write_imagenette(tmp_path)
 
 
 def imagenette(root: Path, size: int = 16, **options) -> Dataset:

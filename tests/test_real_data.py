@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import CPU, ROOT, TINY, only_run, results_of
+from script_runner import run_script
 
 from layerwise.data import describe, load
 from layerwise.data.imagenet import find
+from layerwise.data.records import Records
 
 pytestmark = pytest.mark.real_data
 DATA = Path(os.environ.get("LAYERWISE_DATA", "data"))
@@ -112,3 +114,23 @@ def test_imagenette_is_found_and_its_classes_have_their_names():
 def test_imagenette_trains_through_the_imagenet_pipeline(tmp_path):
     rows = reproduce(tmp_path, "imagenette")
     assert [row["status"] for row in rows] == ["completed"] * 4
+
+
+@needs_imagenette
+def test_records_of_imagenette_give_the_batches_of_its_files(tmp_path):
+    """Those of its version of 160 pixels; of larger ones the images that are kept."""
+    outcome = run_script("prepare_data", "imagenette", "--root", str(DATA), "--output", str(tmp_path / "records"))
+    assert outcome.code == 0, outcome.err
+    source = Records(tmp_path / "records")
+    folder, records = (
+        load(describe("imagenette", root, 64), root, CPU, workers=0, limit_train=500, limit_test=200)
+        for root in (DATA, tmp_path / "records")
+    )
+    assert (folder.spec.train_samples, folder.spec.classes) == (source.count("train"), records.spec.classes)
+    for split, view in (("train", 0), ("train", 1), ("test", None)):
+        order = torch.randperm(len(folder.splits[split]))
+        pairs = zip(folder.batches(split, order, 128, view), records.batches(split, order, 128, view), strict=True)
+        for of_folder, of_records in pairs:
+            assert torch.equal(of_folder.targets, of_records.targets)
+            if not source.preparation:
+                assert torch.equal(of_folder.inputs, of_records.inputs)

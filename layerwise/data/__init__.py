@@ -39,7 +39,7 @@ def describe(name: str, root: Path, size: int | None = None, files: TableFiles |
 
     Args:
         name: one of `NAMES`.
-        root: where data sets lie; for `imagefolder` the folder with train/ and val/.
+        root: where data sets lie; for `imagefolder` the folder with train/ and val/, or its records.
         size: resolution in pixels; for data sets of image files only.
         files: of a table.
 

@@ -3,20 +3,45 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from layerwise.data.encoded import FileBytes, Files, StoredSplit
 from layerwise.errors import LayerwiseError
 
 TRAIN, VAL = "train", "val"
 
-Files = NDArray[np.bytes_]
-"""Paths [N]. An array, because a list of a million strings is copied into each worker as it is touched."""
+
+class ClassFolders:
+    """Image files in `train/<class>/…` and `val/<class>/…`, as `image_source.ImageSource` asks for them.
+
+    Args:
+        root: the folder with train/ and val/.
+
+    Raises:
+        LayerwiseError: see `common_classes`.
+    """
+
+    preparation = ""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.classes = common_classes(root)
+
+    def count(self, split: str) -> int:
+        return len(list_images(self.root / split)[0])
+
+    def images(self, split: str) -> StoredSplit:
+        files, labels = list_images(self.root / split)
+        return StoredSplit(FileBytes(files), labels)
+
+    def check_size(self, size: int, short_side: Callable[[int], int]) -> None:
+        """Any will do: the images are what there is."""
 
 
 def classes_of(folder: Path) -> list[str]:

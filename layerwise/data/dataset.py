@@ -44,6 +44,7 @@ class DatasetSpec:
         cutout: side in pixels of the square that is painted over training images; 0 for none.
         resized_crop: training images are random resized crops, made while they are decoded.
         digest: of a table's values and labels; empty where nothing but the above tells data apart.
+        preparation: how image files were changed before they were stored as records, in words; empty if not.
     """
 
     name: str
@@ -59,6 +60,7 @@ class DatasetSpec:
     cutout: int = 0
     resized_crop: bool = False
     digest: str = ""
+    preparation: str = ""
 
     @property
     def has_images(self) -> bool:
@@ -76,9 +78,10 @@ class DatasetSpec:
         return mine == others and (self.digest == other.digest or "" in (self.digest, other.digest))
 
     def in_words(self) -> str:
-        """`500 + 500 samples of 2, 3 classes`; of a table also the digest of its content."""
+        """`500 + 500 samples of 2, 3 classes`; also the digest of a table's content, and how images were prepared."""
         size = "×".join(map(str, self.shape))
         content = f", content {self.digest}" if self.digest else ""
+        content += f", images of {self.preparation}" if self.preparation else ""
         return f"{self.train_samples} + {self.test_samples} samples of {size}, {len(self.classes)} classes{content}"
 
     def to_json(self) -> str:

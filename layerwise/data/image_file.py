@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import functional as transforms
 from layerwise.data import imagenet
 from layerwise.data.dataset import DatasetSpec
 from layerwise.data.decoding import UnreadableImage, decode
-from layerwise.data.folder_images import Cut
+from layerwise.data.encoded_images import Cut
 from layerwise.errors import LayerwiseError
 
 

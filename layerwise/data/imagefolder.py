@@ -1,4 +1,4 @@
-"""Any folder of images with `train/<class>/…` and `val/<class>/…`, at one resolution.
+"""Any folder of images with `train/<class>/…` and `val/<class>/…`, or its records, at one resolution.
 
 Images are decoded, resized (short side) and cut (centre) to size × size once where they fit the
 memory, else batch by batch in worker processes.
@@ -10,27 +10,32 @@ from pathlib import Path
 
 import torch
 
-from layerwise.data.class_folders import TRAIN, VAL, common_classes, list_images
+from layerwise.data.class_folders import TRAIN, VAL
 from layerwise.data.dataset import IMAGENET_MEAN, IMAGENET_STD, DatasetSpec, Split
-from layerwise.data.folder_images import Cut, FolderImages
+from layerwise.data.encoded_images import Cut, EncodedImages
+from layerwise.data.image_source import open_source
 
 
 def spec(root: Path, size: int) -> DatasetSpec:
     """Classes and shape of a folder; the statistics are ImageNet's.
 
     Raises:
-        LayerwiseError: train/ or val/ is missing or has no class folders, or their classes differ.
+        LayerwiseError: train/ or val/ is missing or has no class folders, or their classes differ; or records are
+            damaged, or were made too small.
     """
+    source = open_source(root)
+    source.check_size(size, lambda size: size)
     return DatasetSpec(
         name="imagefolder",
         shape=(3, size, size),
-        classes=tuple(common_classes(root)),
+        classes=tuple(source.classes),
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         padding=max(1, size // 8),
         flip=True,
-        train_samples=len(list_images(root / TRAIN)[0]),
-        test_samples=len(list_images(root / VAL)[0]),
+        train_samples=source.count(TRAIN),
+        test_samples=source.count(VAL),
+        preparation=source.preparation,
     )
 
 
@@ -46,7 +51,8 @@ def read(
         LayerwiseError: a class folder without images, or an unreadable image (both are named).
     """
     cut = Cut(size, short_side=size)
-    splits = [FolderImages(*list_images(root / name), cut=cut, device=device, workers=workers) for name in (TRAIN, VAL)]
+    source = open_source(root)
+    splits = [EncodedImages.of(source.images(name), cut, device, workers) for name in (TRAIN, VAL)]
     if skip_unreadable:
         splits = [split.readable() for split in splits]
     if sum(len(split) for split in splits) * size * size * 3 > budget_bytes:

@@ -1,4 +1,4 @@
-"""ImageNet (ILSVRC2012) and its ten-class subset Imagenette, read from their files in each epoch.
+"""ImageNet (ILSVRC2012) and its ten-class subset Imagenette, read from their files or records in each epoch.
 
 Training images are random resized crops. Of held-out images the short side is resized to size·8/7
 (256 for 224, as in the paper's code) and the centre is cut out.
@@ -7,16 +7,18 @@ Training images are random resized crops. Of held-out images the short side is r
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torchvision import datasets
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from layerwise.data.class_folders import TRAIN, VAL, classes_of, common_classes, list_images
+from layerwise.data.class_folders import TRAIN, VAL, ClassFolders, classes_of
 from layerwise.data.dataset import IMAGENET_MEAN, IMAGENET_STD, DatasetSpec
-from layerwise.data.folder_images import Cut, FolderImages
+from layerwise.data.encoded_images import Cut, EncodedImages
+from layerwise.data.image_source import ImageSource, is_source
+from layerwise.data.records import Records, is_records
 from layerwise.data.resized_crop import ResizedCrop
 from layerwise.errors import LayerwiseError
 
@@ -44,15 +46,19 @@ def spec(name: str, root: Path, size: int) -> DatasetSpec:
     """What the folder says, or the official numbers where it is not there (yet).
 
     Raises:
-        LayerwiseError: a folder that is there lacks val/, classes or images, or holds others.
+        LayerwiseError: a folder that is there lacks val/, classes or images, or holds others; or records are damaged,
+            or were made too small.
     """
     folder = find(name, root)
     words = class_words(name)
+    preparation = ""
     if folder is None:
         classes, counts = list(words) or [str(c) for c in range(1000)], OFFICIAL_COUNTS[name]
     else:
-        classes = check_classes(name, folder)
-        counts = len(list_images(folder / TRAIN)[0]), len(list_images(folder / VAL)[0])
+        source = open_checked(name, folder)
+        source.check_size(size, evaluation_short_side)
+        classes, preparation = source.classes, source.preparation
+        counts = source.count(TRAIN), source.count(VAL)
     return DatasetSpec(
         name=name,
         shape=(3, size, size),
@@ -64,6 +70,7 @@ def spec(name: str, root: Path, size: int) -> DatasetSpec:
         train_samples=counts[0],
         test_samples=counts[1],
         resized_crop=True,
+        preparation=preparation,
     )
 
 
@@ -75,12 +82,12 @@ def read(
     workers: int,
     crop_seed: int | None,
     skip_unreadable: bool = False,
-) -> tuple[FolderImages, FolderImages]:
+) -> tuple[EncodedImages, EncodedImages]:
     """Train and val images; Imagenette is downloaded if it is absent.
 
     Args:
         name: one of `NAMES`.
-        root: the folder with train/ and val/, or where that folder lies.
+        root: the folder with train/ and val/ or with records, or where that folder lies.
         size: resolution in pixels.
         device: where batches go.
         workers: processes that decode.
@@ -90,28 +97,62 @@ def read(
     Raises:
         LayerwiseError: absent, or as `spec`.
     """
-    folder = find(name, root)
-    if folder is None:
-        folder = download_imagenette(root, size) if name == "imagenette" else _refuse_absent_imagenet(root)
-    check_classes(name, folder)
+    source = open_checked(name, find_or_download(name, root, size))
     centre = evaluation_cut(size)
     crop = Cut(size, centre.short_side, None if crop_seed is None else ResizedCrop(size, crop_seed))
     train, val = (
-        FolderImages(*list_images(folder / split), cut=cut, device=device, workers=workers)
-        for split, cut in ((TRAIN, crop), (VAL, centre))
+        EncodedImages.of(source.images(split), cut, device, workers) for split, cut in ((TRAIN, crop), (VAL, centre))
     )
     return (train.readable(), val.readable()) if skip_unreadable else (train, val)
 
 
 def evaluation_cut(size: int) -> Cut:
     """How held-out images become squares of a resolution in pixels."""
-    return Cut(size, short_side=size * 8 // 7)
+    return Cut(size, evaluation_short_side(size))
+
+
+def evaluation_short_side(size: int) -> int:
+    """What the short side of held-out images is resized to, in pixels."""
+    return size * 8 // 7
 
 
 def find(name: str, root: Path) -> Path | None:
-    """The folder with train/: the root itself or one of the usual names in it; None if there is none."""
-    candidates = (root, *(root / subfolder for subfolder in SUBFOLDERS[name]))
-    return next((folder for folder in candidates if (folder / TRAIN).is_dir()), None)
+    """The folder with train/ or with records: the root itself or one of the usual names in it; None if there is none.
+
+    Of several the first; records come last, as those of a smaller size are not quite the same data.
+    """
+    candidates = (root, *(root / subfolder for subfolder in (*SUBFOLDERS[name], f"{name}-records")))
+    return next((folder for folder in candidates if is_source(folder)), None)
+
+
+def find_or_download(name: str, root: Path, size: int) -> Path:
+    """The folder with train/ or with records; Imagenette is downloaded if it is absent.
+
+    Args:
+        name: one of `NAMES`.
+        root: the folder itself, or where it lies.
+        size: resolution in pixels that a download should have.
+
+    Raises:
+        LayerwiseError: absent, and not to be downloaded.
+    """
+    if (folder := find(name, root)) is not None:
+        return folder
+    return download_imagenette(root, size) if name == "imagenette" else _refuse_absent_imagenet(root)
+
+
+def open_checked(name: str, folder: Path) -> ImageSource:
+    """The images of a folder that `find` has found.
+
+    Raises:
+        LayerwiseError: it has not the classes of the data set, or is not complete.
+    """
+    if not is_records(folder):
+        check_folders(name, folder)
+        return ClassFolders(folder)
+    records = Records(folder)
+    check_classes(name, folder, records.classes)
+    return records
 
 
 def class_words(name: str) -> Mapping[str, str]:
@@ -130,22 +171,35 @@ def class_words(name: str) -> Mapping[str, str]:
     return words
 
 
-def check_classes(name: str, folder: Path) -> list[str]:
-    """The class folders of train/ and val/.
+def check_classes(name: str, folder: Path, found: Sequence[str]) -> None:
+    """Refuses classes that are not the data set's.
+
+    Args:
+        name: one of `NAMES`.
+        folder: with train/ and val/, or with records.
+        found: names of its class folders.
 
     Raises:
-        LayerwiseError: they are not the data set's, or val/ has none.
+        LayerwiseError: some are missing or unknown.
     """
-    words, found = class_words(name), classes_of(folder / TRAIN)
+    words, where = class_words(name), folder if is_records(folder) else folder / TRAIN
     remedy = f"Restore them, or train on other classes with dataset=imagefolder dataset.root={folder}."
     if missing := [f"{wnid} ({words[wnid]})" for wnid in words if wnid not in found]:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise LayerwiseError(f"{folder / TRAIN}: class folders are missing: {', '.join(missing[:3])}{more}. {remedy}")
+        raise LayerwiseError(f"{where}: class folders are missing: {', '.join(missing[:3])}{more}. {remedy}")
     if len(found) != (expected := len(words) or 1000):
         unknown = f" (unknown: {', '.join([wnid for wnid in found if wnid not in words][:3])}, …)" if words else ""
-        raise LayerwiseError(
-            f"{folder / TRAIN} holds {len(found)} class folders, {name} has {expected}{unknown}. {remedy}"
-        )
+        raise LayerwiseError(f"{where} holds {len(found)} class folders, {name} has {expected}{unknown}. {remedy}")
+
+
+def check_folders(name: str, folder: Path) -> None:
+    """Refuses class folders that are not the data set's, and held-out images that lie in none.
+
+    Raises:
+        LayerwiseError: as `check_classes`; or val/ is missing or was unpacked without class folders.
+    """
+    found = classes_of(folder / TRAIN)
+    check_classes(name, folder, found)
     val = folder / VAL
     if not val.is_dir() and name == "imagenet":
         raise LayerwiseError(f"dataset.root: there is no folder {val}. {_how_to_unpack(folder)}")
@@ -154,7 +208,6 @@ def check_classes(name: str, folder: Path) -> list[str]:
             f"{val} holds images that lie in no class folder; they belong into {val / found[0]} and so on. "
             + (_how_to_unpack(folder) if name == "imagenet" else "")
         )
-    return common_classes(folder)
 
 
 def _refuse_absent_imagenet(root: Path) -> Path:
@@ -166,8 +219,8 @@ def _refuse_absent_imagenet(root: Path) -> Path:
             )
     raise LayerwiseError(
         f"dataset=imagenet: there is neither {root / TRAIN} nor {root / 'imagenet' / TRAIN}. ImageNet cannot be "
-        "downloaded without an account at image-net.org; say where its train/<class>/… and val/<class>/… are: "
-        "dataset.root=FOLDER (or LAYERWISE_DATA=FOLDER in the environment)."
+        "downloaded without an account at image-net.org; say where its train/<class>/… and val/<class>/…, or records "
+        "of them, are: dataset.root=FOLDER (or LAYERWISE_DATA=FOLDER in the environment)."
     )
 
 

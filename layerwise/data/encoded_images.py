@@ -1,12 +1,10 @@
-"""Images that stay in their files and are decoded, cut and augmented batch by batch in worker processes."""
+"""Images that stay encoded where they lie and are decoded, cut and augmented batch by batch in worker processes."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -14,15 +12,15 @@ from rich.progress import track
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from layerwise.data.class_folders import Files
 from layerwise.data.dataset import Resident
 from layerwise.data.decoding import UnreadableImage, decode
+from layerwise.data.encoded import Encoded, StoredSplit
 from layerwise.data.resized_crop import ResizedCrop
 from layerwise.data.worker_map import WorkerMap
 from layerwise.errors import LayerwiseError
 
 NAMED = 10
-"""Unreadable files that are named; the others are counted."""
+"""Unreadable images that are named; the others are counted."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +44,11 @@ class Cut:
         return square
 
 
-class FolderImages:
-    """A split whose images are read from files each time.
+class EncodedImages:
+    """A split whose images are read from the disk and decoded each time.
 
     Args:
-        files: paths [N].
+        encoded: the images [N].
         labels: int64 [N].
         cut: from decoded images to squares.
         device: where batches go.
@@ -60,7 +58,7 @@ class FolderImages:
 
     def __init__(
         self,
-        files: Files,
+        encoded: Encoded,
         labels: Tensor,
         *,
         cut: Cut,
@@ -68,19 +66,25 @@ class FolderImages:
         workers: int,
         samples: Tensor | None = None,
     ) -> None:
-        self.files = files
+        self.encoded = encoded
         self.labels = labels.to(device)
-        self.samples = torch.arange(len(files), device=device) if samples is None else samples
+        self.samples = torch.arange(len(encoded), device=device) if samples is None else samples.to(device)
         self.cut, self.device, self.workers = cut, device, workers
         self._decoders: WorkerMap[_Work, Tensor | str] | None = None
 
-    def __len__(self) -> int:
-        return len(self.files)
+    @classmethod
+    def of(cls, stored: StoredSplit, cut: Cut, device: torch.device, workers: int) -> EncodedImages:
+        """A split as a folder or records hold it."""
+        encoded, labels, samples = stored
+        return cls(encoded, labels, cut=cut, device=device, workers=workers, samples=samples)
 
-    def take(self, positions: Tensor) -> FolderImages:
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def take(self, positions: Tensor) -> EncodedImages:
         on_device = positions.to(self.device)
-        return FolderImages(
-            self.files[positions.cpu().numpy()],
+        return EncodedImages(
+            self.encoded.take(positions),
             self.labels[on_device],
             cut=self.cut,
             device=self.device,
@@ -90,7 +94,7 @@ class FolderImages:
 
     def read(self, batches: Sequence[Tensor], view: int | None = None) -> Iterator[Tensor]:
         if self._decoders is None:  # here and not before: most splits are only taken from
-            decode_batch = _Decode(self.files, self.samples.cpu(), self.cut)
+            decode_batch = _Decode(self.encoded, self.samples.cpu(), self.cut)
             self._decoders = WorkerMap(decode_batch, self.workers, pin_memory=self.device.type == "cuda")
         positions = torch.cat(list(batches)).cpu()  # once, so that no step waits for the device
         parts = positions.split([len(batch) for batch in batches])
@@ -99,32 +103,42 @@ class FolderImages:
                 raise LayerwiseError(images)
             yield images.to(self.device, non_blocking=True)
 
-    def readable(self) -> FolderImages:
-        """The split without the files that cannot be decoded, which are named on stderr. Reads every file.
+    def readable(self) -> EncodedImages:
+        """The split without the images that cannot be decoded, which are named on stderr. Reads every image.
 
         Raises:
             LayerwiseError: no image is left.
         """
         chunks = [chunk.tolist() for chunk in torch.arange(len(self)).split(64)]
-        found = WorkerMap(_Check(self.files), self.workers)(chunks)
+        found = WorkerMap(_Check(self.encoded), self.workers)(chunks)
         console = Console(stderr=True)
-        folder = Path(os.fsdecode(self.files[0])).parents[1]
-        bar = track(found, f"checking {folder}", len(chunks), console=console, disable=not console.is_terminal)
+        bar = track(
+            found, f"checking {self.encoded.place}", len(chunks), console=console, disable=not console.is_terminal
+        )
         unreadable = {position: message for chunk in bar for position, message in chunk}
         if not unreadable:
             return self
-        for message in list(unreadable.values())[:NAMED]:
-            print(f"warning: left out: {message}", file=sys.stderr)
-        if len(unreadable) > NAMED:
-            print(f"warning: and {len(unreadable) - NAMED} more unreadable images are left out", file=sys.stderr)
+        name_left_out(list(unreadable.values()))
         if len(unreadable) == len(self):
-            raise LayerwiseError(f"{folder}: none of its {len(self)} images can be decoded.")
+            raise LayerwiseError(f"{self.encoded.place}: none of its {len(self)} images can be decoded.")
         return self.take(torch.tensor([i for i in range(len(self)) if i not in unreadable]))
 
     def decoded(self) -> Resident:
         """All images, on the device."""
         batches = torch.arange(len(self)).split(256)
         return Resident(torch.cat(list(self.read(batches))), self.labels, self.device, self.samples)
+
+
+def name_left_out(messages: Sequence[str]) -> None:
+    """Says on stderr which images cannot be decoded, or of the most how many.
+
+    Args:
+        messages: one of each image.
+    """
+    for message in messages[:NAMED]:
+        print(f"warning: left out: {message}", file=sys.stderr)
+    if len(messages) > NAMED:
+        print(f"warning: and {len(messages) - NAMED} more unreadable images are left out", file=sys.stderr)
 
 
 _Work = tuple[list[int], int | None]
@@ -135,7 +149,7 @@ _Work = tuple[list[int], int | None]
 class _Decode:
     """Decodes batches. An unreadable image gives a message: a worker's exception would arrive as a traceback."""
 
-    files: Files
+    encoded: Encoded
     samples: Tensor  # on the CPU
     cut: Cut
 
@@ -145,11 +159,11 @@ class _Decode:
         crop = self.cut.resized_crop if view is not None else None
         draws = crop.draw(view, self.samples[positions]) if crop is not None and view is not None else []
         for i, position in enumerate(positions):
-            path = os.fsdecode(self.files[position])
             try:
-                image = decode(path)
+                image = decode(self.encoded[position])
             except UnreadableImage as error:
-                return f"{_problem(path, error)} Repair or remove it, or leave such files out: dataset.unreadable=skip."
+                remedy = f"{self.encoded.remedy}, or leave such images out: dataset.unreadable=skip."
+                return f"{problem(self.encoded, position, error)} {remedy}"
             square = self.cut.centre(image) if crop is None else crop(image, draws[i])
             batch[i] = square.permute(1, 2, 0)
         return batch
@@ -159,18 +173,18 @@ class _Decode:
 class _Check:
     """For some positions, the unreadable ones with a message."""
 
-    files: Files
+    encoded: Encoded
 
     def __call__(self, positions: list[int]) -> list[tuple[int, str]]:
         unreadable = []
         for position in positions:
-            path = os.fsdecode(self.files[position])
             try:
-                decode(path)
+                decode(self.encoded[position])
             except UnreadableImage as error:
-                unreadable.append((position, _problem(path, error)))
+                unreadable.append((position, problem(self.encoded, position, error)))
         return unreadable
 
 
-def _problem(path: str, error: UnreadableImage) -> str:
-    return f"{path} cannot be decoded ({error})."
+def problem(encoded: Encoded, position: int, error: UnreadableImage) -> str:
+    """A sentence about an image that cannot be decoded."""
+    return f"{encoded.name(position)} cannot be decoded ({error})."

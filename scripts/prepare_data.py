@@ -1,0 +1,123 @@
+"""Makes records of a data set of image files: smaller JPEGs in a few large files, which training reads faster.
+
+    python scripts/prepare_data.py imagenet --root FOLDER --output FOLDER
+    python scripts/prepare_data.py imagenette --root FOLDER --output FOLDER --short-side 160
+    python scripts/prepare_data.py imagefolder --root FOLDER --output FOLDER --short-side 64 --quality 90
+
+The root is what dataset.root would be. Images whose short side is longer than --short-side are resized to it and
+compressed anew as JPEG; all others are kept byte for byte, and training on them gives the same numbers as on the files.
+Of imagenet and imagenette held-out images are cut from a short side of dataset.size*8/7 pixels (256 for 224), of
+imagefolder from dataset.size; records that were made smaller than that are refused in training.
+
+What was stopped goes on with the same command. The output is there when it is whole; before, OUTPUT.partial is.
+Then: python train.py dataset=… dataset.root=OUTPUT. The folder of the files is not needed any more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+
+from _options import at_least
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from layerwise.cli import reported
+from layerwise.data import imagenet
+from layerwise.data.class_folders import ClassFolders
+from layerwise.data.image_source import ImageSource, open_source
+from layerwise.data.record_writer import Preparation, RecordWriter
+from layerwise.data.records import Records
+from layerwise.environment import usable_cores
+from layerwise.errors import LayerwiseError
+from layerwise.interrupt import StopRequest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=[*imagenet.NAMES, "imagefolder"], help="the data set")
+    parser.add_argument("--root", type=Path, required=True, metavar="FOLDER", help="where its image files are")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="of the records, to be made")
+    parser.add_argument("--short-side", type=int, default=256, metavar="N", help="in pixels (default: 256)")
+    parser.add_argument("--quality", type=int, default=95, metavar="N", help="of resized JPEGs, 1 to 95 (default: 95)")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per usable core)")
+    parser.add_argument("--shard-mb", type=int, default=512, metavar="N", help="largest file in MB (default: 512)")
+    parser.add_argument("--unreadable", choices=["fatal", "skip"], default="fatal", help="files that are no images")
+    options = parser.parse_args()
+    at_least(1, **{"--short-side": options.short_side, "--quality": options.quality, "--shard-mb": options.shard_mb})
+    at_least(0, **{"--workers": options.workers})
+    if options.quality > 95:
+        raise LayerwiseError(f"--quality={options.quality}: must be 95 or less; more takes space and shows nothing.")
+    writer = RecordWriter(
+        find_files(options.name, options.root, options.short_side),
+        options.output,
+        Preparation(options.short_side, options.quality),
+        shard_bytes=options.shard_mb * 10**6,
+        workers=usable_cores() if options.workers is None else options.workers,
+        skip_unreadable=options.unreadable == "skip",
+    )
+    if writer.finished is not None:
+        print(f"{options.output}: holds these records already")
+    with (
+        StopRequest() as stop,
+        Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            Rate(),
+            TimeRemainingColumn(),
+            console=(console := Console(stderr=True)),
+            disable=not console.is_terminal or writer.finished is not None,
+        ) as bar,
+    ):
+        task = bar.add_task(f"preparing {options.name}", total=len(writer))
+
+        def advance(images: int) -> None:
+            bar.advance(task, images)
+            stop.check()
+
+        records = writer.write(advance)
+    show(records)
+    print(f"train on them: python train.py dataset={options.name} dataset.root={shlex.quote(str(options.output))}")
+
+
+def find_files(name: str, root: Path, short_side: int) -> ClassFolders:
+    """The class folders of a data set; Imagenette is downloaded if it is absent.
+
+    Raises:
+        LayerwiseError: they are not there, not complete, or are records.
+    """
+    source: ImageSource
+    if name == "imagefolder":
+        source = open_source(root)
+    else:
+        source = imagenet.open_checked(name, imagenet.find_or_download(name, root, size=short_side))
+    if not isinstance(source, ClassFolders):
+        raise LayerwiseError(f"--root {root}: holds records. Give the folder of the image files.")
+    return source
+
+
+def show(records: Records) -> None:
+    """Prints sizes before and after."""
+    for split, held in records.splits.items():
+        images, resized = records.count(split), held["resized"]
+        before, after = held["source_bytes"] / 1e6, int(held["lengths"].sum()) / 1e6
+        shards = len(held["images_per_shard"])
+        print(
+            f"{split}: {images:,} images, {before:,.1f} MB → {after:,.1f} MB in {shards} file(s); "
+            f"{resized:,} resized, {images - resized:,} kept as they were"
+        )
+
+
+class Rate(ProgressColumn):
+    """Images per second of the last while."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:,.0f} images/s")
+
+
+if __name__ == "__main__":
+    with reported():
+        main()
