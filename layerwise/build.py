@@ -14,7 +14,7 @@ from layerwise.cache_plan import CacheDecision, decide_cache
 from layerwise.compression import pruned_copy
 from layerwise.data import NAMES, Dataset, DatasetSpec, Shards, TableFiles, describe, load
 from layerwise.distributed import ranks
-from layerwise.environment import usable_cores
+from layerwise.environment import HOST, usable_cores
 from layerwise.errors import LayerwiseError, suggest
 from layerwise.feature_codec import FeatureCodec, FeatureDtype
 from layerwise.feature_store import FeatureStores
@@ -242,6 +242,7 @@ def build_cache_decision(
     costs: Sequence[BlockCost],
     precision: Precision,
     folder: Path,
+    device: torch.device,
 ) -> CacheDecision:
     """What to cache, decided from sizes alone.
 
@@ -265,6 +266,7 @@ def build_cache_decision(
         budget_bytes=None if budget is None else int(budget * 1e9),
         folder=folder,
         sharing=here.ranks if in_run_folder else here.local_ranks,
+        device=device,
     )
 
 
@@ -281,7 +283,8 @@ def build_source(
     plan = build_batch_plan(config, data)
     if decision.kind == "none":
         return Recompute(data, plan, precision, prefix)
-    stores = FeatureStores(decision.codec, folder if decision.kind == "disk" else None, config.cache.keep)
+    memory = data.device if decision.place == "device" else HOST
+    stores = FeatureStores(decision.codec, folder if decision.kind == "disk" else None, config.cache.keep, memory)
     return Cached(Recompute(data, plan, precision), stores, decision.views, stop, prefix)
 
 

@@ -14,6 +14,9 @@ from typing import Any
 import psutil
 import torch
 
+HOST = torch.device("cpu")
+"""Whose memory is the machine's, whatever a run computes on."""
+
 PACKAGES = ("layerwise", "torch", "torchvision", "numpy", "hydra-core")
 
 

@@ -159,7 +159,9 @@ def train(
     network = build.build_network(config, spec, stages)
     costs = build.build_costs(config, network, spec, precision.dtype)
     display = Display(config.progress is ProgressName.auto, silent=not distributed.is_main())
-    decision = from_main(lambda: build.build_cache_decision(config, spec, stages, costs, precision, folder.cache))
+    decision = from_main(
+        lambda: build.build_cache_decision(config, spec, stages, costs, precision, folder.cache, device)
+    )
     processes = f"{ranks()} processes ({config.distributed.parallel.value} in parallel), " if ranks() > 1 else ""
     display.note(f"run folder: {folder.path}")
     display.note(f"{processes}{device}, {precision.name}; {decision.message or 'no cache'}")

@@ -38,6 +38,7 @@ LAYERS = [
         "interrupt",
         "precision",
         "environment",
+        "read_ahead",
     },
     {
         *("heads", "decoders", "models", "data", "objectives", "optim", "timm_optim", "plan", "paper"),
