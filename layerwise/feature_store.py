@@ -90,7 +90,8 @@ class FeatureStore:
         elsewhere = self.device != device
         read = partial(gather, self.arrays[split, view], page_locked=elsewhere)
         if elsewhere or self.waits:
-            return map(self.codec.decode, to_device(read_ahead(read, rows), device))
+            cores = torch.get_num_threads() if elsewhere else 1  # a CPU's cores are for the training
+            return map(self.codec.decode, to_device(read_ahead(read, rows, cores), device))
         return map(self.codec.decode, map(read, rows))
 
     def commit(self) -> None:

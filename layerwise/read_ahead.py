@@ -31,15 +31,16 @@ Request = TypeVar("Request")
 Result = TypeVar("Result")
 
 
-def read_ahead(read: Callable[[Request], Result], requests: Sequence[Request]) -> Iterator[Result]:
+def read_ahead(read: Callable[[Request], Result], requests: Sequence[Request], cores: int = 1) -> Iterator[Result]:
     """`map(read, requests)`, some results ahead, by one thread that lasts as long as the iterator.
 
     Args:
         read: is called in the thread; what it raises is raised here, in its turn.
         requests: one for each result.
+        cores: that PyTorch uses in it.
     """
     waiting = iter(requests)
-    with ThreadPoolExecutor(1, "read-ahead", torch.set_num_threads, (1,)) as thread:  # the cores are for the training
+    with ThreadPoolExecutor(1, "read-ahead", torch.set_num_threads, (cores,)) as thread:
         try:
             coming = deque(thread.submit(read, request) for request in islice(waiting, AHEAD))
             while coming:

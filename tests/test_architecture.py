@@ -44,7 +44,7 @@ LAYERS = [
         *("heads", "decoders", "models", "data", "objectives", "optim", "timm_optim", "plan", "paper"),
         *("feature_codec", "evaluate", "summary", "classification", "row_columns"),
     },
-    {"feature_store", "cache_plan", "warm_start", "schema"},
+    {"feature_store", "cache_plan", "warm_start", "schema", "cores"},
     {"networks"},
     {"checks"},
     {"config", "resolve"},

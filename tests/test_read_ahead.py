@@ -15,7 +15,7 @@ from layerwise.feature_codec import FeatureCodec, FeatureDtype
 from layerwise.feature_store import FeatureStores
 from layerwise.interrupt import StopRequest
 from layerwise.precision import Precision
-from layerwise.read_ahead import AHEAD, gather, one_early, read_ahead, to_device
+from layerwise.read_ahead import AHEAD, MOST_QUEUED, gather, one_early, read_ahead, to_device
 from layerwise.sources import BatchPlan, Cached, Recompute
 
 
@@ -109,6 +109,48 @@ def test_one_early_takes_an_item_before_it_gives_the_one_in_front():
 def test_on_the_cpu_nothing_is_moved():
     batches = [{"values": torch.ones(2)}, {"values": torch.zeros(1)}]
     assert all(a is b for a, b in zip(to_device(batches, CPU), batches, strict=True))
+
+
+class FakeStream:
+    """Writes down what a stream is asked for; its events, too."""
+
+    def __init__(self, name: str, calls: list[str]) -> None:
+        self.name, self.calls, self.events = name, calls, 0
+
+    def __enter__(self) -> None:
+        self.calls.append("copy")
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def record_event(self) -> FakeStream:
+        self.events += 1
+        return FakeStream(f"{self.name} {self.events}", self.calls)
+
+    def wait_event(self, event: FakeStream) -> None:
+        self.calls.append(f"{self.name} waits for {event.name}")
+
+    def synchronize(self) -> None:
+        self.calls.append(f"host waits for {self.name}")
+
+
+def test_each_copy_begins_before_the_step_in_front_and_is_waited_for_by_its_own(monkeypatch):
+    """The order of things on a GPU, seen by streams that do nothing; the device is one without memory."""
+    calls: list[str] = []
+    copies, steps = FakeStream("copy", calls), FakeStream("step", calls)
+    monkeypatch.setattr("layerwise.read_ahead._copy_stream", lambda device: copies)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: steps)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda array, stream: calls.append(f"kept for {stream.name}"))
+    for batch in to_device([{"values": torch.ones(2)} for _ in range(3 + MOST_QUEUED)], torch.device("meta")):
+        assert batch["values"].device.type == "meta"
+        calls.append("use")
+    assert calls[:9] == [
+        *("copy", "copy", "step waits for copy 1", "kept for step", "use"),
+        *("copy", "step waits for copy 2", "kept for step", "use"),
+    ]
+    assert [call for call in calls if call.startswith("host")] == [f"host waits for step {i}" for i in (1, 2, 3)]
+    assert calls.index("host waits for step 1") > calls.index(f"step waits for copy {1 + MOST_QUEUED}")
+    assert calls.count("copy") == calls.count("use") == 3 + MOST_QUEUED
 
 
 def test_rows_are_gathered_from_every_array():
