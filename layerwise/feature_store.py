@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from math import prod
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from layerwise.environment import HOST
 from layerwise.errors import writing
 from layerwise.feature_codec import FeatureCodec
-from layerwise.read_ahead import gather, read_ahead, to_device
+from layerwise.read_ahead import announced, gather, read_ahead, to_device
 from layerwise.storage import fingerprint, write_atomically
 
 MANIFEST = "manifest.json"
@@ -63,9 +63,6 @@ class FeatureStore:
         device: in whose memory they are.
     """
 
-    waits = False
-    """Whether a row may have to be waited for, although it is in the memory of the device that computes."""
-
     def __init__(self, depth: int, codec: FeatureCodec, device: torch.device = HOST) -> None:
         self.depth, self.codec, self.device = depth, codec, device
         self.arrays: dict[tuple[str, int], dict[str, Tensor]] = {}
@@ -86,13 +83,14 @@ class FeatureStore:
             batch_size: B, samples per batch.
             device: where the features are decoded and used.
         """
-        rows = order.to(self.device).split(batch_size)  # once, so that no step waits for the device
-        elsewhere = self.device != device
-        read = partial(gather, self.arrays[split, view], page_locked=elsewhere)
-        if elsewhere or self.waits:
-            cores = torch.get_num_threads() if elsewhere else 1  # a CPU's cores are for the training
-            return map(self.codec.decode, to_device(read_ahead(read, rows, cores), device))
-        return map(self.codec.decode, map(read, rows))
+        rows = self._coming(
+            split, view, order.to(self.device).split(batch_size)
+        )  # so that no step waits for the device
+        arrays = self.arrays[split, view]
+        if self.device == device:
+            return map(self.codec.decode, map(partial(gather, arrays), rows))
+        encoded = read_ahead(partial(gather, arrays, page_locked=True), rows, torch.get_num_threads())
+        return map(self.codec.decode, to_device(encoded, device))
 
     def commit(self) -> None:
         """Says that all splits and views are written."""
@@ -104,6 +102,10 @@ class FeatureStore:
     def delete(self) -> None:
         """Frees the store."""
         self.arrays.clear()
+
+    def _coming(self, split: str, view: int, rows: Sequence[Tensor]) -> Iterable[Tensor]:
+        """The batches of rows that will be read."""
+        return rows
 
     def _open(self, split: str, view: int, name: str, n: int) -> RowWriter:
         return _MemoryRows(n, self.device)
@@ -132,8 +134,6 @@ class DiskFeatureStore(FeatureStore):
         folder: where the store will be once it is whole.
         blocks: fingerprint of the blocks whose outputs are stored.
     """
-
-    waits = True
 
     def __init__(self, depth: int, codec: FeatureCodec, folder: Path, blocks: str) -> None:
         super().__init__(depth, codec)
@@ -175,6 +175,10 @@ class DiskFeatureStore(FeatureStore):
         super().delete()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _coming(self, split: str, view: int, rows: Sequence[Tensor]) -> Iterable[Tensor]:
+        values = self.arrays[split, view]["values"]
+        return announced(rows, self.folder / _file_name(split, view, "values"), values[:1].nbytes)
+
     def _open(self, split: str, view: int, name: str, n: int) -> RowWriter:
         with writing(self.partial, KEPT):
             self.partial.mkdir(parents=True, exist_ok=True)
@@ -187,7 +191,7 @@ class _DiskRows:
 
     def __init__(self, folder: Path, split: str, view: int, name: str) -> None:
         self.labels = {"split": split, "view": view, "array": name}
-        self.path = folder / f"{split}_{view}_{name}.bin"
+        self.path = folder / _file_name(split, view, name)
         with writing(self.path, KEPT):
             self.file = open(self.path, "wb")  # noqa: SIM115 (closed by finish)
         self.n, self.crc32 = 0, 0
@@ -261,6 +265,10 @@ class FeatureStores:
         assert self.folder is not None
         blocks = fingerprint(nn.ModuleList(prefix).state_dict())
         return DiskFeatureStore(len(prefix), self.codec, self.folder / f"x{len(prefix)}", blocks)
+
+
+def _file_name(split: str, view: int, array: str) -> str:
+    return f"{split}_{view}_{array}.bin"
 
 
 def _map(path: Path, shape: Sequence[int], dtype: torch.dtype) -> Tensor:

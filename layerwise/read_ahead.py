@@ -1,17 +1,22 @@
-"""Batches on their way to the device: read ahead by a thread, and copied to a GPU while it trains.
+"""Batches on their way to the device: fetched from the disk, gathered and copied to a GPU while it trains.
 
-Only what comes from the host or the disk takes this way. A shuffled batch has to be gathered into one piece before it
-can be copied, so it is this piece that lies in page-locked memory, and not the tens of gigabytes that it is taken
-from.
+To a GPU from the host or the disk, a thread gathers each batch into page-locked memory, and a stream of its own copies
+it. As a shuffled batch has to be gathered into one piece before it can be copied, only this piece is page-locked, and
+not the tens of gigabytes that it is taken from.
+
+On a CPU such a thread would take the cores from the training. There the system is told which rows of a file come next.
 """
 
 from __future__ import annotations
 
+import mmap
+import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -31,7 +36,7 @@ Request = TypeVar("Request")
 Result = TypeVar("Result")
 
 
-def read_ahead(read: Callable[[Request], Result], requests: Sequence[Request], cores: int = 1) -> Iterator[Result]:
+def read_ahead(read: Callable[[Request], Result], requests: Iterable[Request], cores: int) -> Iterator[Result]:
     """`map(read, requests)`, some results ahead, by one thread that lasts as long as the iterator.
 
     Args:
@@ -68,7 +73,7 @@ def to_device(batches: Iterable[Arrays], device: torch.device) -> Iterator[Array
             copied = {name: array.to(device, non_blocking=True) for name, array in batch.items()}
             return copied, copies.record_event()
 
-    for copied, done in one_early(map(begin, batches)):
+    for copied, done in early(map(begin, batches), 1):
         consumer = torch.cuda.current_stream(device)
         consumer.wait_event(done)
         for array in copied.values():
@@ -79,14 +84,35 @@ def to_device(batches: Iterable[Arrays], device: torch.device) -> Iterator[Array
             queued.popleft().synchronize()
 
 
-def one_early(items: Iterable[Result]) -> Iterator[Result]:
-    """The same items, but each is taken from its source before the one in front of it is given."""
-    early: deque[Result] = deque()
+def announced(rows: Iterable[Tensor], path: Path, row_bytes: int) -> Iterator[Tensor]:
+    """The same batches, but the system is told of each some batches before, and fetches it from the disk meanwhile.
+
+    Args:
+        rows: int64 [B] each, on the CPU.
+        path: of a file of rows.
+        row_bytes: size of a row. Below a page it is not worth a call: what the system reads at a time holds many.
+    """
+    if row_bytes < mmap.PAGESIZE or not hasattr(os, "posix_fadvise"):  # macOS
+        yield from rows
+        return
+    with open(path, "rb") as file:
+
+        def announce(batch: Tensor) -> Tensor:
+            for row in batch.tolist():
+                os.posix_fadvise(file.fileno(), row * row_bytes, row_bytes, os.POSIX_FADV_WILLNEED)
+            return batch
+
+        yield from early(map(announce, rows), AHEAD)
+
+
+def early(items: Iterable[Result], n: int) -> Iterator[Result]:
+    """The same items, but each is taken from its source when the one n places in front of it is given."""
+    taken: deque[Result] = deque()
     for item in items:
-        early.append(item)
-        if len(early) > 1:
-            yield early.popleft()
-    yield from early
+        taken.append(item)
+        if len(taken) > n:
+            yield taken.popleft()
+    yield from taken
 
 
 def gather(arrays: Arrays, rows: Tensor, page_locked: bool = False) -> Arrays:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 import threading
 import time
 import traceback
 
+import psutil
 import pytest
 import torch
 from conftest import CPU, tiny_net
@@ -15,7 +18,7 @@ from layerwise.feature_codec import FeatureCodec, FeatureDtype
 from layerwise.feature_store import FeatureStores
 from layerwise.interrupt import StopRequest
 from layerwise.precision import Precision
-from layerwise.read_ahead import AHEAD, MOST_QUEUED, gather, one_early, read_ahead, to_device
+from layerwise.read_ahead import AHEAD, MOST_QUEUED, announced, early, gather, read_ahead, to_device
 from layerwise.sources import BatchPlan, Cached, Recompute
 
 
@@ -33,14 +36,14 @@ def until(condition) -> bool:
 
 
 def test_results_come_in_order_and_the_thread_goes():
-    assert list(read_ahead(lambda i: i * i, range(50))) == [i * i for i in range(50)]
-    assert list(read_ahead(abs, [])) == []
+    assert list(read_ahead(lambda i: i * i, range(50), 1)) == [i * i for i in range(50)]
+    assert list(read_ahead(abs, [], 1)) == []
     assert not readers()
 
 
 def test_so_many_are_read_before_they_are_asked_for():
     read: list[int] = []
-    ahead = read_ahead(read.append, range(20))
+    ahead = read_ahead(read.append, range(20), 1)
     assert not readers()  # nothing begins before the first is asked for
     for taken in range(1, 5):
         next(ahead)
@@ -55,7 +58,7 @@ def test_an_error_comes_in_its_turn_and_says_where_it_happened():
             raise OSError("the disk is gone")
         return i
 
-    ahead = read_ahead(fails_at_three, range(10))
+    ahead = read_ahead(fails_at_three, range(10), 1)
     assert [next(ahead) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(OSError, match="the disk is gone") as caught:
         next(ahead)
@@ -71,14 +74,14 @@ def test_an_abandoned_iterator_ends_its_thread_and_reads_no_more():
         time.sleep(0.02)
         return i
 
-    for i in read_ahead(slowly, range(1000)):
+    for i in read_ahead(slowly, range(1000), 1):
         if i == 2:
             break
     assert not readers()
     assert len(read) <= 3 + AHEAD
 
     def consumer_that_fails() -> None:
-        for _ in read_ahead(slowly, range(1000)):
+        for _ in read_ahead(slowly, range(1000), 1):
             raise ValueError
 
     with pytest.raises(ValueError):  # noqa: PT011 (its own)
@@ -86,13 +89,13 @@ def test_an_abandoned_iterator_ends_its_thread_and_reads_no_more():
     assert until(lambda: not readers())
 
 
-def test_the_thread_leaves_the_cores_to_the_training():
+def test_the_thread_has_cores_of_its_own():
     before = torch.get_num_threads()
-    assert list(read_ahead(lambda _: torch.get_num_threads(), range(3))) == [1] * 3
+    assert list(read_ahead(lambda _: torch.get_num_threads(), range(3), before + 1)) == [before + 1] * 3
     assert torch.get_num_threads() == before
 
 
-def test_one_early_takes_an_item_before_it_gives_the_one_in_front():
+def test_early_takes_an_item_before_it_gives_those_in_front():
     taken: list[int] = []
 
     def items():
@@ -100,10 +103,28 @@ def test_one_early_takes_an_item_before_it_gives_the_one_in_front():
             taken.append(i)
             yield i
 
-    seen = [(i, len(taken)) for i in one_early(items())]
-    assert seen == [(0, 2), (1, 3), (2, 4), (3, 4)]
-    assert list(one_early([])) == []
-    assert list(one_early([7])) == [7]
+    assert [(i, len(taken)) for i in early(items(), 1)] == [(0, 2), (1, 3), (2, 4), (3, 4)]
+    assert list(early([], 3)) == []
+    assert list(early([7, 8], 3)) == [7, 8]
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="needs a system that can be told")
+def test_the_system_is_told_of_rows_before_they_are_read(tmp_path, monkeypatch):
+    told: list[int] = []
+    path, size = tmp_path / "rows.bin", 2 * mmap.PAGESIZE
+    path.write_bytes(bytes(20 * size))
+    monkeypatch.setattr(os, "posix_fadvise", lambda file, start, length, what: told.append(start // length))
+    order = torch.randperm(20)
+    for i, rows in enumerate(announced(order.split(3), path, size)):
+        assert rows.tolist() == order[3 * i : 3 * i + 3].tolist()
+        assert told == order[: 3 * (i + 1 + AHEAD)].tolist()
+    told.clear()
+    assert [rows.tolist() for rows in announced(order.split(20), path, row_bytes=100)] == [order.tolist()]
+    assert not told  # a page holds many rows
+    abandoned = announced(order.split(3), path, size)
+    next(abandoned)
+    abandoned.close()
+    assert not [entry for entry in psutil.Process().open_files() if entry.path == str(path)]
 
 
 def test_on_the_cpu_nothing_is_moved():
@@ -192,14 +213,11 @@ def assert_cached_is_recomputed(place, folder, precision, device, tolerance=0.0)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_a_cache_anywhere_gives_what_recomputing_gives(tmp_path, place, dtype):
     cached = assert_cached_is_recomputed(place, tmp_path, Precision(dtype, "cpu"), CPU)
-    batches = cached.train(1, 0)
-    next(batches)
-    assert bool(readers()) == (place == "disk")  # memory is there at once
-    batches.close()
-    assert not readers()
+    next(cached.train(1, 0))
+    assert not readers()  # the cores are for the training
 
 
-def test_an_interrupted_advance_ends_the_thread_and_keeps_the_old_store(tmp_path):
+def test_an_interrupted_advance_keeps_the_old_store(tmp_path):
     net, plan = tiny_net(), BatchPlan(16, 0)
     precision = Precision(torch.float32, "cpu")
     images = Recompute(data_on(CPU), plan, precision)
@@ -208,7 +226,6 @@ def test_an_interrupted_advance_ends_the_thread_and_keeps_the_old_store(tmp_path
     net.blocks[1].register_forward_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cached.advance([net.blocks[1]])
-    assert until(lambda: not readers())
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["x1"]
     assert len(list(cached.evaluate("test"))) == 5
 
