@@ -12,9 +12,10 @@ from layerwise import distributed, networks
 from layerwise.block_parallel import BlockParallel, cuts
 from layerwise.cache_plan import CacheDecision, decide_cache
 from layerwise.compression import pruned_copy
+from layerwise.cores import decoding_workers
 from layerwise.data import NAMES, Dataset, DatasetSpec, Shards, TableFiles, describe, load
 from layerwise.distributed import ranks
-from layerwise.environment import HOST, usable_cores
+from layerwise.environment import HOST
 from layerwise.errors import LayerwiseError, suggest
 from layerwise.feature_codec import FeatureCodec, FeatureDtype
 from layerwise.feature_store import FeatureStores
@@ -143,7 +144,7 @@ def build_data(config: Config, spec: DatasetSpec, device: torch.device) -> Datas
             the training set or that the processes cannot share, more processes than there is work for, inputs
             outside [0, 1] that a binary cross-entropy is to reconstruct.
     """
-    dataset = config.dataset
+    dataset, local_ranks = config.dataset, distributed.place().local_ranks
     data = load(
         spec,
         Path(dataset.root),
@@ -158,7 +159,7 @@ def build_data(config: Config, spec: DatasetSpec, device: torch.device) -> Datas
         standardise=dataset.standardise,
         augment=dataset.augment,
         seed=config.seed,
-        workers=usable_cores() // distributed.place().local_ranks if dataset.workers is None else dataset.workers,
+        workers=dataset.workers if dataset.workers is not None else decoding_workers(device, local_ranks),
         skip_unreadable=dataset.unreadable is Unreadable.skip,
         shards=shards(config),
     )

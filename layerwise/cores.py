@@ -21,3 +21,17 @@ def share_cores(local_ranks: int) -> None:
     part = max(1, usable_cores() // local_ranks)
     if local_ranks > 1 or part < torch.get_num_threads():
         torch.set_num_threads(part)
+
+
+def decoding_workers(device: torch.device, local_ranks: int) -> int:
+    """Processes that decode images, unless the user says how many: one for each core that this process may use.
+
+    Where a single core has to train as well there are none: handing batches over cost 4 to 14 % of an epoch on
+    Imagenette at 64 pixels.
+
+    Args:
+        device: that trains.
+        local_ranks: processes of the run on this machine.
+    """
+    part = max(1, usable_cores() // local_ranks)
+    return 0 if device.type == "cpu" and part == 1 else part

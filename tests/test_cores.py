@@ -12,7 +12,7 @@ import torch
 from conftest import ROOT
 
 from layerwise import cores, environment
-from layerwise.cores import share_cores
+from layerwise.cores import decoding_workers, share_cores
 from layerwise.data.worker_map import WorkerMap
 from layerwise.environment import usable_cores
 
@@ -71,13 +71,21 @@ def test_affinity_counts(monkeypatch):
     assert usable_cores() == 3
 
 
-def threads(_: int) -> tuple[int, int]:
-    return torch.get_num_threads(), torch.get_num_interop_threads()
+@pytest.mark.parametrize(
+    ("device", "local_ranks", "expected"),
+    [("cpu", 1, 8), ("cpu", 4, 2), ("cpu", 8, 0), ("cuda", 8, 1), ("cuda", 16, 1)],
+)
+def test_workers_share_the_cores_but_not_the_only_one_of_a_cpu(eight_cores, device, local_ranks, expected):
+    assert decoding_workers(torch.device(device), local_ranks) == expected
+
+
+def threads(_: int) -> int:
+    return torch.get_num_threads()
 
 
 def test_each_worker_computes_on_one_core():
     workers = WorkerMap(threads, workers=2)
-    assert [intra for intra, _ in workers(range(4))] == [1] * 4
+    assert list(workers(range(4))) == [1] * 4
     workers.close()
 
 
