@@ -83,10 +83,8 @@ class FeatureStore:
             batch_size: B, samples per batch.
             device: where the features are decoded and used.
         """
-        rows = self._coming(
-            split, view, order.to(self.device).split(batch_size)
-        )  # so that no step waits for the device
-        arrays = self.arrays[split, view]
+        order = order.to(self.device)  # once, so that no step waits for a GPU
+        arrays, rows = self.arrays[split, view], self._coming(split, view, order.split(batch_size))
         if self.device == device:
             return map(self.codec.decode, map(partial(gather, arrays), rows))
         encoded = read_ahead(partial(gather, arrays, page_locked=True), rows, torch.get_num_threads())
