@@ -13,9 +13,10 @@ from layerwise.block_parallel import BlockParallel, cuts
 from layerwise.cache_plan import CacheDecision, decide_cache
 from layerwise.captured_step import CudaGraph, Recorder
 from layerwise.compression import pruned_copy
+from layerwise.cores import decoding_workers
 from layerwise.data import NAMES, Dataset, DatasetSpec, Shards, TableFiles, augmented, check_mirrors, describe, load
 from layerwise.distributed import ranks
-from layerwise.environment import usable_cores
+from layerwise.environment import HOST
 from layerwise.errors import LayerwiseError, suggest
 from layerwise.feature_codec import FeatureCodec, FeatureDtype
 from layerwise.feature_store import FeatureStores
@@ -158,10 +159,8 @@ def build_data(config: Config, spec: DatasetSpec, device: torch.device) -> Datas
             the training set or that the processes cannot share, more processes than there is work for, inputs
             outside [0, 1] that a binary cross-entropy is to reconstruct.
     """
-    dataset, kept = config.dataset, shards(config)
-    compiled = (
-        config.compile and device.type == "cuda"
-    )  # on a CPU a thousandth of a step is not worth a compiler's time
+    dataset, kept, local_ranks = config.dataset, shards(config), distributed.place().local_ranks
+    compiled = config.compile and device.type == "cuda"  # on a CPU it is a thousandth of a step
     data = load(
         spec,
         Path(dataset.root),
@@ -176,7 +175,7 @@ def build_data(config: Config, spec: DatasetSpec, device: torch.device) -> Datas
         standardise=dataset.standardise,
         augment=dataset.augment,
         seed=config.seed,
-        workers=usable_cores() // distributed.place().local_ranks if dataset.workers is None else dataset.workers,
+        workers=dataset.workers if dataset.workers is not None else decoding_workers(device, local_ranks),
         skip_unreadable=dataset.unreadable is Unreadable.skip,
         shards=kept,
         compiled_for=filled(config.batch_size) // kept["train"].ranks if compiled else None,
@@ -261,6 +260,7 @@ def build_cache_decision(
     costs: Sequence[BlockCost],
     precision: Precision,
     folder: Path,
+    device: torch.device,
 ) -> CacheDecision:
     """What to cache, decided from sizes alone.
 
@@ -284,6 +284,7 @@ def build_cache_decision(
         budget_bytes=None if budget is None else int(budget * 1e9),
         folder=folder,
         sharing=here.ranks if in_run_folder else here.local_ranks,
+        device=device,
     )
 
 
@@ -300,7 +301,8 @@ def build_source(
     plan = build_batch_plan(config, data)
     if decision.kind == "none":
         return Recompute(data, plan, precision, prefix)
-    stores = FeatureStores(decision.codec, folder if decision.kind == "disk" else None, config.cache.keep)
+    memory = data.device if decision.place == "device" else HOST
+    stores = FeatureStores(decision.codec, folder if decision.kind == "disk" else None, config.cache.keep, memory)
     return Cached(Recompute(data, plan, precision), stores, decision.views, stop, prefix)
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from layerwise.environment import available_memory
+from layerwise.environment import HOST, available_memory
 from layerwise.errors import LayerwiseError
 from layerwise.feature_codec import FeatureCodec
 from layerwise.types import Shape
 
 SHARE_OF_FREE = 0.5
-"""Without a stated budget a cache may take this share of what is free."""
+"""Without a stated budget a cache may take this share of what is free; of a GPU's memory, in which the data, the
+network and its activations still have to fit, never more."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class CacheDecision:
 
     Attributes:
         kind: "none", "memory" or "disk".
+        place: "device" (the GPU's memory), "host" or "disk"; None without a cache.
         views: stored augmented versions of each training image.
         codec: number format.
         exact: epoch e sees the very features that recomputing would give.
@@ -32,6 +34,7 @@ class CacheDecision:
     """
 
     kind: str
+    place: str | None
     views: int
     codec: FeatureCodec
     exact: bool
@@ -68,8 +71,9 @@ def decide_cache(
     budget_bytes: int | None,
     folder: Path,
     sharing: int = 1,
+    device: torch.device = HOST,
 ) -> CacheDecision:
-    """Turns `cache=…` into a decision.
+    """Turns `cache=…` into a decision: in memory it is a GPU's where it fits, else the host's.
 
     Args:
         kind: "none", "memory", "disk" or "auto".
@@ -82,7 +86,8 @@ def decide_cache(
         computed: format that the blocks compute in.
         budget_bytes: bound that the user gave for each process, or None.
         folder: of a disk cache.
-        sharing: processes that share the memory or the disk.
+        sharing: processes that share the host's memory or the disk; a GPU is not shared.
+        device: that the run computes on.
 
     Raises:
         LayerwiseError: a memory or disk cache was asked for and does not fit.
@@ -91,18 +96,23 @@ def decide_cache(
     views = min(views or needed, needed)
     exact = views == needed and codec.is_exact_for(computed)
     size = peak_bytes(shapes, images, views, held_out, codec)
-    none = CacheDecision("none", views=0, codec=codec, exact=True, bytes=0)
+    none = CacheDecision("none", None, views=0, codec=codec, exact=True, bytes=0)
     if kind == "none" or not shapes:
         return none
-    free = (_free_on_disk(folder) if kind == "disk" else available_memory(torch.device("cpu"))) // sharing
+    free = (_free_on_disk(folder) if kind == "disk" else available_memory(HOST)) // sharing
     budget = min(free, budget_bytes if budget_bytes is not None else int(SHARE_OF_FREE * free))
-    fits = size <= budget
+    place, fits = "disk" if kind == "disk" else "host", size <= budget
+    if kind != "disk" and device.type == "cuda":
+        on_device = int(SHARE_OF_FREE * available_memory(device))
+        if size <= min(on_device, on_device if budget_bytes is None else budget_bytes):
+            place, fits = "device", True
     cache = f"a cache of {views} view(s) in {codec.dtype.value} takes {in_words(size)}"
     if kind == "auto":
         if exact and fits:
-            return CacheDecision("memory", views, codec, exact, size, f"{cache}: it is kept in memory")
+            where = f"the memory of {device}" if place == "device" else "memory"
+            return CacheDecision("memory", place, views, codec, exact, size, f"{cache}: it is kept in {where}")
         reason = f"{cache}, the budget is {in_words(budget)}" if exact else f"{cache} and would not be exact"
-        return CacheDecision(none.kind, 0, codec, True, 0, f"no cache, the prefix is recomputed: {reason}")
+        return replace(none, message=f"no cache, the prefix is recomputed: {reason}")
     if not fits:
         raise LayerwiseError(
             f"cache={kind}: {cache}, but the budget is {in_words(budget)} and {in_words(free)} are free. "
@@ -110,7 +120,7 @@ def decide_cache(
             "or cache=none."
         )
     approximation = "" if exact else ", an approximation: views or format are fewer than the run computes"
-    return CacheDecision(kind, views, codec, exact, size, cache + approximation)
+    return CacheDecision(kind, place, views, codec, exact, size, cache + approximation)
 
 
 def in_words(size: int) -> str:

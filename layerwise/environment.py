@@ -14,6 +14,9 @@ from typing import Any
 import psutil
 import torch
 
+HOST = torch.device("cpu")
+"""Whose memory is the machine's, whatever a run computes on."""
+
 PACKAGES = ("layerwise", "torch", "torchvision", "numpy", "hydra-core")
 
 
@@ -33,11 +36,16 @@ def hardware(device: torch.device) -> dict[str, Any]:
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on: all, or those that its affinity (a SLURM job's, say) leaves."""
+    """Cores that this process may use: all, or those that its affinity (a SLURM job's, say) or a container leaves."""
     try:
-        return len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS, Windows
-        return os.cpu_count() or 1
+        cores = os.cpu_count() or 1
+    try:
+        quota, period = _control_group("cpu.max").split()
+        return min(cores, max(1, int(quota) // int(period)))
+    except (OSError, IndexError, ValueError):  # no bound, no control groups, or of the first version
+        return cores
 
 
 def versions() -> dict[str, str]:
@@ -79,11 +87,15 @@ def available_memory(device: torch.device) -> int:
         return int(torch.cuda.mem_get_info(device)[0])
     available = int(psutil.virtual_memory().available)
     try:
-        group = Path("/sys/fs/cgroup") / Path("/proc/self/cgroup").read_text().split("::", 1)[1].strip().lstrip("/")
-        limit, used = ((group / f"memory.{name}").read_text().strip() for name in ("max", "current"))
-        return min(available, int(limit) - int(used)) if limit != "max" else available
-    except (OSError, IndexError, ValueError):  # no control groups, or of the first version
+        return min(available, int(_control_group("memory.max")) - int(_control_group("memory.current")))
+    except (OSError, IndexError, ValueError):  # no bound, no control groups, or of the first version
         return available
+
+
+def _control_group(name: str) -> str:
+    """A value of the control group that this process is in; `max` where it sets no bound."""
+    group = Path("/proc/self/cgroup").read_text().split("::", 1)[1].strip().lstrip("/")
+    return (Path("/sys/fs/cgroup") / group / name).read_text().strip()
 
 
 def _cpu_name() -> str:

@@ -17,10 +17,10 @@ from layerwise.allocator import keep_freed_memory
 from layerwise.cache_plan import CacheDecision
 from layerwise.checkpoint import Checkpoints, rows_of
 from layerwise.config import parse
+from layerwise.cores import share_cores
 from layerwise.data import Dataset, DatasetSpec
 from layerwise.depth_search import final_config, run_config, search_config
 from layerwise.distributed import from_main, noticing_lost_processes, one_per_machine_first, ranks, together
-from layerwise.environment import usable_cores
 from layerwise.errors import Interrupted, LayerwiseError
 from layerwise.finished import FinishedStage, restore
 from layerwise.interrupt import StopRequest
@@ -60,8 +60,7 @@ def run(composed: DictConfig) -> float | None:
             summarise(config)
         return None
     device = choose_device(config.device, here)
-    if device.type == "cpu" and here.local_ranks > 1:
-        torch.set_num_threads(max(1, usable_cores() // here.local_ranks))
+    share_cores(here.local_ranks)
     distributed.join(here, device, config.distributed.timeout)
     precision = choose_precision(config.precision, device)
     with noticing_lost_processes():
@@ -159,7 +158,9 @@ def train(
     network = build.build_network(config, spec, stages)
     costs = build.build_costs(config, network, spec, precision.dtype)
     display = Display(config.progress is ProgressName.auto, silent=not distributed.is_main())
-    decision = from_main(lambda: build.build_cache_decision(config, spec, stages, costs, precision, folder.cache))
+    decision = from_main(
+        lambda: build.build_cache_decision(config, spec, stages, costs, precision, folder.cache, device)
+    )
     processes = f"{ranks()} processes ({config.distributed.parallel.value} in parallel), " if ranks() > 1 else ""
     display.note(f"run folder: {folder.path}")
     display.note(f"{processes}{device}, {precision.name}; {decision.message or 'no cache'}")

@@ -36,20 +36,16 @@ class FeatureCodec:
     dtype: FeatureDtype
 
     def encode(self, features: Tensor) -> dict[str, Tensor]:
-        """Arrays [B, …] on the CPU."""
+        """Arrays [B, …] on the features' device."""
         rows = features.permute(0, 2, 3, 1) if features.dim() == 4 else features  # channels last
         if self.dtype is not FeatureDtype.uint8:
-            return {"values": rows.to("cpu", getattr(torch, self.dtype.value)).contiguous()}
+            return {"values": rows.to(getattr(torch, self.dtype.value)).contiguous()}
         rows = rows.float()
         positions = (1, 2) if rows.dim() == 4 else (1,)
         low, high = rows.amin(positions, keepdim=True), rows.amax(positions, keepdim=True)  # [B, 1, 1, C]
         step = (high - low) / _LEVELS
         levels = ((rows - low) / step.clamp_min(torch.finfo(torch.float32).tiny)).round()
-        return {
-            "values": levels.to("cpu", torch.uint8).contiguous(),
-            "low": low.cpu().contiguous(),
-            "step": step.cpu().contiguous(),
-        }
+        return {"values": levels.to(torch.uint8).contiguous(), "low": low.contiguous(), "step": step.contiguous()}
 
     def decode(self, arrays: dict[str, Tensor]) -> Tensor:
         """What `encode` was given, up to the format's rounding."""

@@ -1,4 +1,4 @@
-"""Stores of features x_j for all samples and views of a data set, in memory or on the disk.
+"""Stores of features x_j for all samples and views of a data set: on the device, in host memory or on the disk.
 
 On the disk a store is a folder `x<j>` of flat binary files that are mapped into memory for reading,
 and a manifest with their checksums and the fingerprint of the blocks that made them. It is written as
@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Protocol
@@ -19,8 +20,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from layerwise.environment import HOST
 from layerwise.errors import writing
 from layerwise.feature_codec import FeatureCodec
+from layerwise.read_ahead import announced, gather, read_ahead, to_device
 from layerwise.storage import fingerprint, write_atomically
 
 MANIFEST = "manifest.json"
@@ -57,10 +60,11 @@ class FeatureStore:
     Args:
         depth: j.
         codec: number format of the features.
+        device: in whose memory they are.
     """
 
-    def __init__(self, depth: int, codec: FeatureCodec) -> None:
-        self.depth, self.codec = depth, codec
+    def __init__(self, depth: int, codec: FeatureCodec, device: torch.device = HOST) -> None:
+        self.depth, self.codec, self.device = depth, codec, device
         self.arrays: dict[tuple[str, int], dict[str, Tensor]] = {}
 
     @contextmanager
@@ -70,10 +74,21 @@ class FeatureStore:
         yield writer
         self.arrays[split, view] = {name: array.finish() for name, array in writer.arrays.items()}
 
-    def read(self, split: str, view: int, positions: Tensor) -> Tensor:
-        """Features of the samples at some positions (int64 [B] on the CPU), channels_last if [B, C, H, W]."""
-        arrays = self.arrays[split, view]
-        return self.codec.decode({name: array.index_select(0, positions) for name, array in arrays.items()})
+    def read(self, split: str, view: int, order: Tensor, batch_size: int, device: torch.device) -> Iterator[Tensor]:
+        """Features of the samples at some positions, channels_last if [B, C, H, W].
+
+        Args:
+            split, view: which samples.
+            order: int64 [n] positions; the last batch may be smaller.
+            batch_size: B, samples per batch.
+            device: where the features are decoded and used.
+        """
+        order = order.to(self.device)  # once, so that no step waits for a GPU
+        arrays, rows = self.arrays[split, view], self._coming(split, view, order.split(batch_size))
+        if self.device == device:
+            return map(self.codec.decode, map(partial(gather, arrays), rows))
+        encoded = read_ahead(partial(gather, arrays, page_locked=True), rows, torch.get_num_threads())
+        return map(self.codec.decode, to_device(encoded, device))
 
     def commit(self) -> None:
         """Says that all splits and views are written."""
@@ -86,18 +101,22 @@ class FeatureStore:
         """Frees the store."""
         self.arrays.clear()
 
+    def _coming(self, split: str, view: int, rows: Sequence[Tensor]) -> Iterable[Tensor]:
+        """The batches of rows that will be read."""
+        return rows
+
     def _open(self, split: str, view: int, name: str, n: int) -> RowWriter:
-        return _MemoryRows(n)
+        return _MemoryRows(n, self.device)
 
 
 class _MemoryRows:
-    def __init__(self, n: int) -> None:
-        self.n, self.written = n, 0
+    def __init__(self, n: int, device: torch.device) -> None:
+        self.n, self.device, self.written = n, device, 0
         self.array: Tensor | None = None
 
     def append(self, rows: Tensor) -> None:
         if self.array is None:
-            self.array = torch.empty(self.n, *rows.shape[1:], dtype=rows.dtype)
+            self.array = torch.empty(self.n, *rows.shape[1:], dtype=rows.dtype, device=self.device)
         self.array[self.written : self.written + len(rows)] = rows
         self.written += len(rows)
 
@@ -154,6 +173,10 @@ class DiskFeatureStore(FeatureStore):
         super().delete()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _coming(self, split: str, view: int, rows: Sequence[Tensor]) -> Iterable[Tensor]:
+        values = self.arrays[split, view]["values"]
+        return announced(rows, self.folder / _file_name(split, view, "values"), values[:1].nbytes)
+
     def _open(self, split: str, view: int, name: str, n: int) -> RowWriter:
         with writing(self.partial, KEPT):
             self.partial.mkdir(parents=True, exist_ok=True)
@@ -166,7 +189,7 @@ class _DiskRows:
 
     def __init__(self, folder: Path, split: str, view: int, name: str) -> None:
         self.labels = {"split": split, "view": view, "array": name}
-        self.path = folder / f"{split}_{view}_{name}.bin"
+        self.path = folder / _file_name(split, view, name)
         with writing(self.path, KEPT):
             self.file = open(self.path, "wb")  # noqa: SIM115 (closed by finish)
         self.n, self.crc32 = 0, 0
@@ -174,7 +197,7 @@ class _DiskRows:
         self.dtype = torch.uint8
 
     def append(self, rows: Tensor) -> None:
-        content = rows.contiguous().view(torch.uint8).numpy().data
+        content = rows.cpu().contiguous().view(torch.uint8).numpy().data
         with writing(self.path, KEPT):
             self.file.write(content)
         self.crc32 = zlib.crc32(content, self.crc32)
@@ -199,15 +222,18 @@ class FeatureStores:
         codec: number format.
         folder: where stores lie; None for memory.
         keep: leave the last store on the disk when the run ends.
+        device: in whose memory they are, without a folder.
     """
 
-    def __init__(self, codec: FeatureCodec, folder: Path | None, keep: bool = False) -> None:
-        self.codec, self.folder, self.keep = codec, folder, keep
+    def __init__(
+        self, codec: FeatureCodec, folder: Path | None, keep: bool = False, device: torch.device = HOST
+    ) -> None:
+        self.codec, self.folder, self.keep, self.device = codec, folder, keep, device
 
     def create(self, prefix: Sequence[nn.Module]) -> FeatureStore:
         """An empty store for the outputs of the frozen blocks."""
         if self.folder is None:
-            return FeatureStore(len(prefix), self.codec)
+            return FeatureStore(len(prefix), self.codec, self.device)
         store = self._on_disk(prefix)
         shutil.rmtree(store.partial, ignore_errors=True)
         return store
@@ -237,6 +263,10 @@ class FeatureStores:
         assert self.folder is not None
         blocks = fingerprint(nn.ModuleList(prefix).state_dict())
         return DiskFeatureStore(len(prefix), self.codec, self.folder / f"x{len(prefix)}", blocks)
+
+
+def _file_name(split: str, view: int, array: str) -> str:
+    return f"{split}_{view}_{array}.bin"
 
 
 def _map(path: Path, shape: Sequence[int], dtype: torch.dtype) -> Tensor:

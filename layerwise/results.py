@@ -142,6 +142,7 @@ def run_facts(decision: CacheDecision, precision: Precision, device: torch.devic
     return {
         "cache": {
             "kind": decision.kind,
+            "place": decision.place,
             "views": decision.views,
             "dtype": decision.codec.dtype.value,
             "exact": decision.exact,

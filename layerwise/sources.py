@@ -131,7 +131,7 @@ class Recompute:
 
 
 class Cached:
-    """Holds x_j in memory or on the disk.
+    """Holds x_j on the device, in host memory or on the disk.
 
     Args:
         images: gives x_0; it has no prefix.
@@ -185,11 +185,10 @@ class Cached:
             return
         data, batch_size = self.images.data, self.images.plan.size
         labels = data.splits[split].labels
-        rows = order.cpu()  # once, so that no step waits for the device
         inputs = data.batches(split, order, batch_size, view) if target == "inputs" else None
-        for positions, on_host in zip(order.split(batch_size), rows.split(batch_size), strict=True):
-            stored = self.store.read(split, view or 0, on_host)
-            features = stored.to(data.device, self.images.precision.dtype, non_blocking=True)  # as a block gives them
+        stored = self.store.read(split, view or 0, order, batch_size, data.device)
+        for positions, features in zip(order.split(batch_size), stored, strict=True):
+            features = features.to(self.images.precision.dtype)  # as a block gives them
             yield Batch(features, next(inputs).inputs if inputs else labels.index_select(0, positions))
 
     def advance(self, blocks: Sequence[nn.Module]) -> None:

@@ -48,7 +48,7 @@ def test_a_run_leaves_the_files_of_the_contract(train_py, tmp_path):
         "ensemble_top5": last["ensemble"]["top5"],
         "parameters": blocks + last["parameters"]["head"],
     }
-    assert results["cache"] == {"kind": "memory", "views": 2, "exact": True} | {
+    assert results["cache"] == {"kind": "memory", "place": "host", "views": 2, "exact": True} | {
         name: results["cache"][name] for name in ("dtype", "bytes")
     }
     assert set(results) >= {"hardware", "versions", "git_commit", "seconds"}

@@ -80,7 +80,7 @@ def test_fewer_views_are_an_approximation_that_repeats_them(tiny_data):
     cached = Cached(Recompute(tiny_data, PLAN, FP32), stores(None), 2, StopRequest(), list(net.blocks[:1]))
     order = torch.arange(70)
     recompute = Recompute(tiny_data, PLAN, FP32, list(net.blocks[:1]))
-    seen = [cached.store.read("train", view, order) for view in range(2)]
+    seen = [next(cached.store.read("train", view, order, 70, CPU)) for view in range(2)]
     for view in range(2):
         expected = torch.cat([batch.inputs for batch in recompute.read("train", order, view)])
         assert torch.equal(seen[view], expected)

@@ -18,6 +18,7 @@ from layerwise.data.encoded import Encoded, StoredSplit
 from layerwise.data.resized_crop import ResizedCrop
 from layerwise.data.worker_map import WorkerMap
 from layerwise.errors import LayerwiseError
+from layerwise.read_ahead import Arrays, to_device
 
 NAMED = 10
 """Unreadable images that are named; the others are counted."""
@@ -98,10 +99,9 @@ class EncodedImages:
             self._decoders = WorkerMap(decode_batch, self.workers, pin_memory=self.device.type == "cuda")
         positions = torch.cat(list(batches)).cpu()  # once, so that no step waits for the device
         parts = positions.split([len(batch) for batch in batches])
-        for images in self._decoders((part.tolist(), view) for part in parts):
-            if isinstance(images, str):
-                raise LayerwiseError(images)
-            yield images.to(self.device, non_blocking=True)
+        decoded = map(_checked, self._decoders((part.tolist(), view) for part in parts))
+        for batch in to_device(decoded, self.device):
+            yield batch["images"]
 
     def readable(self) -> EncodedImages:
         """The split without the images that cannot be decoded, which are named on stderr. Reads every image.
@@ -183,6 +183,12 @@ class _Check:
             except UnreadableImage as error:
                 unreadable.append((position, problem(self.encoded, position, error)))
         return unreadable
+
+
+def _checked(decoded: Tensor | str) -> Arrays:
+    if isinstance(decoded, str):
+        raise LayerwiseError(decoded)
+    return {"images": decoded}
 
 
 def problem(encoded: Encoded, position: int, error: UnreadableImage) -> str:

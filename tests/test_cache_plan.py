@@ -1,0 +1,66 @@
+"""Where a cache goes: decided from sizes alone, before anything is trained."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from layerwise import cache_plan
+from layerwise.cache_plan import CacheDecision, decide_cache
+from layerwise.errors import LayerwiseError
+from layerwise.feature_codec import FeatureCodec, FeatureDtype
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+SIZE = 100 * 64 * 4
+"""Bytes of 100 samples of 64 float32 features."""
+
+
+@pytest.fixture
+def decide(tmp_path, monkeypatch):
+    def with_free(kind: str, device: torch.device, on_host: int, on_gpu: int = 0, budget=None) -> CacheDecision:
+        free = {"cpu": on_host, "cuda": on_gpu}
+        monkeypatch.setattr(cache_plan, "available_memory", lambda where: free[where.type])
+        return decide_cache(
+            kind,
+            shapes=[(4, 4, 4)],
+            images=100,
+            held_out=0,
+            views=1,
+            epochs=1,
+            augmented=False,
+            codec=FeatureCodec(FeatureDtype.float32),
+            computed=torch.float32,
+            budget_bytes=budget,
+            folder=tmp_path,
+            device=device,
+        )
+
+    return with_free
+
+
+@pytest.mark.parametrize("kind", ["memory", "auto"])
+def test_a_memory_cache_is_the_gpus_where_half_of_what_is_free_there_holds_it(decide, kind):
+    assert decide(kind, CPU, on_host=2 * SIZE).place == "host"
+    assert decide(kind, GPU, on_host=0, on_gpu=2 * SIZE).place == "device"
+    decision = decide(kind, GPU, on_host=2 * SIZE, on_gpu=2 * SIZE - 2)
+    assert (decision.kind, decision.place, decision.bytes) == ("memory", "host", SIZE)
+
+
+def test_a_budget_bounds_the_gpus_memory_but_never_opens_the_other_half(decide):
+    plenty = 100 * SIZE
+    assert decide("memory", GPU, on_host=plenty, on_gpu=plenty, budget=SIZE).place == "device"
+    assert decide("memory", GPU, on_host=plenty, on_gpu=2 * SIZE - 2, budget=plenty).place == "host"
+    with pytest.raises(LayerwiseError, match=r"cache\.budget_gb"):
+        decide("memory", GPU, on_host=plenty, on_gpu=plenty, budget=SIZE - 1)
+    assert decide("auto", GPU, on_host=plenty, on_gpu=plenty, budget=SIZE - 1).kind == "none"
+
+
+def test_where_neither_memory_holds_it_nothing_is_cached(decide):
+    decision = decide("auto", GPU, on_host=SIZE, on_gpu=SIZE)
+    assert (decision.kind, decision.place, decision.bytes) == ("none", None, 0)
+    with pytest.raises(LayerwiseError, match="cache=memory"):
+        decide("memory", GPU, on_host=SIZE, on_gpu=SIZE)
+
+
+def test_a_disk_cache_stays_on_the_disk(decide):
+    assert decide("disk", GPU, on_host=0, on_gpu=100 * SIZE).place == "disk"
