@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -378,6 +380,15 @@ def test_a_process_ends_while_its_workers_are_idle_or_busy(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     ended = subprocess.run([sys.executable, script], timeout=60, capture_output=True, text=True, env=environment)
     assert (ended.returncode, ended.stdout) == (0, "[1, 2]\n"), ended.stderr
+
+
+def test_workers_end_with_a_map_that_only_the_garbage_collector_finds():
+    run = WorkerMap(process_id, workers=1)
+    ((_, worker),) = run([0])
+    run.itself = run
+    del run
+    gc.collect()
+    assert worker not in {process.pid for process in multiprocessing.active_children()}
 
 
 def test_a_split_gives_the_same_again_after_an_abandoned_epoch(root):

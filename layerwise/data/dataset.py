@@ -143,6 +143,22 @@ class Resident:
             yield self.values.index_select(0, positions)
 
 
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """Pixels as a network takes them: x·scale + shift, per channel.
+
+    Attributes:
+        scale, shift: [C], on the images' device.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Args: pixels: uint8 [B, H, W, C]. Returns: float32 [B, C, H, W], channels_last."""
+        return (pixels.float().mul_(self.scale).add_(self.shift)).permute(0, 3, 1, 2)
+
+
 class Dataset:
     """Train, test and (where held out) validation samples, and how a batch of them is prepared.
 
@@ -187,8 +203,9 @@ class Dataset:
         self.labelled = labelled
         self.augmented = augmented
         mean, std = (torch.tensor(v, device=device).view(-1) for v in (spec.mean, spec.std))
-        self._scale, self._shift = 1 / (255 * std), -mean / std  # (x/255 − mean) / std = x·scale + shift
-        self._augment_and_prepare = compile_for(compiled_for, self._view)
+        self._scaling = scaling = Scaling(1 / (255 * std), -mean / std)  # (x/255 − mean) / std
+        if augment is not None:
+            self._view = compile_for(compiled_for, lambda pixels, draws: scaling(augment(pixels, draws)))
 
     def having(self, target: Target) -> int:
         """How many training samples, the first, have a target: all have inputs, perhaps not all a label."""
@@ -214,7 +231,7 @@ class Dataset:
         parts: Sequence[Tensor] = order.split(batch_size)
         for positions, values in zip(parts, samples.read(parts, view), strict=True):
             if self.augment is not None and view is not None:
-                inputs = self._augment_and_prepare(values, self._draws(view, samples.samples[positions]))
+                inputs = self._view(values, self._draws(view, samples.samples[positions]))
             else:
                 inputs = self.prepare(values.flip(2) if mirrored else values)  # [B, H, W, C]
             yield Batch(inputs, samples.labels[positions])
@@ -228,13 +245,7 @@ class Dataset:
 
     def prepare(self, values: Tensor) -> Tensor:
         """Images uint8 [B, H, W, C] → float32 [B, C, H, W] in channels_last, scaled; vectors [B, F] as they are."""
-        if values.dim() == 2:
-            return values
-        return (values.float().mul_(self._scale).add_(self._shift)).permute(0, 3, 1, 2)
-
-    def _view(self, values: Tensor, draws: Tensor) -> Tensor:
-        assert self.augment is not None
-        return self.prepare(self.augment(values, draws))
+        return values if values.dim() == 2 else self._scaling(values)
 
     def _draws(self, view: int, samples: Tensor) -> Tensor:
         """[B] random bits that depend on nothing but the seed, the view and the sample."""

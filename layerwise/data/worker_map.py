@@ -48,7 +48,10 @@ class WorkerMap(Generic[Item, Result]):
         self._turn += 1
         turn = self._turn
         self._items.items = items
-        for result in self.loader:
+        results: Any = iter(self.loader)
+        for worker in getattr(results, "_workers", ()):
+            worker.terminate = worker.kill  # the loader's last resort is SIGTERM, which they ignore
+        for result in results:
             yield result
             assert turn == self._turn, "the workers were given other items meanwhile"
 
