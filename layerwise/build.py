@@ -308,7 +308,8 @@ def build_source(
 
 def build_batch_plan(config: Config, data: Dataset) -> BatchPlan:
     """How epochs are cut into batches."""
-    return BatchPlan(filled(config.batch_size), config.seed, data.shards["train"])
+    batches_a_pass = 4 if data.device.type == "cuda" else 1  # on a CPU larger ones would leave its caches
+    return BatchPlan(filled(config.batch_size), config.seed, data.shards["train"], batches_a_pass)
 
 
 def build_team(config: Config, stage: Stage, network: BlockNet, data: Dataset, stop: StopRequest) -> Team:

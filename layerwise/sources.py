@@ -71,16 +71,24 @@ class BatchPlan:
         batch_size: B, images per training step of all processes together; the last step of an epoch may have fewer.
         seed: of the shuffles.
         shard: of the training split that this process holds.
+        batches_a_pass: training batches that are taken at once where no gradients are computed, which keeps a GPU
+            busier and takes less memory than to train on one.
     """
 
     batch_size: int
     seed: int
     shard: Shard = EVERYTHING
+    batches_a_pass: int = 1
 
     @property
     def size(self) -> int:
-        """B/N, images in this process's batches: in training, in evaluation and while a cache is advanced."""
+        """B/N, images in this process's batches in training."""
         return self.batch_size // self.shard.ranks
+
+    @property
+    def pass_size(self) -> int:
+        """Images that this process takes at once in evaluation and while a cache is advanced."""
+        return self.size * self.batches_a_pass
 
     def order(self, stage: int, epoch: int, n: int, device: torch.device) -> Tensor:
         """[n] positions of this process's first n samples, shuffled by (seed, stage, epoch) alone."""
@@ -106,7 +114,7 @@ class Recompute:
 
     def train(self, stage: int, epoch: int, first_step: int = 0, target: Target = "labels") -> Iterator[Batch]:
         order = self.plan.order(stage, epoch, self.data.having_here(target), self.data.device)
-        return self.read("train", order[first_step * self.plan.size :], view=epoch, target=target)
+        return self.in_batches("train", order[first_step * self.plan.size :], self.plan.size, view=epoch, target=target)
 
     def evaluate(self, split: SplitName, target: Target = "labels", mirrored: bool = False) -> Iterator[Batch]:
         return self.read(split, in_order(self.data, split, target), None, target, mirrored)
@@ -115,12 +123,18 @@ class Recompute:
         self, split: SplitName, order: Tensor, view: int | None, target: Target = "labels", mirrored: bool = False
     ) -> Iterator[Batch]:
         """Features of the samples at some positions, augmented with a view's draws, or of their mirror images."""
-        for x, labels in self.data.batches(split, order, self.plan.size, view, mirrored):
+        return self.in_batches(split, order, self.plan.pass_size, view, target, mirrored)
+
+    def in_batches(
+        self, split: SplitName, order: Tensor, size: int, view: int | None, target: Target, mirrored: bool = False
+    ) -> Iterator[Batch]:
+        """The same in batches of a size."""
+        for x, labels in self.data.batches(split, order, size, view, mirrored):
             yield Batch(run_frozen(self.prefix, x, self.precision), x if target == "inputs" else labels)
 
     def most_batches(self, split: SplitName) -> int:
         """Batches that a pass over a split takes in the process that has most."""
-        return -(-self.data.shards[split].most(len(self.data.labels[split])) // self.plan.size)
+        return -(-self.data.shards[split].most(len(self.data.labels[split])) // self.plan.pass_size)
 
     def advance(self, blocks: Sequence[nn.Module]) -> None:
         freeze(blocks)
@@ -167,7 +181,7 @@ class Cached:
         plan, data = self.images.plan, self.images.data
         order = plan.order(stage, epoch, data.having_here(target), data.device)
         view = epoch % self.views if self.store else epoch  # images need no store: all their views are there
-        return self.read("train", order[first_step * plan.size :], view, target)
+        return self.in_batches("train", order[first_step * plan.size :], plan.size, view, target)
 
     def evaluate(self, split: SplitName, target: Target = "labels", mirrored: bool = False) -> Iterator[Batch]:
         data = self.images.data
@@ -180,14 +194,20 @@ class Cached:
 
     def read(self, split: SplitName, order: Tensor, view: int | None, target: Target = "labels") -> Iterator[Batch]:
         """Features of the samples at some positions, as the store holds them."""
+        return self.in_batches(split, order, self.images.plan.pass_size, view, target)
+
+    def in_batches(
+        self, split: SplitName, order: Tensor, size: int, view: int | None, target: Target
+    ) -> Iterator[Batch]:
+        """The same in batches of a size."""
         if self.store is None:
-            yield from self.images.read(split, order, view, target)
+            yield from self.images.in_batches(split, order, size, view, target)
             return
-        data, batch_size = self.images.data, self.images.plan.size
+        data = self.images.data
         labels = data.splits[split].labels
-        inputs = data.batches(split, order, batch_size, view) if target == "inputs" else None
-        stored = self.store.read(split, view or 0, order, batch_size, data.device)
-        for positions, features in zip(order.split(batch_size), stored, strict=True):
+        inputs = data.batches(split, order, size, view) if target == "inputs" else None
+        stored = self.store.read(split, view or 0, order, size, data.device)
+        for positions, features in zip(order.split(size), stored, strict=True):
             features = features.to(self.images.precision.dtype)  # as a block gives them
             yield Batch(features, next(inputs).inputs if inputs else labels.index_select(0, positions))
 

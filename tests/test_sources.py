@@ -89,6 +89,19 @@ def test_fewer_views_are_an_approximation_that_repeats_them(tiny_data):
     assert torch.equal(by_epoch[2], seen[0][position])  # epoch 2 reads view 2 mod 2
 
 
+def test_passes_without_gradients_may_take_several_batches_at_once(tiny_data):
+    net, plan = tiny_net(), BatchPlan(batch_size=16, seed=0, batches_a_pass=4)
+    usual, large = (
+        Cached(Recompute(tiny_data, batches, FP32), stores(None), 1, StopRequest(), list(net.blocks[:1]))
+        for batches in (PLAN, plan)
+    )
+    assert [len(batch.targets) for batch in large.train(0, 0)] == [16, 16, 16, 16, 6]
+    assert [len(batch.targets) for batch in large.evaluate("train")] == [64, 6]
+    assert large.images.most_batches("train") == 2
+    for a, b in zip(epochs_of(usual, 0), epochs_of(large, 0), strict=False):
+        torch.testing.assert_close(a, b[: len(a)], rtol=1e-5, atol=1e-6)
+
+
 def test_an_epoch_can_begin_at_any_step(tiny_data):
     source = Recompute(tiny_data, PLAN, FP32)
     whole, rest = list(source.train(0, 1)), list(source.train(0, 1, first_step=3))
