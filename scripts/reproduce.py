@@ -65,6 +65,7 @@ SETS: dict[str, tuple[Row, ...]] = {
         Row("baseline_cifar10_alexnet", "vgg_joint"),
         Row("baseline_cifar10_vgg11", "vgg_joint"),
     ),
+    "recipes": (Row("fast_cifar10"), Row("best_cifar10")),
     "imagenet": (
         Row("paper_imagenet_k1"),
         Row("paper_imagenet_k2"),
