@@ -7,6 +7,7 @@ memory that it reads; what changes from step to step, the learning rate, lies on
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Protocol, TypeVar
 
 import torch
@@ -43,7 +44,7 @@ class CudaGraph:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.stream, self.graph = torch.cuda.Stream(device), torch.cuda.CUDAGraph()
+        self.stream, self.graph = _stream(device), torch.cuda.CUDAGraph()
 
     def aside(self, work: Callable[[], Result]) -> Result:
         present = torch.cuda.current_stream(self.stream.device)
@@ -60,6 +61,12 @@ class CudaGraph:
 
     def replay(self) -> None:
         self.graph.replay()
+
+
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all recordings on a device, as libraries keep memory for each stream."""
+    return torch.cuda.Stream(device)
 
 
 class CapturedStep:
@@ -87,10 +94,13 @@ class CapturedStep:
             self._memory = own = inputs.clone(), targets.clone()
             try:
                 self._terms = self.recorder.record(lambda: self.step(*own, share))
+            except torch.OutOfMemoryError:
+                raise
             except RuntimeError as error:
-                reason = str(error).strip().splitlines()[0]
+                cause = error.__context__ or error  # to end a recording after an error is another error
                 raise LayerwiseError(
-                    f"compile=true: a training step cannot be recorded as a CUDA graph ({reason}). "
+                    "compile=true: a training step cannot be recorded as a CUDA graph "
+                    f"({str(cause).strip().partition(chr(10))[0]}). "
                     "Use compile=false; finished blocks and checkpoints are kept."
                 ) from error
         for memory, value in zip(self._memory, (inputs, targets), strict=True):

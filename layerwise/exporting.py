@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from layerwise.counters import key, seeded
 from layerwise.data import DatasetSpec
 from layerwise.ensemble import EnsembleOn
+from layerwise.ensemble import ensemble as ensemble_of
 from layerwise.errors import LayerwiseError
 from layerwise.loading import TrainedNet
 from layerwise.models.blocknet import BlockNet
@@ -85,14 +86,15 @@ class Servable(nn.Module):
         asked = [d for d in network.depths if d <= depth] if ensemble else [depth]
         heads = {d: network.head(d) for d in asked}
         kept = BlockNet(list(network.blocks[:depth]), heads, network.ensemble_on)
-        self.network = TrainedNet(kept, network.spec).eval()
+        self.network = TrainedNet(kept, network.spec, network.mirror).eval()
         self.depth, self.is_ensemble, self.inputs = depth, ensemble, inputs
 
     def forward(self, inputs: Tensor) -> Tensor:
         if self.network.spec.has_images and self.inputs is Inputs.unit:
             inputs = inputs * 255
         x = self.network.normalise(inputs)
-        return self.network.ensemble(x) if self.is_ensemble else self.network(x)
+        scores = self.network.class_scores(x, self.network.depths)
+        return ensemble_of(scores, self.network.ensemble_on) if self.is_ensemble else scores[self.depth]
 
     @property
     def metadata(self) -> dict[str, str]:

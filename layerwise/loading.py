@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from layerwise.data import DatasetSpec
 from layerwise.depth_search import run_config
 from layerwise.errors import LayerwiseError
 from layerwise.finished import FinishedStage, restore, valid_depths
-from layerwise.models.blocknet import BlockNet
+from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.run_folder import CHECKPOINTS, SPEC
 
 
@@ -27,8 +28,8 @@ class TrainedNet(BlockNet):
     Args:
         network: with trained weights.
         spec: of the data set that it was trained on: class names, shape, statistics.
-        mirror: its results are means over an image and its mirror image, as `predicting` makes them, too; the methods
-            here take the images as they are.
+        mirror: its results are means over an image and its mirror image; so are `class_scores`, while the other methods
+            take the images as they are.
     """
 
     def __init__(self, network: BlockNet, spec: DatasetSpec, mirror: bool = False) -> None:
@@ -45,6 +46,15 @@ class TrainedNet(BlockNet):
         """Images uint8 [B, C, H, W] or vectors [B, F] → float32 of the same shape, scaled as in training."""
         values = values.float() / 255 if self.spec.has_images else values
         return ((values - self.mean) / self.std).float()
+
+    def class_scores(self, x: Tensor, depths: Sequence[int]) -> dict[int, Tensor]:
+        """z_j [B, c] of scaled inputs x_0 at some depths, of which the last comes last; see `mirror`."""
+        segment = Segment(self, 0, depths[-1], depths)
+        scores = {depth: readout.scores for depth, readout in zip(depths, segment(x), strict=True)}
+        if not self.mirror:
+            return scores
+        mirrored = segment(x.flip(3))  # [B, C, H, W]
+        return {depth: (scores[depth] + readout.scores) / 2 for depth, readout in zip(depths, mirrored, strict=True)}
 
 
 def load(run_folder: str | Path, device: str | torch.device = "cpu") -> TrainedNet:

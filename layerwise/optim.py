@@ -110,12 +110,17 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def can_be_captured(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether its update may be part of a CUDA graph: ours may, of timm's not all."""
-    return type(optimizer) in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+    """Whether its update may be part of a CUDA graph: as one fused kernel it asks the device for nothing."""
+    known = isinstance(optimizer, (torch.optim.SGD, torch.optim.Adam))  # AdamW is one, too
+    return known and all(group.get("fused") for group in optimizer.param_groups)
 
 
 def make_capturable(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """Lets an update be recorded: what changes from step to step lies on the device, as the learning rate does then."""
+    """Lets an update be recorded: what changes from step to step lies on the device, as the learning rate does then.
+
+    PyTorch would warn that steps before the recording are slower than they need be; they are few.
+    """
+    optimizer._warned_capturable_if_run_uncaptured = True
     for group in optimizer.param_groups:
         group["lr"] = torch.tensor(float(group["lr"]), device=device)
         if "capturable" in group:

@@ -14,7 +14,6 @@ from layerwise.data.image_file import read_image
 from layerwise.ensemble import EnsembleOn, ensemble
 from layerwise.errors import LayerwiseError
 from layerwise.loading import TrainedNet
-from layerwise.models.blocknet import Segment
 
 BATCH_SIZE = 64
 """Images that are predicted at a time."""
@@ -81,12 +80,7 @@ def predict(network: TrainedNet, values: Tensor) -> list[Prediction]:
         network: in eval mode, on any device.
         values: images uint8 [B, C, H, W], or vectors [B, F].
     """
-    depths = network.depths
-    segment = Segment(network, 0, depths[-1], depths)
-    x = network.normalise(values.to(network.mean.device))
-    scores = {d: r.scores for d, r in zip(depths, segment(x), strict=True)}
-    if network.mirror:
-        scores = {d: (scores[d] + r.scores) / 2 for d, r in zip(depths, segment(x.flip(3)), strict=True)}
+    scores = network.class_scores(network.normalise(values.to(network.mean.device)), network.depths)
     together = ensemble(scores, network.ensemble_on)
     if network.ensemble_on is EnsembleOn.logits:
         together = together.softmax(dim=1)

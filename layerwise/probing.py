@@ -110,7 +110,8 @@ def probe_run(
     config = run_config(folder)
     check_data(folder, build_spec(config))
     precision = choose_precision(config.precision, place)
-    width = width or config.model.head_width or DEFAULT_WIDTH
+    head_widths, widths = config.model.head_widths, config.model.widths
+    width = width or config.model.head_width or (head_widths[0] if head_widths else DEFAULT_WIDTH)
     settings = ProbeSettings(epochs, width, images, seed, precision.name)
     planned, trained = build_agenda(config).stages()[-1].stop, len(network.blocks)
     with torch.no_grad():
@@ -124,7 +125,7 @@ def probe_run(
         "schema": SCHEMA,
         "name": folder.resolve().name,
         "k": config.k,
-        "width": config.model.width,
+        "width": widths[0] if widths else config.model.width,
         "seed": config.seed,
         "planned": planned,
         "settings": asdict(settings),

@@ -13,7 +13,8 @@ from layerwise.models.whitening import Whitening, patches
 IMAGES = 2_000
 """About so many training images are looked at, where there are more."""
 
-BATCH_SIZE = 500
+PATCH_VALUES = 2**25
+"""Of the patches that are held at once, in float64."""
 
 
 @torch.no_grad()
@@ -37,9 +38,9 @@ def whiten_input(network: BlockNet, data: Dataset) -> None:
     split = data.splits["train"]
     looked_at = below(bits(key("whitening"), split.samples), len(data.labels["train"]), lane=0) < IMAGES
     order = looked_at.nonzero().flatten()
-    dimensions = layer.dimensions
+    dimensions, pixels = layer.dimensions, data.spec.shape[1] * data.spec.shape[2]
     sums = torch.zeros(dimensions, dimensions + 2, dtype=torch.float64, device=data.device)
-    for batch in data.batches("train", order, BATCH_SIZE):
+    for batch in data.batches("train", order, max(1, PATCH_VALUES // (pixels * dimensions))):
         x = batch.inputs
         for step in before:
             x = step(x)

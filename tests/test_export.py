@@ -25,6 +25,14 @@ TABLE = "a,b,c,kind\n" + "".join(f"{i},{i % 7},{-i},{'xyz'[i % 3]}\n" for i in r
 HALVED = ["model.downsample=[2]", "model.input_downsample=true"]  # both by the invertible operator
 NETWORKS = {
     "simcnn": [*("dataset=digits", "J=2", "model.width=4", "model.head_width=4"), *HALVED],
+    "mirrored": [
+        "dataset=cifar10",
+        "J=2",
+        "model.width=4",
+        "model.head_width=4",
+        "model.downsample=[2]",
+        "evaluation.mirror=true",
+    ],
     "vgg": ["dataset=cifar10", "model=vgg", "model.width=4"],
     "timm": ["dataset=cifar10", "model=timm", "model.name=resnet18"],
     "table": ["dataset=table", "dataset.path=table.csv", "model=mlp", "k=1", "J=2", "model.width=5"],
@@ -39,7 +47,9 @@ def network_of(overrides: list[str]) -> TrainedNet:
     if not spec.mean:  # of a table, which training computes
         features = spec.shape[0]
         spec = replace(spec, mean=(5.0,) * features, std=(3.0,) * features)
-    network = TrainedNet(build.build_network(config, spec, build.build_agenda(config).stages()), spec).eval()
+    stages = build.build_agenda(config).stages()
+    network = TrainedNet(build.build_network(config, spec, stages), spec, config.evaluation.mirror)
+    network.eval()
     for module in network.modules():  # else the exporter's folding of batch norms would not be seen
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.1, 0.1)
@@ -64,6 +74,14 @@ def test_every_network_has_the_same_scores_in_onnx(kind):
 @pytest.mark.parametrize("kind", ["simcnn", "table"])
 def test_pytorchs_own_formats_have_the_same_scores(kind, form):
     assert export(Servable(network_of(NETWORKS[kind])), form).difference < 1e-5
+
+
+def test_a_network_whose_results_are_of_both_mirror_images_is_exported_so():
+    servable = Servable(
+        network_of(["dataset=cifar10", "J=2", "model.width=4", "model.downsample=[2]", "evaluation.mirror=true"])
+    )
+    images = servable.samples(3)
+    torch.testing.assert_close(servable(images), servable(images.flip(3)))
 
 
 @pytest.fixture

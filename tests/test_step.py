@@ -137,6 +137,7 @@ def test_what_cannot_be_recorded_says_so(tiny_data):
         (["compile=false"], "cuda", torch.bfloat16, False),
         (["compile=true"], "cuda", torch.float16, False),
         (["compile=true", "optimizer=timm", "optimizer.name=lamb", "optimizer.lr=0.01"], "cuda", torch.float32, False),
+        (["compile=true", "optimizer=timm", "optimizer.name=sgd", "optimizer.lr=0.1"], "cuda", torch.float32, False),
     ],
 )
 def test_steps_are_recorded_where_nothing_asks_the_device(monkeypatch, overrides, device, dtype, possible):
