@@ -44,7 +44,7 @@ NETS = (papers_net(1), papers_net(2), papers_net(3), Net(3, 32, 32, (3,), 4))
 """The paper's three, and that of experiment=laptop_cifar10."""
 
 
-def measure_blocks(device: torch.device, nets: Sequence[Net] = NETS, rounds: int = 3, seconds: float = 1.0) -> Any:
+def measure_blocks(device: torch.device, nets: Sequence[Net] = NETS, rounds: int = 2, seconds: float = 1.0) -> Any:
     """Images/s of steps of block j, from uint8 or PIL images to the update, with the frozen blocks recomputed.
 
     `ours_of_ceiling` and `plain_of_ceiling` are the share of the device's rate of matrix products, measured in turn

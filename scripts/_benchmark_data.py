@@ -52,7 +52,7 @@ LARGE = (500, 375)
 
 
 def measure_decode(
-    folder: Path | None, device: torch.device, images: int = 512, sizes: Sequence[int] = (64, 128, 224), rounds: int = 7
+    folder: Path | None, device: torch.device, images: int = 512, sizes: Sequence[int] = (64, 128, 224), rounds: int = 5
 ) -> dict[str, Any]:
     """Images/s of one thread from a warm disk cache to augmented batches on the device, in shuffled order.
 

@@ -52,7 +52,7 @@ def measure_depth(device: torch.device) -> dict[str, Any]:
             stepper(trainer_of(block_segment(net, depth), device), source)
             for source in (ReadyInputs(ready), cached, recompute)
         ]
-        alone, with_cache, without = take_turns(loops, rounds=7, steps=5, device=device)
+        alone, with_cache, without = take_turns(loops, rounds=5, steps=3, device=device)
         figures[f"j = {depth}"] = {
             "alone_seconds": alone,
             "cached_ratio": with_cache / alone,
@@ -64,7 +64,7 @@ def measure_depth(device: torch.device) -> dict[str, Any]:
 def measure_slopes(
     device: torch.device,
     depths: Sequence[int] = (1, 2, 4, 8),
-    rounds: int = 3,
+    rounds: int = 2,
     words: Sequence[str] = ("dataset.limit=1280", "dataset.limit_test=256"),
 ) -> dict[str, Any]:
     """Seconds of real runs of J = 1, 2, 4, 8 equal blocks, k = 1, with an exact cache and without; turn by turn.

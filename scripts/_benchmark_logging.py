@@ -17,7 +17,7 @@ from layerwise.loggers.base import Loggers
 LOGGED = ["logger=[wandb,tensorboard]", "logger.wandb.mode=offline"]
 
 
-def measure_logging(device: torch.device, rounds: int = 5, words: tuple[str, ...] = ()) -> dict[str, Any]:
+def measure_logging(device: torch.device, rounds: int = 3, words: tuple[str, ...] = ()) -> dict[str, Any]:
     """Seconds of training of experiment=demo_digits with both loggers and with none, in runs that take turns.
 
     The calls of the loggers in the training's process are timed apart: what begin and end cost once, and each epoch

@@ -26,7 +26,7 @@ WAYS: dict[str, tuple[str, ...]] = {
 """What the two processes have a part of, and the run that shows it."""
 
 
-def measure_processes(rounds: int = 3, words: Sequence[str] = ("dataset.limit=6400",)) -> dict[str, Any]:
+def measure_processes(rounds: int = 2, words: Sequence[str] = ("dataset.limit=3200",)) -> dict[str, Any]:
     """Throughput of real runs on CIFAR-10 by two processes against one, of the same global batch.
 
     They take turns; a figure is the median of its rounds. `efficiency` is the ratio by the number of processes, and
