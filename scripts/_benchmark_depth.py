@@ -65,7 +65,7 @@ def measure_slopes(
     device: torch.device,
     depths: Sequence[int] = (1, 2, 4, 8),
     rounds: int = 2,
-    words: Sequence[str] = ("dataset.limit=1280", "dataset.limit_test=256"),
+    words: Sequence[str] = ("dataset.limit=640", "dataset.limit_test=128"),
 ) -> dict[str, Any]:
     """Seconds of real runs of J = 1, 2, 4, 8 equal blocks, k = 1, with an exact cache and without; turn by turn.
 

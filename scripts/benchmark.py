@@ -1,32 +1,33 @@
 """Measures speed and memory on this machine and prints each as a ratio within this one run.
 
-    python scripts/benchmark.py                     everything, a quarter of an hour on two cores
-    python scripts/benchmark.py blocks memory       some parts
+    python scripts/benchmark.py                     a quarter of an hour on two cores: all but the parts in brackets
+    python scripts/benchmark.py blocks small        some parts
     python scripts/benchmark.py --gpu --save        on the GPU; leaves results/benchmark_<hardware>.json and .md
     python scripts/benchmark.py run --run-images 50000   the whole of experiment=laptop_cifar10, and the like
     python scripts/benchmark.py decode --images FOLDER
 
-`plain` is benchmarks/plain.py: the published way of training, in textbook PyTorch.
+`plain` is benchmarks/plain.py: the published way of training, in textbook PyTorch. [compile] and [full] need
+not be named with --gpu.
 
-ceilings   rates of matrix products in float32 and bfloat16, and of copying memory
-blocks     images/s of a training step of each block for k = 1, 2, 3, ours and plain, with its data; the share of the
-           machine's rate of matrix products that the step's operations make
-compile    images/s of training steps with compile=true and without
-run        seconds of whole runs on CIFAR-10, ours and plain: k = 3, and k = 1 with an exact cache
-augment    images/s of crop, flip and scaling alone, ours and plain
-data       share of data and augmentation in a training step at full width
-cache      writing, reading and advancing a cache in memory and on the disk: GB/s, and the share of a step
-evaluate   images/s of scoring, ours and plain
-depth      cost of a step of block j = 1 … 8, with an exact cache and without, against the block alone
-slopes     seconds of runs of J = 1, 2, 4, 8 blocks with a cache and without, and the exponents of their growth
-full       seconds and accuracy of whole experiments on CIFAR-10, with compile=true, and of the plain one; on a GPU only
-startup    seconds from the command to the first training step
-memory     peak resident memory of a whole full-width run
-vgg        peak memory of a training step of VGG-11 at 224 pixels: the greedy stages, against plan=joint
-decode     images/s of one core from JPEG files and from records to augmented batches, against torchvision's ImageFolder
-small      steps/s of a network of a few hundred weights, in real runs, against a bare PyTorch loop
-logging    seconds of training with W&B (offline) and TensorBoard, against none
-processes  images/s of two processes, each on a core of its own, against one on one core, for the same batches
+ceilings    rates of matrix products in float32 and bfloat16, and of copying memory
+blocks      images/s of a training step of each block for k = 1, 2, 3, ours and plain, with its data; the share of the
+            machine's rate of matrix products that the step's operations make
+[compile]   images/s of training steps with compile=true and without
+run         seconds of whole runs on CIFAR-10, ours and plain: k = 3, and k = 1 with an exact cache
+augment     images/s of crop, flip and scaling alone, ours and plain
+data        share of data and augmentation in a training step at full width
+cache       writing, reading and advancing a cache in memory and on the disk: GB/s, and the share of a step
+evaluate    images/s of scoring, ours and plain
+depth       cost of a step of block j = 1 … 8, with an exact cache and without, against the block alone
+slopes      seconds of runs of J = 1, 2, 4, 8 blocks with a cache and without, and the exponents of their growth
+[full]      seconds and accuracy of whole experiments on CIFAR-10, compile=true, and of the plain one; on a GPU only
+startup     seconds from the command to the first training step
+memory      peak resident memory of a whole full-width run
+vgg         peak memory of a training step of VGG-11 at 224 pixels: the greedy stages, against plan=joint
+decode      images/s of one core from JPEG files and from records to augmented batches, against torchvision's ImageFolder
+[small]     steps/s of a network of a few hundred weights, in real runs, against a bare PyTorch loop
+[logging]   seconds of training with W&B (offline) and TensorBoard, against none
+[processes] images/s of two processes, each on a core of its own, against one on one core, for the same batches
 
 Inputs are random images of CIFAR-10's shape; `run`, `memory` and `processes` need the real CIFAR-10 under
 $LAYERWISE_DATA, `decode` a folder with train/<class>/… and val/<class>/….
@@ -85,13 +86,18 @@ PARTS: dict[str, Part] = {
     "logging": measure_logging,
     "processes": measure_processes,
 }
-GPU_PARTS = {"full"}
+FOR_GPUS = {"compile", "full"}
+"""Parts that tell nothing on a CPU, or would take it days."""
+
+ON_REQUEST = {"small", "logging", "processes"}
+"""Parts that are measured where they are named: each compares us with ourselves."""
+
 CAPTIONS = {name: (inspect.getdoc(part) or "").partition("\nArgs:")[0].strip() for name, part in PARTS.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: see above")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--gpu", action="store_const", const="cuda", dest="device", help="--device cuda")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the figures also as JSON")
@@ -108,8 +114,9 @@ def main() -> None:
     }
     figures: dict[str, Any] = {"hardware": hardware(device), "versions": versions()}
     print(", ".join(f"{name} {value}" for name, value in figures["hardware"].items()))
-    for name in options.parts or PARTS:
-        if name in GPU_PARTS and device.type != "cuda":
+    left_out = ON_REQUEST if device.type == "cuda" else ON_REQUEST | FOR_GPUS
+    for name in options.parts or [name for name in PARTS if name not in left_out]:
+        if name == "full" and device.type != "cuda":
             print(f"{name}: not measured, it needs a GPU")
             continue
         started = time.perf_counter()

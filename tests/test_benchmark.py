@@ -167,6 +167,18 @@ def test_the_part_full_compares_the_papers_schedule_with_an_epoch_of_the_plain_o
     assert row["top1"] >= 0
 
 
+def test_a_cpu_measures_some_parts_only_where_they_are_named(monkeypatch, capsys):
+    measured = []
+    for name in benchmark.PARTS:
+        monkeypatch.setitem(benchmark.PARTS, name, lambda *_, name=name: measured.append(name) or {})
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--device", "cpu"])
+    benchmark.main()
+    assert set(benchmark.PARTS) - set(measured) == {"compile", "full", "small", "logging", "processes"}
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "compile", "small", "--device", "cpu"])
+    benchmark.main()
+    assert measured[-2:] == ["compile", "small"]
+
+
 def test_parts_for_gpus_are_left_out_elsewhere(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "full", "--device", "cpu"])
     benchmark.main()
@@ -206,7 +218,8 @@ def test_files_are_named_for_the_hardware():
 def test_every_part_says_what_its_figures_are():
     assert all(len(caption) > 20 for caption in benchmark.CAPTIONS.values())
     assert "Args:" not in markdown({**FOUND, "blocks": {"x": 1.0}}, benchmark.CAPTIONS)
-    assert all(f"\n{name} " in benchmark.__doc__ for name in benchmark.PARTS)
+    apart = benchmark.FOR_GPUS | benchmark.ON_REQUEST
+    assert all((f"\n[{n}] " if n in apart else f"\n{n} ") in benchmark.__doc__ for n in benchmark.PARTS)
 
 
 def test_the_command_prints_and_saves_what_the_parts_give(monkeypatch, tmp_path, capsys):
