@@ -24,7 +24,7 @@ slopes      seconds of runs of J = 1, 2, 4, 8 blocks with a cache and without, a
 startup     seconds from the command to the first training step
 memory      peak resident memory of a whole full-width run
 vgg         peak memory of a training step of VGG-11 at 224 pixels: the greedy stages, against plan=joint
-decode      images/s of one core from JPEG files and from records to augmented batches, against torchvision's ImageFolder
+decode      images/s of one core from JPEG files, and from records, to augmented batches, against torchvision's
 [small]     steps/s of a network of a few hundred weights, in real runs, against a bare PyTorch loop
 [logging]   seconds of training with W&B (offline) and TensorBoard, against none
 [processes] images/s of two processes, each on a core of its own, against one on one core, for the same batches
