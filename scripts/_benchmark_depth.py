@@ -70,8 +70,9 @@ def measure_slopes(
     """Seconds of real runs of J = 1, 2, 4, 8 equal blocks, k = 1, with an exact cache and without; turn by turn.
 
     `J = …` has the stages' seconds, with the filling of caches and the scoring; `whole_…` those from begin to end of
-    a run within a process. `exponent` is the slope of log seconds over log J: 1 is linear, 2 quadratic. `stage j` is
-    of the deepest run.
+    a run within a process. `exponent` is the slope of log seconds over the log of the number of blocks, 1 is linear and
+    2 quadratic: of the blocks from the second on, which are equal (the first reads three channels), and of whole runs
+    over J. `stage j` is of the deepest run.
 
     Args:
         depths: J, in ascending order.
@@ -93,7 +94,11 @@ def measure_slopes(
     figures: dict[str, Any] = {}
     for J in depths:
         figures[f"J = {J}"] = {way: total[way, J] for way in ways} | {f"whole_{way}": in_all[way, J] for way in ways}
-    figures["exponent"] = {way: exponent(depths, [total[way, J] for J in depths]) for way in ways}
+    equal = [J for J in depths if J > 1]
+    seconds_of_equal = {place: statistics.median(sum(turn[1:]) for turn in turns) for place, turns in stages.items()}
+    figures["exponent"] = {
+        way: exponent([J - 1 for J in equal], [seconds_of_equal[way, J] for J in equal]) for way in ways
+    }
     figures["exponent"] |= {f"whole_{way}": exponent(depths, [in_all[way, J] for J in depths]) for way in ways}
     for j in range(depths[-1]):
         figures[f"stage {j + 1}"] = {

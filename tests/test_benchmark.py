@@ -135,11 +135,11 @@ def test_an_exponent_is_that_of_the_power_law():
 
 def test_the_part_slopes_fits_real_runs():
     words = ("dataset=digits", "dataset.limit=150", "dataset.limit_test=50", "model.width=4", "epochs=1")
-    figures = measure_slopes(CPU, depths=(1, 2), rounds=1, words=words)
-    assert list(figures) == ["J = 1", "J = 2", "exponent", "stage 1", "stage 2"]
+    figures = measure_slopes(CPU, depths=(1, 2, 3), rounds=1, words=words)
+    assert list(figures) == ["J = 1", "J = 2", "J = 3", "exponent", "stage 1", "stage 2", "stage 3"]
     for way in ("cached", "recomputed"):
-        assert figures["J = 2"][way] == pytest.approx(figures["stage 1"][way] + figures["stage 2"][way])
-        assert figures["J = 2"][f"whole_{way}"] > figures["J = 2"][way]
+        assert figures["J = 3"][way] == pytest.approx(sum(figures[f"stage {j}"][way] for j in (1, 2, 3)))
+        assert figures["J = 3"][f"whole_{way}"] > figures["J = 3"][way]
 
 
 def test_the_part_startup_gives_seconds(monkeypatch, tmp_path):

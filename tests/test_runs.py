@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from conftest import numbers, only_run, results_of, start
+from conftest import ROOT, numbers, only_run, results_of, start
 
 import layerwise
 from layerwise.config import from_yaml, identity
+from layerwise.environment import HOST, peak_memory_mb
 from layerwise.storage import load_tree
 
 
@@ -290,3 +293,12 @@ def test_config_yaml_reads_back_as_the_same_configuration(train_py, tmp_path):
     config = from_yaml(path)
     assert identity(config)["model.width"] == 8
     assert config.progress.value == "auto"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system tells")
+def test_the_peak_of_memory_is_not_that_of_a_larger_parent():
+    ballast = torch.ones(2**27)  # 512 MB
+    code = "from layerwise.environment import *; print(peak_memory_mb(HOST))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert 50 < float(ended.stdout) < peak_memory_mb(HOST) - 300
+    assert ballast.sum() > 0
