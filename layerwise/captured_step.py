@@ -93,7 +93,7 @@ class CapturedStep:
         if self._memory is None or self._terms is None:
             self._memory = own = inputs.clone(), targets.clone()
             try:
-                self._terms = self.recorder.record(lambda: self.step(*own, share))
+                self._terms = self.recorder.record(lambda: _without_graph(self.step(*own, share)))
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
@@ -107,6 +107,11 @@ class CapturedStep:
             memory.copy_(value)
         self.recorder.replay()
         return _copied(self._terms)
+
+
+def _without_graph(terms: Terms) -> Terms:
+    """The same with a loss that keeps no node alive: those of the recording's stream would serve later steps, too."""
+    return {**terms, "loss": terms["loss"].detach()}
 
 
 def _copied(terms: Terms) -> Terms:

@@ -16,9 +16,11 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 
 from layerwise import stage_run
+from layerwise.cache_plan import CacheDecision, decide_cache
 from layerwise.data.augment import CropFlip
 from layerwise.data.dataset import Dataset, DatasetSpec, Resident
 from layerwise.downsampling import Downsampling
+from layerwise.feature_codec import FeatureCodec, FeatureDtype
 from layerwise.models.blocknet import BlockNet
 from layerwise.models.simcnn import simcnn
 
@@ -83,6 +85,23 @@ def plain_net(**changes: Any) -> BlockNet:
         "batch_norm": True,
     }
     return simcnn((3, 8, 8), 3, **options | changes)
+
+
+def decide_small(kind: str, folder: Path, **changes: Any) -> CacheDecision:
+    """What is cached of 100 samples of 64 float32 features, which are not augmented."""
+    options: dict[str, Any] = {
+        "shapes": [(4, 4, 4)],
+        "images": 100,
+        "held_out": 0,
+        "views": 1,
+        "epochs": 1,
+        "augmented": False,
+        "codec": FeatureCodec(FeatureDtype.float32),
+        "computed": torch.float32,
+        "budget_bytes": None,
+        "folder": folder,
+    }
+    return decide_cache(kind, **options | changes)
 
 
 @dataclass

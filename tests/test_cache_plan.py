@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import decide_small
 
 from layerwise import cache_plan
-from layerwise.cache_plan import CacheDecision, decide_cache
+from layerwise.cache_plan import CacheDecision
 from layerwise.errors import LayerwiseError
-from layerwise.feature_codec import FeatureCodec, FeatureDtype
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SIZE = 100 * 64 * 4
@@ -20,20 +20,7 @@ def decide(tmp_path, monkeypatch):
     def with_free(kind: str, device: torch.device, on_host: int, on_gpu: int = 0, budget=None) -> CacheDecision:
         free = {"cpu": on_host, "cuda": on_gpu}
         monkeypatch.setattr(cache_plan, "available_memory", lambda where: free[where.type])
-        return decide_cache(
-            kind,
-            shapes=[(4, 4, 4)],
-            images=100,
-            held_out=0,
-            views=1,
-            epochs=1,
-            augmented=False,
-            codec=FeatureCodec(FeatureDtype.float32),
-            computed=torch.float32,
-            budget_bytes=budget,
-            folder=tmp_path,
-            device=device,
-        )
+        return decide_small(kind, tmp_path, budget_bytes=budget, device=device)
 
     return with_free
 

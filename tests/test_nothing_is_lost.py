@@ -8,15 +8,13 @@ import signal
 from pathlib import Path
 
 import pytest
-import torch
-from conftest import numbers, results_of, start
+from conftest import decide_small, numbers, results_of, start
 from test_bad_input import assert_refused
 from test_runs import corrupt, wait_for
 
 from layerwise.allocator import keep_freed_memory, return_freed_memory
-from layerwise.cache_plan import decide_cache, in_words
+from layerwise.cache_plan import in_words
 from layerwise.errors import LayerwiseError
-from layerwise.feature_codec import FeatureCodec, FeatureDtype
 from layerwise.interrupt import StopRequest
 from layerwise.record import Metrics
 
@@ -112,19 +110,7 @@ def test_a_disk_cache_that_an_earlier_process_left_counts_as_free_space(tmp_path
     from layerwise import cache_plan
 
     def decide():
-        return decide_cache(
-            "disk",
-            shapes=[(4, 4, 4)],
-            images=100,
-            held_out=0,
-            views=1,
-            epochs=1,
-            augmented=False,
-            codec=FeatureCodec(FeatureDtype.float32),
-            computed=torch.float32,
-            budget_bytes=None,
-            folder=tmp_path / "cache",
-        )
+        return decide_small("disk", tmp_path / "cache")
 
     class Usage:
         free = 60_000
