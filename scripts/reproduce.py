@@ -1,6 +1,7 @@
 """Runs a named set of the paper's experiments and puts our figures beside its own.
 
     python scripts/reproduce.py cifar10                           the full schedules; a GPU is wanted
+    python scripts/reproduce.py cifar10 --scale quarter           the paper's schedules at a quarter of its widths
     python scripts/reproduce.py cifar10 --scale small             CIFAR-10 on two cores in less than an hour
     python scripts/reproduce.py cifar10 --seeds 0 1 2 --only paper_cifar10_k3
     python scripts/reproduce.py imagenet dataset.root=/data       overrides stand before --seeds and --only
@@ -55,7 +56,7 @@ class Row:
 
 SETS: dict[str, tuple[Row, ...]] = {
     "cifar10": (
-        Row("paper_cifar10_k1"),
+        Row("paper_cifar10_k1", "simcnn_k1"),
         Row("paper_cifar10_k2"),
         Row("paper_cifar10_k3"),
         Row("baseline_cifar10_joint"),
@@ -98,8 +99,15 @@ _TINY = ("dataset.limit=400", "dataset.limit_test=200", "batch_size=50", "epochs
 _AS_GREEDY = "plan.epochs=null"  # a joint row's own epochs give way to J times the smaller `epochs`
 SCALES: dict[str, dict[str, tuple[str, ...]]] = {
     "full": {},
+    "quarter": {
+        "simcnn": ("model.width=32", "model.head_width=32"),
+        "simcnn_k1": ("model.width=64",),
+        "light_heads": ("model.width=32",),
+        "vgg_joint": ("model.width=16",),
+    },
     "small": {
         "simcnn": ("model.width=32", "model.head_width=32", "epochs=3"),
+        "simcnn_k1": ("model.width=32", "model.head_width=32", "epochs=3"),
         "light_heads": ("model.width=32", "epochs=3"),
         "vgg": ("model.width=16", "epochs=3"),
         "vgg_joint": ("model.width=16", "epochs=3", _AS_GREEDY),
@@ -119,6 +127,7 @@ SCALES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "tiny": {
         "simcnn": (*_TINY, "model.width=4", "model.head_width=4"),
+        "simcnn_k1": (*_TINY, "model.width=4", "model.head_width=4"),
         "light_heads": (*_TINY, "model.width=4"),
         "vgg": (*_TINY, "model.width=4"),
         "vgg_joint": (*_TINY, "model.width=4", _AS_GREEDY),
@@ -149,6 +158,7 @@ WHERE_ONLY = ("dataset.root", "dataset.workers", "device", "cache", "progress")
 
 PROBE_SCALES: dict[str, tuple[str, ...]] = {
     "full": (),
+    "quarter": (),
     "small": ("epochs=2", "width=32", "limit=10000"),
     "tiny": ("epochs=1", "width=4", "limit=200"),
 }
