@@ -4,10 +4,11 @@
     git stash pop; python scripts/same_numbers.py record /tmp/after
     python scripts/same_numbers.py compare /tmp/before /tmp/after
 
-The runs use every plan, cache, source of features, head and family of networks on data that need no download; together
-they take about two minutes on two cores. `record` starts each as `train.py` in a process of its own and skips those
-that are finished in FOLDER; `--repository` records another checkout. `compare` reads results.json (the rows of all depths
-and the final figures) and metrics.jsonl, leaves out times, rates and memory, and compares the rest to the bit.
+The runs use every plan, cache, source of features, head and family of networks on data that need no download;
+together they take about two minutes on two cores. `record` starts each as `train.py` in a process of its own and skips
+those that are finished in FOLDER; `--repository` records another checkout. `compare` reads results.json (the rows of
+all depths and the final figures) and metrics.jsonl, leaves out times, rates and memory, and compares the rest to the
+bit.
 """
 
 from __future__ import annotations
@@ -32,7 +33,14 @@ IMAGES = ("dataset=imagefolder", "dataset.root={images}", "batch_size=8", "epoch
 RUNS: dict[str, tuple[str, ...]] = {
     "greedy_k1_recomputed": (*SMALL, "k=1", "cache=none", "dataset.augment=true"),
     "greedy_k2_exact_memory": (*SMALL, "k=2", "model.head_width=8", "cache=memory", "cache.views=epochs"),
-    "greedy_k3_disk_two_views": (*SMALL, "k=3", "model.head_width=8", "cache=disk", "cache.views=2", "cache.dtype=uint8"),
+    "greedy_k3_disk_two_views": (
+        *SMALL,
+        "k=3",
+        "model.head_width=8",
+        "cache=disk",
+        "cache.views=2",
+        "cache.dtype=uint8",
+    ),
     "greedy_warm_start": (*SMALL, "k=2", "model.head_width=8", "plan.warm_start=true", "model.downsample=[]"),
     "greedy_pairs": (*SMALL, "J=4", "k=2", "model.head_width=8", "plan.blocks_per_stage=2"),
     "greedy_pruned": (*SMALL, "k=2", "model.head_width=8", "plan.prune_to=4", "plan.prune_epochs=1"),
@@ -54,12 +62,37 @@ RUNS: dict[str, tuple[str, ...]] = {
         *("model=mlp", "model.widths=[16,8]", "k=1", "epochs=2", "plan=autoencoder", "plan.finetune.epochs=1"),
     ),
     "mlp_k2": (*DIGITS, "model=mlp", "model.width=16", "model.head_width=16", "J=2", "k=2", "optimizer=adamw"),
-    "table": ("dataset=table", "dataset.path={table}", "model=mlp", "model.width=8", "k=1", "J=2", "epochs=3"),
+    "table": (
+        "dataset=table",
+        "dataset.path={table}",
+        "model=mlp",
+        "model.width=8",
+        "k=1",
+        "J=2",
+        "epochs=3",
+        "batch_size=30",
+    ),
     "vgg": (*IMAGES, "dataset.size=64", "model=vgg", "model.depth=11", "model.width=4", "k=3", "epochs=1"),
     "alexnet": (*IMAGES, "dataset.size=64", "model=alexnet", "model.width=4", "k=2", "epochs=1"),
     "timm_layerwise": (*IMAGES, "dataset.size=32", "model=timm", "model.name=test_resnet", "k=2", "epochs=1"),
-    "timm_joint": (*IMAGES, "dataset.size=32", "model=timm", "model.name=test_resnet", "plan=joint", "optimizer=timm", "optimizer.name=lamb"),
-    "image_files_k2": (*IMAGES, "dataset.size=32", "model.width=4", "model.head_width=4", "k=2", "J=2", "dataset.workers=2"),
+    "timm_joint": (
+        *IMAGES,
+        "dataset.size=32",
+        "model=timm",
+        "model.name=test_resnet",
+        "plan=joint",
+        "optimizer=timm",
+        "optimizer.name=lamb",
+    ),
+    "image_files_k2": (
+        *IMAGES,
+        "dataset.size=32",
+        "model.width=4",
+        "model.head_width=4",
+        "k=2",
+        "J=2",
+        "dataset.workers=2",
+    ),
     "two_processes": ("torchrun", *SMALL, "k=2", "model.head_width=8", "cache=memory", "cache.views=epochs"),
     "two_processes_by_block": (
         *("torchrun", *SMALL, "k=2", "model.head_width=8", "plan=simultaneous", "distributed.parallel=blocks"),
@@ -67,7 +100,16 @@ RUNS: dict[str, tuple[str, ...]] = {
 }
 """Overrides of train.py by the name of the run; {images} and {table} are made in the folder."""
 
-LEFT_OUT = {"seconds", "images_per_second", "peak_memory_mb", "utilisation", "git_commit", "versions", "hardware", "name"}
+LEFT_OUT = {
+    "seconds",
+    "images_per_second",
+    "peak_memory_mb",
+    "utilisation",
+    "git_commit",
+    "versions",
+    "hardware",
+    "name",
+}
 """What differs between two runs of the same code."""
 
 
@@ -167,7 +209,7 @@ def differences(old: Any, new: Any, where: str) -> Iterator[str]:
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for i, (a, b) in enumerate(zip(old, new, strict=True)):
             yield from differences(a, b, f"{where}/{i}")
-    elif old != new or old is None and where == "/run":
+    elif old != new or (old is None and where == "/run"):
         yield f"{where}: {old} became {new}"
 
 
