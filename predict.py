@@ -27,12 +27,12 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from layerwise.cli import reported
-from layerwise.errors import LayerwiseError, suggest
-from layerwise.loading import load
-from layerwise.precision import choose_device
-from layerwise.predicting import Guess, Prediction, image_files, predict_files
-from layerwise.report.tables import show
+from layerwise.analysis.predicting import Guess, Prediction, image_files, predict_files
+from layerwise.commands.errors import reported
+from layerwise.core.errors import LayerwiseError, suggest
+from layerwise.core.precision import choose_device
+from layerwise.reporting.tables import show
+from layerwise.runs.loading import load
 
 KEYS = ("run", "image", "device", "format")
 FORMATS = ("table", "json")

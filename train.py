@@ -3,11 +3,11 @@
 import hydra
 from omegaconf import DictConfig
 
-from layerwise.cli import reported
-from layerwise.distributed import leave
-from layerwise.experiment import run
-from layerwise.multirun import Failure, run_job, watched_jobs
-from layerwise.submitted import submitted_task
+from layerwise.commands.errors import reported
+from layerwise.commands.multirun import Failure, run_job, watched_jobs
+from layerwise.commands.slurm_task import submitted_task
+from layerwise.core.distributed import leave
+from layerwise.experiment.run import run
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from layerwise.loading import TrainedNet, load
+    from layerwise.runs.loading import TrainedNet, load
 
 __all__ = ["TrainedNet", "load"]
 
@@ -16,6 +16,6 @@ __all__ = ["TrainedNet", "load"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from layerwise import loading  # only now: what needs no network, such as a logger's process, needs no PyTorch
+    from layerwise.runs import loading  # only now: what needs no network, such as a logger's process, needs no PyTorch
 
     return getattr(loading, name)

@@ -11,12 +11,12 @@ from _benchmark_ceilings import fastest_product
 from _benchmark_plain import PlainProcess
 from _benchmark_steps import BATCH, block_segment, network, precision_on, source_of, stepper, take_turns, trainer_of
 
+from layerwise.analysis.stage_work import count_work
+from layerwise.config.paper import simcnn_values
 from layerwise.data.torchvision_sets import CIFAR10
 from layerwise.models.blocknet import BlockNet
-from layerwise.paper import simcnn_values
-from layerwise.plan import greedy
-from layerwise.stage_work import count_work
-from layerwise.summary import block_costs
+from layerwise.models.costs import block_costs
+from layerwise.training.plan import greedy
 
 
 @dataclass(frozen=True)

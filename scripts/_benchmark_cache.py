@@ -23,11 +23,11 @@ from _benchmark_steps import (
 )
 from torch import Tensor
 
-from layerwise.feature_codec import FeatureCodec, FeatureDtype
-from layerwise.feature_store import FeatureStores
-from layerwise.interrupt import StopRequest
+from layerwise.core.interrupt import StopRequest
+from layerwise.features.codec import FeatureCodec, FeatureDtype
+from layerwise.features.sources import BatchPlan, Cached, Recompute
+from layerwise.features.store import FeatureStores
 from layerwise.models.blocknet import BlockNet
-from layerwise.sources import BatchPlan, Cached, Recompute
 
 
 def measure_cache(device: torch.device, width: int = 128, head_width: int = 256, batches: int = 8) -> dict[str, Any]:

@@ -16,12 +16,12 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from layerwise.counters import key, permutation
-from layerwise.data.class_folders import TRAIN, VAL, ClassFolders
-from layerwise.data.encoded_images import Cut, EncodedImages
-from layerwise.data.image_source import open_source
-from layerwise.data.record_writer import Preparation, RecordWriter
-from layerwise.data.resized_crop import ResizedCrop
+from layerwise.core.randomness import key, permutation
+from layerwise.data.images.class_folders import TRAIN, VAL, ClassFolders
+from layerwise.data.images.encoded_images import Cut, EncodedImages
+from layerwise.data.images.image_source import open_source
+from layerwise.data.images.record_writer import Preparation, RecordWriter
+from layerwise.data.images.resized_crop import ResizedCrop
 
 
 def measure_data(device: torch.device) -> dict[str, Any]:

@@ -23,10 +23,10 @@ from _benchmark_steps import (
 )
 from _runs import run_here
 
-from layerwise.feature_codec import FeatureCodec, FeatureDtype
-from layerwise.feature_store import FeatureStores
-from layerwise.interrupt import StopRequest
-from layerwise.sources import BatchPlan, Cached, Recompute
+from layerwise.core.interrupt import StopRequest
+from layerwise.features.codec import FeatureCodec, FeatureDtype
+from layerwise.features.sources import BatchPlan, Cached, Recompute
+from layerwise.features.store import FeatureStores
 
 SLOPE_RUN = ("k=1", "model.width=64", "model.downsample=[]", "dataset=cifar10", "dataset.augment=false", "epochs=4")
 """A head of next to no cost, so that most of a step is the block; without augmentation one view is an exact cache."""

@@ -8,7 +8,7 @@ import torch
 from _benchmark_plain import PlainProcess
 from _benchmark_steps import block_segment, network, precision_on, source_of, take_turns
 
-from layerwise.evaluate import predict
+from layerwise.training.evaluate import predict
 
 
 def measure_evaluate(device: torch.device, width: int = 32, images: int = 2560, rounds: int = 5) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from _runs import run_here
 
-from layerwise.loggers.base import Loggers
+from layerwise.reporting.loggers.base import Loggers
 
 LOGGED = ["logger=[wandb,tensorboard]", "logger.wandb.mode=offline"]
 

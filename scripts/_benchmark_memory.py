@@ -18,15 +18,14 @@ import torch
 from _benchmark_steps import has_cifar10, precision_on, trainer_of
 from _runs import ROOT
 
-from layerwise.allocator import keep_freed_memory, return_freed_memory
-from layerwise.data import Dataset
-from layerwise.data.dataset import Resident
+from layerwise.core.allocator import keep_freed_memory, return_freed_memory
+from layerwise.core.machine import peak_memory_mb
+from layerwise.data.dataset import Dataset, Resident
 from layerwise.data.torchvision_sets import CIFAR10
-from layerwise.environment import peak_memory_mb
+from layerwise.features.sources import BatchPlan, Recompute
 from layerwise.models.blocknet import Segment
 from layerwise.models.vgg import VGG_LAYERS, block_count, vgg
-from layerwise.plan import Stage, greedy, joint
-from layerwise.sources import BatchPlan, Recompute
+from layerwise.training.plan import Stage, greedy, joint
 
 
 def measure_memory(device: torch.device) -> dict[str, Any]:

@@ -11,20 +11,19 @@ from pathlib import Path
 
 import torch
 
-from layerwise.captured_step import CudaGraph
-from layerwise.data import Dataset
+from layerwise.core.precision import Precision, PrecisionName, choose_precision
+from layerwise.core.types import Batch
 from layerwise.data.augment import CropFlip
-from layerwise.data.dataset import Resident
+from layerwise.data.dataset import Dataset, Resident
 from layerwise.data.torchvision_sets import CIFAR10
-from layerwise.downsampling import Downsampling
+from layerwise.features.sources import BatchPlan, Recompute, Source
 from layerwise.models.blocknet import BlockNet, Segment
+from layerwise.models.downsampling import Downsampling
 from layerwise.models.simcnn import simcnn
-from layerwise.objectives import LocalLoss
-from layerwise.optim import Constant, sgd
-from layerwise.precision import Precision, PrecisionName, choose_precision
-from layerwise.sources import BatchPlan, Recompute, Source
-from layerwise.trainer import Recipe, StageTrainer
-from layerwise.types import Batch
+from layerwise.training.captured_step import CudaGraph
+from layerwise.training.objectives import LocalLoss
+from layerwise.training.optim import Constant, sgd
+from layerwise.training.trainer import Recipe, StageTrainer
 
 BATCH = 128
 Loop = Callable[[int], object]

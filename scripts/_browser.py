@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from layerwise.errors import LayerwiseError
+from layerwise.core.errors import LayerwiseError
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

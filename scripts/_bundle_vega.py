@@ -1,4 +1,4 @@
-"""Makes layerwise/report/assets/vega.min.js anew: Vega, Vega-Lite and Vega-Embed in one file.
+"""Makes layerwise/reporting/html/assets/vega.min.js anew: Vega, Vega-Lite and Vega-Embed in one file.
 
     pip install -U vl-convert-python && python scripts/_bundle_vega.py
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import vl_convert
 
-BUNDLE = Path(__file__).resolve().parents[1] / "layerwise" / "report" / "assets" / "vega.min.js"
+BUNDLE = Path(__file__).resolve().parents[1] / "layerwise" / "reporting" / "html" / "assets" / "vega.min.js"
 
 
 def main() -> None:

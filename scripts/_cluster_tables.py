@@ -6,9 +6,9 @@ from typing import Any
 
 from rich.table import Table
 
-from layerwise.cache_plan import in_words
-from layerwise.feature_codec import FeatureDtype
-from layerwise.report.tables import show
+from layerwise.features.cache_plan import in_words
+from layerwise.features.codec import FeatureDtype
+from layerwise.reporting.tables import show
 
 Record = dict[str, Any]
 

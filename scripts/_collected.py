@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from layerwise.config import from_yaml, identity
-from layerwise.errors import LayerwiseError
-from layerwise.results import validation_top1
-from layerwise.run_folder import CONFIG, LOCK, RESULTS, in_use
+from layerwise.config.parse import from_yaml, identity
+from layerwise.core.errors import LayerwiseError
+from layerwise.experiment.results import validation_top1
+from layerwise.runs.folder import CONFIG, LOCK, RESULTS, in_use
 
 COMPLETED, RUNNING, STOPPED, DAMAGED = "completed", "running", "stopped", "damaged"
 NOT_BEGUN = "not begun to report"

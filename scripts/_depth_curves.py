@@ -10,10 +10,10 @@ from typing import Any
 
 from _collected import run_folders
 
-from layerwise.config import from_yaml, identity
-from layerwise.errors import LayerwiseError
-from layerwise.probing import PROBES
-from layerwise.run_folder import CONFIG, RESULTS
+from layerwise.analysis.probing import PROBES
+from layerwise.config.parse import from_yaml, identity
+from layerwise.core.errors import LayerwiseError
+from layerwise.runs.folder import CONFIG, RESULTS
 
 ByDepth = dict[int, float]
 """Test accuracy in % by depth."""

@@ -9,8 +9,8 @@ from statistics import fmean, stdev
 from types import ModuleType
 from typing import Any
 
-from layerwise.errors import LayerwiseError
-from layerwise.storage import write_atomically
+from layerwise.core.errors import LayerwiseError
+from layerwise.core.files import write_atomically
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours, which colour-blind readers can tell apart, in the order of use."""

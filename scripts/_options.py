@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from layerwise.errors import LayerwiseError, suggest
+from layerwise.core.errors import LayerwiseError, suggest
 
 T = TypeVar("T")
 

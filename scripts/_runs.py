@@ -12,11 +12,11 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from layerwise.config import parse
-from layerwise.experiment import run_in_folder
-from layerwise.precision import choose_device, choose_precision
-from layerwise.resolve import resolve
-from layerwise.schema import Config
+from layerwise.config.parse import parse
+from layerwise.config.resolve import resolve
+from layerwise.config.schema import Config
+from layerwise.core.precision import choose_device, choose_precision
+from layerwise.experiment.run import run_in_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -21,7 +21,7 @@ from _tutorial_tables import (
 )
 
 import layerwise
-from layerwise.data import describe, load
+from layerwise.data.factory import describe, load
 
 
 def draw_mlp(runs: Runs, folders: Mapping[str, Path], docs: Path) -> None:

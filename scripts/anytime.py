@@ -26,10 +26,10 @@ from _options import at_least, read_options
 from omegaconf import MISSING
 from rich.table import Table
 
-from layerwise.anytime import Predictor, measure
-from layerwise.cli import reported
-from layerwise.record import write_results
-from layerwise.report.tables import show
+from layerwise.analysis.anytime import Predictor, measure
+from layerwise.commands.errors import reported
+from layerwise.reporting.tables import show
+from layerwise.runs.metrics import write_results
 
 
 @dataclass

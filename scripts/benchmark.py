@@ -61,9 +61,9 @@ from _benchmark_tables import markdown, table
 from _runs import ROOT
 from rich.console import Console
 
-from layerwise.allocator import keep_freed_memory
-from layerwise.environment import hardware, versions
-from layerwise.precision import choose_device
+from layerwise.core.allocator import keep_freed_memory
+from layerwise.core.machine import hardware, versions
+from layerwise.core.precision import choose_device
 
 Part = Callable[..., dict[str, Any]]
 PARTS: dict[str, Part] = {

@@ -27,11 +27,11 @@ from typing import Any
 from _collected import COMPLETED, MEANING, Collected, read_run, runs_below
 from _runs import spread, with_spread
 
-from layerwise.cli import reported
-from layerwise.config import key_names, suggest_key
-from layerwise.errors import LayerwiseError
-from layerwise.schema import Config
-from layerwise.storage import write_atomically
+from layerwise.commands.errors import reported
+from layerwise.config.parse import key_names, suggest_key
+from layerwise.config.schema import Config
+from layerwise.core.errors import LayerwiseError
+from layerwise.core.files import write_atomically
 
 FIGURES = ("depth", "test %", "ensemble %", "validation %", "parameters", "seconds")
 

@@ -24,10 +24,10 @@ from typing import Any
 from _runs import run_here, spread, with_spread
 from rich.table import Table
 
-from layerwise.cli import reported
-from layerwise.errors import LayerwiseError, NonFiniteLoss
-from layerwise.report.tables import show
-from layerwise.storage import write_atomically
+from layerwise.commands.errors import reported
+from layerwise.core.errors import LayerwiseError, NonFiniteLoss
+from layerwise.core.files import write_atomically
+from layerwise.reporting.tables import show
 
 REFUSED = {
     "dataset.folds": "--folds says it",

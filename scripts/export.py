@@ -20,10 +20,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from layerwise.cli import reported
-from layerwise.exporting import BATCH_SIZES, Format, Inputs, Servable, export
-from layerwise.loading import load
-from layerwise.storage import write_atomically
+from layerwise.analysis.exporting import BATCH_SIZES, Format, Inputs, Servable, export
+from layerwise.commands.errors import reported
+from layerwise.core.files import write_atomically
+from layerwise.runs.loading import load
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ import _separability
 from _depth_curves import Network, networks_of
 from _figure import PALETTE, over_depth, pyplot, save
 
-from layerwise.cli import reported
+from layerwise.commands.errors import reported
 
 
 def main() -> None:

@@ -17,12 +17,12 @@ from pathlib import Path
 
 from _collected import runs_below
 
-from layerwise.cli import reported
-from layerwise.errors import LayerwiseError
-from layerwise.report.page import render
-from layerwise.report.run_record import RunRecord, read_record
-from layerwise.run_folder import REPORT
-from layerwise.storage import write_atomically
+from layerwise.commands.errors import reported
+from layerwise.core.errors import LayerwiseError
+from layerwise.core.files import write_atomically
+from layerwise.reporting.html.page import render
+from layerwise.reporting.html.run_record import RunRecord, read_record
+from layerwise.runs.folder import REPORT
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ cache=memory or cache=disk have no frozen blocks in them either.
 The network's bandwidth is that of a node's link in each direction. Communication (gradients and synchronised batch
 norms) is not taken to hide behind computing, so its times are upper bounds; without --network-gbits it takes no time.
 The disk's bandwidth is a node's, shared by its GPUs (a cache in memory: give the memory's); without it reading takes no
-time. What else the figures leave out stands in layerwise/cluster_costs.py. precision=auto means this machine's format:
-say which one the GPUs will have.
+time. What else the figures leave out stands in layerwise/analysis/cluster_costs.py. precision=auto means this machine's
+format: say which one the GPUs will have.
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ from typing import Any
 from _cluster_tables import print_record
 from _runs import configuration
 
-from layerwise import build
-from layerwise.cli import reported
-from layerwise.cluster_costs import (
+from layerwise.analysis.cluster_costs import (
     Cluster,
     Speed,
     Workload,
@@ -51,12 +49,14 @@ from layerwise.cluster_costs import (
     step_traffic,
     why_not_shared,
 )
-from layerwise.errors import LayerwiseError
-from layerwise.feature_codec import FeatureCodec, FeatureDtype
-from layerwise.precision import Precision, choose_device, choose_precision
-from layerwise.schema import Config, PrecisionName, filled
-from layerwise.stage_work import count_work
-from layerwise.storage import write_atomically
+from layerwise.analysis.stage_work import count_work
+from layerwise.commands.errors import reported
+from layerwise.config import build
+from layerwise.config.schema import Config, PrecisionName, filled
+from layerwise.core.errors import LayerwiseError
+from layerwise.core.files import write_atomically
+from layerwise.core.precision import Precision, choose_device, choose_precision
+from layerwise.features.codec import FeatureCodec, FeatureDtype
 
 NODES = [1, 2, 4, 8, 16, 32, 64]
 

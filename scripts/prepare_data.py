@@ -24,15 +24,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from layerwise.cli import reported
-from layerwise.data import imagenet
-from layerwise.data.class_folders import ClassFolders
-from layerwise.data.image_source import ImageSource, open_source
-from layerwise.data.record_writer import Preparation, RecordWriter
-from layerwise.data.records import Records
-from layerwise.environment import usable_cores
-from layerwise.errors import LayerwiseError
-from layerwise.interrupt import StopRequest
+from layerwise.commands.errors import reported
+from layerwise.core.errors import LayerwiseError
+from layerwise.core.interrupt import StopRequest
+from layerwise.core.machine import usable_cores
+from layerwise.data.images import imagenet
+from layerwise.data.images.class_folders import ClassFolders
+from layerwise.data.images.image_source import ImageSource, open_source
+from layerwise.data.images.record_writer import Preparation, RecordWriter
+from layerwise.data.images.records import Records
 
 
 def main() -> None:

@@ -30,9 +30,9 @@ from _separability import PROBES, draw, labels
 from omegaconf import MISSING
 from rich.table import Table
 
-from layerwise.cli import reported
-from layerwise.probing import probe_run
-from layerwise.report.tables import show
+from layerwise.analysis.probing import probe_run
+from layerwise.commands.errors import reported
+from layerwise.reporting.tables import show
 
 
 @dataclass

@@ -54,22 +54,22 @@ from hydra import compose, initialize_config_dir
 from rich.table import Table
 from torch import Tensor
 
-from layerwise.build import build_data
-from layerwise.cli import reported
-from layerwise.config import from_yaml
-from layerwise.data import Dataset
-from layerwise.environment import git_commit, hardware, versions
-from layerwise.errors import LayerwiseError, suggest
-from layerwise.evaluate import predict, score
-from layerwise.experiment import run
-from layerwise.loading import TrainedNet, load
+from layerwise.commands.errors import reported
+from layerwise.config.build import build_data
+from layerwise.config.parse import from_yaml
+from layerwise.core.errors import LayerwiseError, suggest
+from layerwise.core.machine import git_commit, hardware, versions
+from layerwise.core.precision import PrecisionName, choose_precision
+from layerwise.data.dataset import Dataset
+from layerwise.experiment.run import run
+from layerwise.features.sources import BatchPlan, Recompute
 from layerwise.models.blocknet import Segment
-from layerwise.precision import PrecisionName, choose_precision
-from layerwise.record import write_results
-from layerwise.report.tables import show
-from layerwise.run_folder import CONFIG
-from layerwise.sources import BatchPlan, Recompute
-from layerwise.warm_start import carry_head, warm_start
+from layerwise.reporting.tables import show
+from layerwise.runs.folder import CONFIG
+from layerwise.runs.loading import TrainedNet, load
+from layerwise.runs.metrics import write_results
+from layerwise.training.beginnings import carry_head, warm_start
+from layerwise.training.evaluate import predict, score
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 CPU = torch.device("cpu")

@@ -25,9 +25,9 @@ from typing import Any
 
 from _runs import ROOT, call_script, spread, with_spread
 
-from layerwise.errors import LayerwiseError, suggest
-from layerwise.report.paper_figures import paper_figure
-from layerwise.storage import write_atomically
+from layerwise.core.errors import LayerwiseError, suggest
+from layerwise.core.files import write_atomically
+from layerwise.reporting.html.paper_figures import paper_figure
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from pathlib import Path
 from _browser import open_report
 from _runs import ROOT
 
-from layerwise.cli import reported
-from layerwise.errors import LayerwiseError
+from layerwise.commands.errors import reported
+from layerwise.core.errors import LayerwiseError
 
 WIDTH, HEIGHT = 1040, 1290
 """In pixels: down to the first plot of a comparison of four runs."""

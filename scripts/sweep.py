@@ -24,10 +24,10 @@ from _runs import ROOT, call_script, configuration
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from layerwise.build import build_spec
-from layerwise.cli import explain, reported
-from layerwise.config import run_name
-from layerwise.errors import LayerwiseError
+from layerwise.commands.errors import explain, reported
+from layerwise.config.build import build_spec
+from layerwise.config.parse import run_name
+from layerwise.core.errors import LayerwiseError
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from _runs import ROOT, run_here
 from _tutorial_figures import FIGURES
 from _tutorial_tables import TABLES, Runs
 
-from layerwise.cli import reported
-from layerwise.environment import hardware
-from layerwise.errors import LayerwiseError
-from layerwise.storage import write_atomically
+from layerwise.commands.errors import reported
+from layerwise.core.errors import LayerwiseError
+from layerwise.core.files import write_atomically
+from layerwise.core.machine import hardware
 
 MLP = "experiment=tutorial_mlp_cifar10"
 BLOBS = "experiment=tutorial_blobs_supervised"

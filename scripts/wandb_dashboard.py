@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from _wandb_panels import SECTIONS, Bars, Curve, Panel
 
-from layerwise.cli import reported
-from layerwise.errors import LayerwiseError
-from layerwise.schema import WandbConfig
+from layerwise.commands.errors import reported
+from layerwise.config.schema import WandbConfig
+from layerwise.core.errors import LayerwiseError
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace

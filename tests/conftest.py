@@ -15,13 +15,13 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
-from layerwise import stage_run
-from layerwise.cache_plan import CacheDecision, decide_cache
 from layerwise.data.augment import CropFlip
 from layerwise.data.dataset import Dataset, DatasetSpec, Resident
-from layerwise.downsampling import Downsampling
-from layerwise.feature_codec import FeatureCodec, FeatureDtype
+from layerwise.experiment import stage as stage_run
+from layerwise.features.cache_plan import CacheDecision, decide_cache
+from layerwise.features.codec import FeatureCodec, FeatureDtype
 from layerwise.models.blocknet import BlockNet
+from layerwise.models.downsampling import Downsampling
 from layerwise.models.simcnn import simcnn
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,12 +8,12 @@ import torch.distributed as dist
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
-from layerwise import build
-from layerwise.finished import segment_of
+from layerwise.config import build
+from layerwise.config.schema import Config
+from layerwise.core.types import Shape
 from layerwise.models.blocknet import BlockNet
-from layerwise.plan import Stage
-from layerwise.schema import Config
-from layerwise.types import Shape
+from layerwise.runs.finished import segment_of
+from layerwise.training.plan import Stage
 
 
 def count_gradient_bytes(rank: int, ranks: int, configs: Sequence[Config], folder: Path) -> None:

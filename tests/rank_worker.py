@@ -10,9 +10,9 @@ from pathlib import Path
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 
-from layerwise import distributed
-from layerwise.errors import LayerwiseError
-from layerwise.experiment import run
+from layerwise.core import distributed
+from layerwise.core.errors import LayerwiseError
+from layerwise.experiment.run import run
 
 
 def main(jobs: Path) -> None:

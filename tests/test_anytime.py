@@ -12,7 +12,7 @@ import torch
 from conftest import only_run
 from script_runner import run_script
 
-from layerwise.anytime import (
+from layerwise.analysis.anytime import (
     NEVER,
     Policy,
     Predictor,
@@ -23,8 +23,8 @@ from layerwise.anytime import (
     operating_point,
     predictions,
 )
-from layerwise.ensemble import EnsembleOn, ensemble
-from layerwise.summary import BlockCost
+from layerwise.models.costs import BlockCost
+from layerwise.models.ensemble import EnsembleOn, ensemble
 
 MACS = torch.tensor([10, 30, 60])
 

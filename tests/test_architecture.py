@@ -17,64 +17,26 @@ from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from layerwise import build
-from layerwise.config import key_names, parse
-from layerwise.resolve import resolve
-from layerwise.schema import Config
+from layerwise.config import build
+from layerwise.config.parse import key_names, parse
+from layerwise.config.resolve import resolve
+from layerwise.config.schema import Config
 
 PACKAGE = ROOT / "layerwise"
 
-LAYERS = [
-    {
-        "allocator",
-        "distributed",
-        "shard",
-        "errors",
-        "types",
-        "activations",
-        "compiling",
-        "initialisation",
-        "counters",
-        "ensemble",
-        "downsampling",
-        "storage",
-        "interrupt",
-        "precision",
-        "environment",
-        "read_ahead",
-    },
-    {
-        *("heads", "decoders", "models", "data", "objectives", "optim", "timm_optim", "plan", "paper"),
-        *("feature_codec", "evaluate", "summary", "classification", "row_columns"),
-    },
-    {"feature_store", "cache_plan", "warm_start", "whitening", "schema", "cores"},
-    {"networks"},
-    {"checks"},
-    {"config", "resolve"},
-    {"sources", "compression", "running_sums", "averaging"},
-    {"team"},
-    {"block_parallel", "step"},
-    {"captured_step"},
-    {"trainer", "checkpoint", "record", "run_folder", "loggers"},
-    {"finished", "depth_search", "stage_work", "cluster_costs"},
-    {"build", "progress"},
-    {"run"},
-    {"stage_scores", "loading", "summarise", "reuse", "results", "report"},
-    {"stage_run"},
-    {"anytime", "probing", "predicting", "exporting"},
-    {"recorder"},
-    {"experiment", "cli", "submitted"},
-    {"multirun"},
-]
-"""Modules may import from their own layer or from those before it."""
+ROOMS = (
+    *("core", "models", "data", "features", "training", "config", "runs", "reporting", "experiment", "analysis"),
+    "commands",
+)
+"""Folders of the package: a module imports from its own or from those before it."""
 
 
-def module_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0]
 
 
 def imports_of(path: Path) -> set[str]:
-    """Top-level names that a file imports, of layerwise as `layerwise.<module>`."""
+    """Modules that a file imports, those of layerwise as `layerwise.<room>.…`."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -86,36 +48,40 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_run_one_way(path):
-    layer_of = {name: i for i, names in enumerate(LAYERS) for name in names}
-    own = layer_of[module_of(path)]
+    own = ROOMS.index(room_of(path))
     for name in imports_of(path):
         if name.startswith("layerwise."):
-            assert layer_of[name.split(".")[1]] <= own, f"{path.name} imports {name}"
+            assert ROOMS.index(name.split(".")[1]) <= own, f"{path.name} imports {name}"
 
 
-OMEGACONF_USERS = {"cli", "multirun", "submitted", "schema", "config", "experiment"}
+def test_the_package_itself_holds_only_its_door():
+    assert {path.name for path in PACKAGE.glob("*.py")} <= {"__init__.py", "__main__.py"}
+    assert {path.name for path in PACKAGE.iterdir() if path.is_dir()} - {"__pycache__"} == set(ROOMS)
+
+
+OMEGACONF_USERS = {"commands", "config", "experiment"}
 
 
 @pytest.mark.parametrize(
     ("library", "allowed"),
     [
-        ("hydra", {"cli", "multirun"}),
-        ("jinja2", {"report"}),
+        ("hydra", {"commands"}),
+        ("jinja2", {"reporting"}),
         ("omegaconf", OMEGACONF_USERS),
-        ("onnx", {"exporting"}),
-        ("onnxruntime", {"exporting"}),
-        ("timm", {"models", "data", "timm_optim"}),
-        ("wandb", {"loggers"}),
-        ("tensorboard", {"loggers"}),
+        ("onnx", {"analysis"}),
+        ("onnxruntime", {"analysis"}),
+        ("timm", {"models", "data", "training"}),
+        ("wandb", {"reporting"}),
+        ("tensorboard", {"reporting"}),
     ],
 )
 def test_libraries_stay_where_they_belong(library, allowed):
-    users = {module_of(path) for path in FILES if any(name.split(".")[0] == library for name in imports_of(path))}
+    users = {room_of(path) for path in FILES if any(name.split(".")[0] == library for name in imports_of(path))}
     assert users <= allowed
 
 
@@ -125,7 +91,8 @@ def test_only_its_own_process_imports_wandb():
 
 
 def test_the_process_that_talks_to_wandb_needs_no_pytorch():
-    code = "import sys, layerwise.loggers.content, layerwise.loggers.wandb_run; print('torch' in sys.modules)"
+    room = "layerwise.reporting.loggers"
+    code = f"import sys, {room}.content, {room}.wandb_run; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout == "False\n"
 
 

@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from conftest import CPU, numbers, results_of, tiny_spec
 from test_architecture import composed
 
-from layerwise import build
-from layerwise.config import parse
-from layerwise.counters import below, bits, key
-from layerwise.data import Flip, augmented, describe, load
-from layerwise.data.augment import CropFlip, Cutout, alternate_flips, shift_and_mirror
+from layerwise.config import build
+from layerwise.config.parse import parse
+from layerwise.config.resolve import resolve
+from layerwise.core.errors import LayerwiseError
+from layerwise.core.randomness import below, bits, key
+from layerwise.data.augment import CropFlip, Cutout, Flip, alternate_flips, shift_and_mirror
 from layerwise.data.dataset import Dataset, Resident
-from layerwise.errors import LayerwiseError
-from layerwise.resolve import resolve
+from layerwise.data.factory import augmented, describe, load
 
 
 def reference(image: torch.Tensor, down: int, right: int, mirrored: bool, padding: int) -> torch.Tensor:

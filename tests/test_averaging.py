@@ -10,9 +10,9 @@ from conftest import numbers, results_of, tiny_net
 from test_bad_input import assert_refused
 from test_trainer import PLAN, STEPS, train, trainer_of
 
-from layerwise.averaging import WeightAverage
-from layerwise.interrupt import StopRequest
-from layerwise.sources import Recompute
+from layerwise.core.interrupt import StopRequest
+from layerwise.features.sources import Recompute
+from layerwise.training.averaging import WeightAverage
 
 
 def weights_of(module: torch.nn.Module) -> list[torch.Tensor]:

@@ -8,7 +8,7 @@ import pytest
 from conftest import numbers, only_run, results_of, start
 from test_runs import wait_for
 
-from layerwise import storage
+from layerwise.core import files as storage
 
 
 def assert_refused(outcome, *words: str) -> None:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from conftest import decide_small
 
-from layerwise import cache_plan
-from layerwise.cache_plan import CacheDecision
-from layerwise.errors import LayerwiseError
+from layerwise.core.errors import LayerwiseError
+from layerwise.features import cache_plan
+from layerwise.features.cache_plan import CacheDecision
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SIZE = 100 * 64 * 4

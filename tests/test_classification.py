@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import auc, confusion_matrix, roc_auc_score
 
-from layerwise.classification import CURVE_POINTS, DETAILED_CLASSES, classification_report
-from layerwise.evaluate import accuracies
-from layerwise.record import write_results
+from layerwise.runs.metrics import write_results
+from layerwise.training.classification import CURVE_POINTS, DETAILED_CLASSES, classification_report
+from layerwise.training.evaluate import accuracies
 
 
 def report(scores: list[list[float]], targets: list[int]) -> dict:

@@ -17,8 +17,8 @@ from conftest import ROOT, Outcome, results_of
 from hydra.core.global_hydra import GlobalHydra
 from script_runner import run_script
 
-from layerwise.config import from_yaml
-from layerwise.run_folder import RunFolder, in_use
+from layerwise.config.parse import from_yaml
+from layerwise.runs.folder import RunFolder, in_use
 
 SEEDS, KS = (0, 1, 2), (1, 2)
 FIGURES = ["depth", "test %", "ensemble %", "validation %", "parameters", "seconds"]

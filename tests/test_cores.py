@@ -11,10 +11,11 @@ import pytest
 import torch
 from conftest import ROOT
 
-from layerwise import cores, environment
-from layerwise.cores import decoding_workers, share_cores
-from layerwise.data.worker_map import WorkerMap
-from layerwise.environment import usable_cores
+from layerwise.core import cores
+from layerwise.core import machine as environment
+from layerwise.core.cores import decoding_workers, share_cores
+from layerwise.core.machine import usable_cores
+from layerwise.data.images.worker_map import WorkerMap
 
 
 @pytest.fixture

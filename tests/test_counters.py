@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerwise.counters import below, bits, key, permutation, seeded
+from layerwise.core.randomness import below, bits, key, permutation, seeded
 
 
 def test_keys_and_bits_are_the_same_on_every_machine_and_in_every_version():

@@ -11,8 +11,8 @@ import torch
 from conftest import CPU, Outcome, results_of
 from script_runner import run_script
 
-from layerwise.build import build_data, build_spec
-from layerwise.config import from_yaml
+from layerwise.config.build import build_data, build_spec
+from layerwise.config.parse import from_yaml
 
 BLOBS = ("experiment=tutorial_blobs_supervised", "J=4", "epochs=3", "plan.patience=1", "seed=3")
 """Not all of three folds reach the same depth."""

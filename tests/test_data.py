@@ -16,10 +16,12 @@ from scipy.io import savemat
 from torchvision import datasets
 from torchvision.datasets.utils import calculate_md5
 
-from layerwise.counters import key
-from layerwise.data import describe, imagefolder, load, torchvision_sets
+from layerwise.core.errors import LayerwiseError
+from layerwise.core.randomness import key
+from layerwise.data import torchvision_sets
+from layerwise.data.factory import describe, load
+from layerwise.data.images import imagefolder
 from layerwise.data.split import balanced_order, hold_out, limit
-from layerwise.errors import LayerwiseError
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(0, 5))

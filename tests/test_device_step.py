@@ -10,12 +10,12 @@ from conftest import plain_net, tiny_net, tiny_spec
 from test_trainer import trainer_of
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+from layerwise.core.precision import Precision
 from layerwise.data.augment import CropFlip, Cutout
 from layerwise.data.dataset import Dataset, Resident
+from layerwise.features.sources import BatchPlan, Recompute
 from layerwise.models.blocknet import BlockNet
-from layerwise.precision import Precision
-from layerwise.sources import BatchPlan, Recompute
-from layerwise.trainer import StageTrainer
+from layerwise.training.trainer import StageTrainer
 
 
 def data_on(device: torch.device) -> Dataset:

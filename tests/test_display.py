@@ -14,10 +14,10 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from layerwise import progress
-from layerwise.progress import Display
-from layerwise.report.tables import results_table
-from layerwise.trainer import EpochReport, Glance
+from layerwise.reporting import terminal as progress
+from layerwise.reporting.tables import results_table
+from layerwise.reporting.terminal import Display
+from layerwise.training.trainer import EpochReport, Glance
 
 FULL = dict.fromkeys(("J", "epochs", "batch_size", "dataset.limit", "dataset.limit_test"), "null")
 FULL |= {"dataset": "cifar10", "model.width": "null", "model.head_width": "null", "model.downsample": "null"}

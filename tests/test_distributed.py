@@ -19,12 +19,13 @@ import torch
 from conftest import CPU, ROOT, TINY, arguments, results_of
 from test_runs import wait_for
 
-from layerwise import distributed, run_folder
-from layerwise.block_parallel import cuts
-from layerwise.distributed import read_place
-from layerwise.errors import LaunchError
-from layerwise.shard import Shard
-from layerwise.sources import BatchPlan
+from layerwise.core import distributed
+from layerwise.core.distributed import read_place
+from layerwise.core.errors import LaunchError
+from layerwise.core.shard import Shard
+from layerwise.features.sources import BatchPlan
+from layerwise.runs import folder as run_folder
+from layerwise.training.block_parallel import cuts
 
 SIMULTANEOUS = {"plan": "simultaneous", "J": 3}
 RUNS: dict[str, dict[str, Any]] = {

@@ -14,12 +14,13 @@ from test_architecture import composed
 from torch import nn
 
 import layerwise
-from layerwise import build, exporting
-from layerwise.config import parse
-from layerwise.errors import LayerwiseError
-from layerwise.exporting import Format, Servable, export
-from layerwise.loading import TrainedNet
-from layerwise.resolve import resolve
+from layerwise.analysis import exporting
+from layerwise.analysis.exporting import Format, Servable, export
+from layerwise.config import build
+from layerwise.config.parse import parse
+from layerwise.config.resolve import resolve
+from layerwise.core.errors import LayerwiseError
+from layerwise.runs.loading import TrainedNet
 
 TABLE = "a,b,c,kind\n" + "".join(f"{i},{i % 7},{-i},{'xyz'[i % 3]}\n" for i in range(60))
 HALVED = ["model.downsample=[2]", "model.input_downsample=true"]  # both by the invertible operator

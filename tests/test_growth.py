@@ -12,14 +12,14 @@ import torch
 from conftest import numbers, only_run, results_of
 
 import layerwise
-import layerwise.errors
-from layerwise import stage_run
-from layerwise.checkpoint import Checkpoints
-from layerwise.data import describe, load
-from layerwise.finished import valid_depths
-from layerwise.plan import Agenda, FineTuning, Stage, autoencoder, compressed, greedy
-from layerwise.storage import load_tree
-from layerwise.warm_start import carry_head
+import layerwise.core.errors
+from layerwise.core.files import load_tree
+from layerwise.data.factory import describe, load
+from layerwise.experiment import stage as stage_run
+from layerwise.runs.checkpoints import Checkpoints
+from layerwise.runs.finished import valid_depths
+from layerwise.training.beginnings import carry_head
+from layerwise.training.plan import Agenda, FineTuning, Stage, autoencoder, compressed, greedy
 
 MLP = {
     "model": "mlp",
@@ -516,7 +516,7 @@ def test_a_fresh_run_clears_what_was_there_before_it_searches(train_py, tmp_path
         assert train_py(name="run", fresh="true", **options).code == 143
     assert not list((folder / "checkpoints").glob("*"))
     assert not (folder / "results.json").exists()
-    with pytest.raises(layerwise.errors.LayerwiseError, match="search for the depth is not finished yet"):
+    with pytest.raises(layerwise.core.errors.LayerwiseError, match="search for the depth is not finished yet"):
         layerwise.load(folder)
     assert train_py(name="run", **options).code == 0
 

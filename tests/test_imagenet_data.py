@@ -21,13 +21,14 @@ from test_bad_input import assert_refused
 from torchvision import datasets
 from torchvision.transforms import RandomResizedCrop, v2
 
-from layerwise.counters import seeded
-from layerwise.data import decoding, describe, imagenet, load
+from layerwise.core.errors import LayerwiseError
+from layerwise.core.randomness import seeded
 from layerwise.data.dataset import Dataset, DatasetSpec
-from layerwise.data.decoding import UnreadableImage, decode
-from layerwise.data.resized_crop import ATTEMPTS, LANE_BITS, RATIO, SCALE, ResizedCrop, choose_box
-from layerwise.data.worker_map import WorkerMap
-from layerwise.errors import LayerwiseError
+from layerwise.data.factory import describe, load
+from layerwise.data.images import decoding, imagenet
+from layerwise.data.images.decoding import UnreadableImage, decode
+from layerwise.data.images.resized_crop import ATTEMPTS, LANE_BITS, RATIO, SCALE, ResizedCrop, choose_box
+from layerwise.data.images.worker_map import WorkerMap
 
 WNIDS = sorted(imagenet.IMAGENETTE)
 

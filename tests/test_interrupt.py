@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
-from layerwise import distributed, interrupt
-from layerwise.interrupt import StopRequest
+from layerwise.core import distributed, interrupt
+from layerwise.core.interrupt import StopRequest
 
 
 class OwnAnswer:

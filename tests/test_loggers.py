@@ -19,11 +19,11 @@ from script_runner import SCRIPTS, run_script
 from test_bad_input import assert_refused
 from wandb_files import offline_runs
 
-from layerwise.config import from_yaml
-from layerwise.loggers.base import Beginning, Loggers, read_lines
-from layerwise.loggers.content import block_table, scalars_by_block
-from layerwise.loggers.tensorboard_files import CELL, heat_map
-from layerwise.loggers.wandb_run import WandbRun
+from layerwise.config.parse import from_yaml
+from layerwise.reporting.loggers.base import Beginning, Loggers, read_lines
+from layerwise.reporting.loggers.content import block_table, scalars_by_block
+from layerwise.reporting.loggers.tensorboard_files import CELL, heat_map
+from layerwise.reporting.loggers.wandb_run import WandbRun
 
 OFFLINE = {"logger": "wandb", "logger.wandb.mode": "offline"}
 

@@ -12,14 +12,14 @@ from test_sources import FP32, PLAN, stores
 from torchvision.utils import save_image
 
 import layerwise
-from layerwise.anytime import Predictor, measure
-from layerwise.data.image_file import read_image
-from layerwise.errors import LayerwiseError
-from layerwise.evaluate import predict
-from layerwise.interrupt import StopRequest
+from layerwise.analysis.anytime import Predictor, measure
+from layerwise.analysis.image_file import read_image
+from layerwise.analysis.predicting import predict as predict_images
+from layerwise.core.errors import LayerwiseError
+from layerwise.core.interrupt import StopRequest
+from layerwise.features.sources import Cached, Recompute
 from layerwise.models.blocknet import Segment
-from layerwise.predicting import predict as predict_images
-from layerwise.sources import Cached, Recompute
+from layerwise.training.evaluate import predict
 
 
 @pytest.mark.parametrize("cached", [False, True])

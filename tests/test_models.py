@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from layerwise.downsampling import Downsampling, downsample_and_convolve
-from layerwise.ensemble import EnsembleOn, ensemble
-from layerwise.errors import LayerwiseError
-from layerwise.heads import cnn_head
+from layerwise.core.errors import LayerwiseError
 from layerwise.models.blocknet import BlockNet, Segment, freeze
+from layerwise.models.costs import block_costs, total_parameters
+from layerwise.models.downsampling import Downsampling, downsample_and_convolve
+from layerwise.models.ensemble import EnsembleOn, ensemble
+from layerwise.models.heads import cnn_head
 from layerwise.models.simcnn import simcnn
-from layerwise.summary import block_costs, total_parameters
 
 
 def test_k3_with_the_codes_head_width_has_3_11_million_parameters():

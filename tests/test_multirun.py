@@ -17,10 +17,11 @@ from conftest import Outcome, TrainPy, results_of
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
-from layerwise import distributed, experiment
-from layerwise.config import from_yaml
-from layerwise.errors import LostProcess, NonFiniteLoss
-from layerwise.multirun import Failure, ends_all_jobs
+from layerwise.commands.multirun import Failure, ends_all_jobs
+from layerwise.config.parse import from_yaml
+from layerwise.core import distributed
+from layerwise.core.errors import LostProcess, NonFiniteLoss
+from layerwise.experiment import run as experiment
 
 QUICK = {"J": 1, "epochs": 1, "model.downsample": "[]", "progress": "off"}
 DIVERGES = {"model.batch_norm": "false", "precision": "fp32"}
@@ -180,7 +181,7 @@ def test_such_an_error_is_named_and_no_further_job_begins(multirun, tmp_path, mo
         raise error
 
     monkeypatch.setattr(experiment, "run_in_folder", lost)
-    monkeypatch.setattr("layerwise.multirun.ends_all_jobs", lambda error: True)
+    monkeypatch.setattr("layerwise.commands.multirun.ends_all_jobs", lambda error: True)
     outcome = multirun(k="1,2", debug=debug)
     assert outcome.code == code
     assert f"job #0 (k=1) failed: {'' if code == 4 else 'TypeError: '}{error}" in outcome.err
@@ -299,7 +300,7 @@ def test_without_its_plugin_a_search_names_the_command_that_installs_it(multirun
 
 
 def test_a_data_base_that_the_installed_libraries_cannot_make_is_refused(multirun, tmp_path, monkeypatch):
-    monkeypatch.setattr("layerwise.multirun.version", lambda name: "2.1.9")
+    monkeypatch.setattr("layerwise.commands.multirun.version", lambda name: "2.1.9")
     outcome = search(multirun, f"hydra.sweeper.storage=sqlite:///{tmp_path / 'study.db'}", LEARNING_RATE)
     assert outcome.code == 2
     assert outcome.err.startswith("error: hydra.sweeper.storage: ")

@@ -12,11 +12,11 @@ from conftest import decide_small, numbers, results_of, start
 from test_bad_input import assert_refused
 from test_runs import corrupt, wait_for
 
-from layerwise.allocator import keep_freed_memory, return_freed_memory
-from layerwise.cache_plan import in_words
-from layerwise.errors import LayerwiseError
-from layerwise.interrupt import StopRequest
-from layerwise.record import Metrics
+from layerwise.core.allocator import keep_freed_memory, return_freed_memory
+from layerwise.core.errors import LayerwiseError
+from layerwise.core.interrupt import StopRequest
+from layerwise.features.cache_plan import in_words
+from layerwise.runs.metrics import Metrics
 
 
 def test_fresh_deletes_only_when_all_else_has_been_checked(train_py, tmp_path):
@@ -107,7 +107,7 @@ def test_a_full_disk_under_the_cache_is_cleared_and_loses_no_block(train_py, tmp
 
 
 def test_a_disk_cache_that_an_earlier_process_left_counts_as_free_space(tmp_path, monkeypatch):
-    from layerwise import cache_plan
+    from layerwise.features import cache_plan
 
     def decide():
         return decide_small("disk", tmp_path / "cache")

@@ -9,11 +9,12 @@ from conftest import numbers, only_run, results_of
 from test_architecture import composed
 from torch import nn
 
-from layerwise.build import build_objective, build_optimizer
-from layerwise.config import parse
-from layerwise.objectives import LocalLoss, LossName, Penalised, Readout, Reconstruction, class_loss
-from layerwise.optim import adamw
-from layerwise.resolve import resolve
+from layerwise.config.build import build_objective, build_optimizer
+from layerwise.config.parse import parse
+from layerwise.config.resolve import resolve
+from layerwise.models.blocknet import Readout
+from layerwise.training.objectives import LocalLoss, LossName, Penalised, Reconstruction, class_loss
+from layerwise.training.optim import adamw
 
 Z = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]])
 Y = torch.tensor([0, 2])

@@ -8,10 +8,10 @@ from conftest import numbers, plain_net, results_of
 from test_architecture import composed
 from test_bad_input import assert_refused
 
-from layerwise.build import build_optimizer, build_schedule
-from layerwise.config import parse
-from layerwise.optim import OneCycle
-from layerwise.resolve import resolve
+from layerwise.config.build import build_optimizer, build_schedule
+from layerwise.config.parse import parse
+from layerwise.config.resolve import resolve
+from layerwise.training.optim import OneCycle
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ import torch
 from torch import nn
 from torchvision.models import vgg11_bn
 
-from layerwise.errors import LayerwiseError
-from layerwise.heads import HeadKind, mlp_sr_head
+from layerwise.config.paper import simcnn_values
+from layerwise.core.errors import LayerwiseError
 from layerwise.models import timm_net
 from layerwise.models.blocknet import BlockNet
+from layerwise.models.costs import block_costs, total_parameters
+from layerwise.models.heads import HeadKind, mlp_sr_head
 from layerwise.models.simcnn import simcnn
 from layerwise.models.vgg import ALEXNET_LAYERS, VGG_LAYERS, block_count, vgg
-from layerwise.paper import simcnn_values
-from layerwise.summary import block_costs, total_parameters
 
 IMAGENET, CIFAR10 = (3, 224, 224), (3, 32, 32)
 

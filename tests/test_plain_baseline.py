@@ -13,11 +13,11 @@ from PIL import Image
 from test_architecture import composed
 from torch.utils.data import DataLoader
 
-from layerwise import build
-from layerwise.config import parse
+from layerwise.config import build
+from layerwise.config.paper import simcnn_values
+from layerwise.config.parse import parse
+from layerwise.config.resolve import resolve
 from layerwise.models.blocknet import count_parameters
-from layerwise.paper import simcnn_values
-from layerwise.resolve import resolve
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 

@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from script_runner import run_script
 
-from layerwise.cluster_costs import (
+from layerwise.analysis.cluster_costs import (
     Cluster,
     Workload,
     caching_from,
@@ -28,13 +28,13 @@ from layerwise.cluster_costs import (
     stage_times,
     why_not_shared,
 )
-from layerwise.config import parse
-from layerwise.feature_codec import FeatureCodec, FeatureDtype
-from layerwise.feature_store import DiskFeatureStore
-from layerwise.plan import greedy
-from layerwise.resolve import resolve
-from layerwise.schema import Config
-from layerwise.stage_work import StageWork
+from layerwise.analysis.stage_work import StageWork
+from layerwise.config.parse import parse
+from layerwise.config.resolve import resolve
+from layerwise.config.schema import Config
+from layerwise.features.codec import FeatureCodec, FeatureDtype
+from layerwise.features.store import DiskFeatureStore
+from layerwise.training.plan import greedy
 
 TINY_WORDS = [f"{key}={value}" for key, value in TINY.items()]
 ONE_RANK = ("--nodes", "1", "--gpus-per-node", "1")

@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 import layerwise
-from layerwise.checkpoint import Checkpoints
-from layerwise.compression import most_important, prune_block, pruned_copy, taylor_importance
-from layerwise.errors import LayerwiseError
-from layerwise.heads import HeadKind, PredSimHead
-from layerwise.models.blocknet import Segment, freeze
-from layerwise.objectives import LocalLoss, Readout, cosine_similarities, similarity_loss
-from layerwise.plan import compressed, greedy, group_ends, simultaneous
-from layerwise.precision import Precision
-from layerwise.storage import load_tree
-from layerwise.types import Batch
+from layerwise.core.errors import LayerwiseError
+from layerwise.core.files import load_tree
+from layerwise.core.precision import Precision
+from layerwise.core.types import Batch
+from layerwise.models.blocknet import Readout, Segment, freeze
+from layerwise.models.heads import HeadKind, PredSimHead
+from layerwise.runs.checkpoints import Checkpoints
+from layerwise.training.objectives import LocalLoss, cosine_similarities, similarity_loss
+from layerwise.training.plan import compressed, greedy, group_ends, simultaneous
+from layerwise.training.pruning import most_important, prune_block, pruned_copy, taylor_importance
 
 FLOAT32 = Precision(torch.float32, "cpu")
 

@@ -14,8 +14,10 @@ from PIL import Image
 from torchvision.utils import save_image
 
 import layerwise
-from layerwise.data import DatasetSpec, digits, imagefolder, imagenet
-from layerwise.data.image_file import read_image
+from layerwise.analysis.image_file import read_image
+from layerwise.data import digits
+from layerwise.data.dataset import DatasetSpec
+from layerwise.data.images import imagefolder, imagenet
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import torch
 from conftest import TINY, results_of
 from script_runner import run_script
 
-from layerwise import probing
-from layerwise.types import Batch
+from layerwise.analysis import probing
+from layerwise.core.types import Batch
 
 CHANCE = 10.0
 QUICK = ("epochs=8", "limit=150")

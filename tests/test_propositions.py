@@ -9,7 +9,7 @@ import torch
 from script_runner import run_script
 from torch import nn
 
-import layerwise.warm_start
+import layerwise.training.beginnings
 
 TINY_RUNS = ("J=3", "width=4", "epochs=2", "shorter=[1]", "seed=1")
 
@@ -39,14 +39,14 @@ def test_a_warm_start_begins_where_the_block_before_ended(folder):
 
 
 def test_a_broken_warm_start_is_found(folder, monkeypatch):
-    real = layerwise.warm_start.warm_start
+    real = layerwise.training.beginnings.warm_start
 
     def broken(network, depth, features):
         real(network, depth, features)
         with torch.no_grad():
             next(m for m in network.blocks[depth - 1] if isinstance(m, nn.Conv2d)).weight.mul_(0.99)
 
-    monkeypatch.setattr(layerwise.warm_start, "warm_start", broken)
+    monkeypatch.setattr(layerwise.training.beginnings, "warm_start", broken)
     outcome = propositions(folder, "check=3.1")
     assert outcome.code == 1
     assert "does not hold" in outcome.err

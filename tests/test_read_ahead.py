@@ -14,12 +14,12 @@ import torch
 from conftest import CPU, tiny_net
 from test_device_step import data_on
 
-from layerwise.feature_codec import FeatureCodec, FeatureDtype
-from layerwise.feature_store import FeatureStores
-from layerwise.interrupt import StopRequest
-from layerwise.precision import Precision
-from layerwise.read_ahead import AHEAD, MOST_QUEUED, announced, early, gather, read_ahead, to_device
-from layerwise.sources import BatchPlan, Cached, Recompute
+from layerwise.core.interrupt import StopRequest
+from layerwise.core.precision import Precision
+from layerwise.data.read_ahead import AHEAD, MOST_QUEUED, announced, early, gather, read_ahead, to_device
+from layerwise.features.codec import FeatureCodec, FeatureDtype
+from layerwise.features.sources import BatchPlan, Cached, Recompute
+from layerwise.features.store import FeatureStores
 
 
 def readers() -> list[str]:
@@ -158,7 +158,7 @@ def test_each_copy_begins_before_the_step_in_front_and_is_waited_for_by_its_own(
     """The order of things on a GPU, seen by streams that do nothing; the device is one without memory."""
     calls: list[str] = []
     copies, steps = FakeStream("copy", calls), FakeStream("step", calls)
-    monkeypatch.setattr("layerwise.read_ahead._copy_stream", lambda device: copies)
+    monkeypatch.setattr("layerwise.data.read_ahead._copy_stream", lambda device: copies)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: steps)
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda array, stream: calls.append(f"kept for {stream.name}"))

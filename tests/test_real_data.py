@@ -13,9 +13,9 @@ import torch
 from conftest import CPU, ROOT, TINY, only_run, results_of
 from script_runner import run_script
 
-from layerwise.data import describe, load
-from layerwise.data.imagenet import find
-from layerwise.data.records import Records
+from layerwise.data.factory import describe, load
+from layerwise.data.images.imagenet import find
+from layerwise.data.images.records import Records
 
 pytestmark = pytest.mark.real_data
 DATA = Path(os.environ.get("LAYERWISE_DATA", "data"))

@@ -7,7 +7,7 @@ import signal
 import pytest
 from conftest import numbers, results_of
 
-from layerwise.averaging import WeightAverage
+from layerwise.training.averaging import WeightAverage
 
 RECIPE = {
     "dataset.cutout": 3,

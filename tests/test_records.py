@@ -19,12 +19,13 @@ from script_runner import run_script
 from test_bad_input import assert_refused
 from test_imagenet_data import WNIDS, break_images, inputs, photograph, write_imagenette
 
-from layerwise.data import describe, imagefolder, imagenet, load, record_writer
+from layerwise.core.errors import LayerwiseError
+from layerwise.core.files import load_tree, save_tree
 from layerwise.data.dataset import Dataset
-from layerwise.data.decoding import decode
-from layerwise.data.records import INDEX, VERSION, Records
-from layerwise.errors import LayerwiseError
-from layerwise.storage import load_tree, save_tree
+from layerwise.data.factory import describe, load
+from layerwise.data.images import imagefolder, imagenet, record_writer
+from layerwise.data.images.decoding import decode
+from layerwise.data.images.records import INDEX, VERSION, Records
 
 KEPT, SMALLER = 64, 16
 """Short sides: no image of `root` is larger than the first, and all are larger than the second."""

@@ -18,18 +18,18 @@ from hydra.core.global_hydra import GlobalHydra
 from script_runner import ROOT, run_script
 from sklearn.datasets import load_digits
 
-from layerwise import experiment
-from layerwise.config import identity, parse, run_name
-from layerwise.errors import Interrupted
-from layerwise.report import of_run
-from layerwise.report.charts import all_charts, macs_of_leaving
-from layerwise.report.command import command_of
-from layerwise.report.page import render
-from layerwise.report.paper_figures import experiment_of
-from layerwise.report.pictures import data_uri, filter_pictures
-from layerwise.report.run_record import labelled, read_record
-from layerwise.report.samples import SAMPLES, choose, read_samples
-from layerwise.resolve import resolve
+from layerwise.config.parse import identity, parse, run_name
+from layerwise.config.resolve import resolve
+from layerwise.core.errors import Interrupted
+from layerwise.experiment import of_run
+from layerwise.experiment import run as experiment
+from layerwise.reporting.html.charts import all_charts, macs_of_leaving
+from layerwise.reporting.html.command import command_of
+from layerwise.reporting.html.page import render
+from layerwise.reporting.html.paper_figures import experiment_of
+from layerwise.reporting.html.pictures import data_uri, filter_pictures
+from layerwise.reporting.html.run_record import labelled, read_record
+from layerwise.reporting.html.samples import SAMPLES, choose, read_samples
 
 REPORTED = {"report": "true", "epochs": 1}
 MOST_BYTES = 5_000_000
@@ -248,7 +248,7 @@ def points(folder: Path) -> list[dict]:
 )
 def test_a_report_made_later_has_the_costs_of_the_run_s_own(options, train_py, tmp_path, monkeypatch):
     # the first depth is the best, though a second one was trained
-    monkeypatch.setattr("layerwise.plan.Agenda._best", lambda *_: 1 if "plan.patience" in options else 2)
+    monkeypatch.setattr("layerwise.training.plan.Agenda._best", lambda *_: 1 if "plan.patience" in options else 2)
     assert train_py(**REPORTED, **options).code == 0
     folder = only_run(tmp_path)
     own = points(folder)

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, results_of
 from script_runner import run_script
 
-from layerwise.errors import LayerwiseError
+from layerwise.core.errors import LayerwiseError
 
 sys.path.insert(0, str(ROOT / "scripts"))
 from _browser import blank_page, drawn

@@ -11,11 +11,11 @@ import torch
 from conftest import ROOT
 from test_architecture import composed
 
-from layerwise import build
-from layerwise.config import parse
-from layerwise.report.paper_figures import PAPER_FIGURES
-from layerwise.resolve import resolve
-from layerwise.summary import total_parameters
+from layerwise.config import build
+from layerwise.config.parse import parse
+from layerwise.config.resolve import resolve
+from layerwise.models.costs import total_parameters
+from layerwise.reporting.html.paper_figures import PAPER_FIGURES
 
 sys.path.insert(0, str(ROOT / "scripts"))
 

@@ -16,9 +16,10 @@ import yaml
 from conftest import ROOT, numbers, only_run, results_of, start
 
 import layerwise
-from layerwise.config import from_yaml, identity
-from layerwise.environment import HOST, peak_memory_mb
-from layerwise.storage import load_tree
+import layerwise.core.errors
+from layerwise.config.parse import from_yaml, identity
+from layerwise.core.files import load_tree
+from layerwise.core.machine import HOST, peak_memory_mb
 
 
 def test_a_run_leaves_the_files_of_the_contract(train_py, tmp_path):
@@ -255,7 +256,7 @@ def test_a_finished_run_loads_as_a_network_that_scores_as_reported(train_py, tmp
     net = layerwise.load(folder)
     results = results_of(folder)
 
-    from layerwise.data import describe, load
+    from layerwise.data.factory import describe, load
 
     spec = describe("digits", Path())
     assert net.spec == spec
@@ -281,9 +282,9 @@ def test_an_unfinished_run_loads_up_to_its_last_finished_depth(train_py, tmp_pat
     (folder / "checkpoints" / "stage_3.safetensors").unlink()
     assert layerwise.load(folder).depths == (1, 2)
     shutil.rmtree(folder / "checkpoints")
-    with pytest.raises(layerwise.errors.LayerwiseError, match="no block is finished"):
+    with pytest.raises(layerwise.core.errors.LayerwiseError, match="no block is finished"):
         layerwise.load(folder)
-    with pytest.raises(layerwise.errors.LayerwiseError, match="run folder"):
+    with pytest.raises(layerwise.core.errors.LayerwiseError, match="run folder"):
         layerwise.load(tmp_path)
 
 

@@ -9,10 +9,10 @@ from test_architecture import composed
 from test_bad_input import assert_refused
 from torch import nn
 
-from layerwise.activations import Activation
-from layerwise.config import parse
-from layerwise.initialisation import Initialisation
-from layerwise.resolve import resolve
+from layerwise.config.parse import parse
+from layerwise.config.resolve import resolve
+from layerwise.models.activations import Activation
+from layerwise.models.initialisation import Initialisation
 
 
 def convolutions(module: nn.Module) -> list[nn.Conv2d]:

@@ -9,12 +9,12 @@ import pytest
 import torch
 from conftest import CPU, tiny_net
 
+from layerwise.core.interrupt import StopRequest
+from layerwise.core.precision import Precision
 from layerwise.data.dataset import Dataset
-from layerwise.feature_codec import FeatureCodec, FeatureDtype
-from layerwise.feature_store import MANIFEST, FeatureStores
-from layerwise.interrupt import StopRequest
-from layerwise.precision import Precision
-from layerwise.sources import BatchPlan, Cached, Recompute
+from layerwise.features.codec import FeatureCodec, FeatureDtype
+from layerwise.features.sources import BatchPlan, Cached, Recompute
+from layerwise.features.store import MANIFEST, FeatureStores
 
 EPOCHS = 3
 PLAN = BatchPlan(batch_size=16, seed=0)

@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 from test_bad_input import assert_refused
 from torch import Tensor
 
-from layerwise.build import sample_counts
-from layerwise.counters import key
-from layerwise.data import Dataset, TableFiles, describe, load, table
+from layerwise.config.build import sample_counts
+from layerwise.config.schema import Config, DatasetConfig
+from layerwise.core.errors import LayerwiseError
+from layerwise.core.randomness import key
+from layerwise.data import table
+from layerwise.data.dataset import Dataset
+from layerwise.data.factory import describe, load
 from layerwise.data.split import balanced_order, fold_out, fraction_of, hold_out, stratified_order
-from layerwise.errors import LayerwiseError
-from layerwise.schema import Config, DatasetConfig
+from layerwise.data.table import TableFiles
 
 labels_of_all_kinds = st.lists(st.integers(0, 4), min_size=2, max_size=80)
 sizes_of_classes = st.lists(st.sampled_from([1, 1, 2, 3, 5, 40]), min_size=1, max_size=8)

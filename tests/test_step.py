@@ -15,19 +15,19 @@ from test_objectives import configured
 from test_trainer import PLAN, train, trainer_of
 from torch._dynamo.utils import counters
 
-from layerwise import build
-from layerwise.captured_step import CudaGraph
+from layerwise.config import build
+from layerwise.core.errors import LayerwiseError
+from layerwise.core.interrupt import StopRequest
+from layerwise.core.precision import Precision
 from layerwise.data.augment import Cutout
 from layerwise.data.dataset import Dataset
-from layerwise.errors import LayerwiseError
-from layerwise.feature_codec import FeatureCodec, FeatureDtype
-from layerwise.feature_store import FeatureStores
-from layerwise.interrupt import StopRequest
+from layerwise.features.codec import FeatureCodec, FeatureDtype
+from layerwise.features.sources import Cached, Recompute
+from layerwise.features.store import FeatureStores
 from layerwise.models.blocknet import BlockNet, Segment, freeze
-from layerwise.optim import StepDecay
-from layerwise.precision import Precision
-from layerwise.sources import Cached, Recompute
-from layerwise.trainer import StageTrainer
+from layerwise.training.captured_step import CudaGraph
+from layerwise.training.optim import StepDecay
+from layerwise.training.trainer import StageTrainer
 
 EPOCHS = 4  # of 5 steps each, the last on fewer images
 EXACT = {"lr": 0.125, "schedule": StepDecay(0.3, 0.5)}

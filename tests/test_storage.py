@@ -7,9 +7,9 @@ import errno
 import pytest
 import torch
 
-from layerwise import storage
-from layerwise.errors import LayerwiseError
-from layerwise.storage import DamagedFile, load_tree, save_tree
+from layerwise.core import files as storage
+from layerwise.core.errors import LayerwiseError
+from layerwise.core.files import DamagedFile, load_tree, save_tree
 
 TREE = {
     "weights": {"a": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last), "step": torch.tensor(7)},

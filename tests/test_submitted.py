@@ -14,12 +14,12 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from layerwise import distributed
-from layerwise.config import identity, parse
-from layerwise.errors import Interrupted
-from layerwise.interrupt import StopRequest
-from layerwise.resolve import resolve
-from layerwise.submitted import submitted_task
+from layerwise.commands.slurm_task import submitted_task
+from layerwise.config.parse import identity, parse
+from layerwise.config.resolve import resolve
+from layerwise.core import distributed
+from layerwise.core.errors import Interrupted
+from layerwise.core.interrupt import StopRequest
 
 TASK = {
     "SUBMITIT_EXECUTOR": "slurm",

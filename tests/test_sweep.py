@@ -10,9 +10,9 @@ from script_runner import run_script
 from test_architecture import composed
 from test_slurm import words
 
-from layerwise import build
-from layerwise.config import parse
-from layerwise.resolve import resolve
+from layerwise.config import build
+from layerwise.config.parse import parse
+from layerwise.config.resolve import resolve
 
 LINES = """\
 # a comment, and a blank line

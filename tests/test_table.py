@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from test_bad_input import assert_refused
 
 import layerwise
-from layerwise.data import TableFiles, describe, load
+from layerwise.core.errors import LayerwiseError
 from layerwise.data.dataset import DatasetSpec
-from layerwise.data.table import read, read_file, spec
-from layerwise.errors import LayerwiseError
+from layerwise.data.factory import describe, load
+from layerwise.data.table import TableFiles, read, read_file, spec
 
 IRIS = "length,width,species\n5.1,3.5,setosa\n7.0,3.2,versicolor\n4.9,3.0,setosa\n6.4,3.1,versicolor\n"
 

@@ -9,16 +9,16 @@ from conftest import tiny_net
 from timm.optim import list_optimizers
 from torch import nn
 
-from layerwise.errors import LayerwiseError
-from layerwise.interrupt import StopRequest
+from layerwise.core.errors import LayerwiseError
+from layerwise.core.files import load_tree, save_tree
+from layerwise.core.interrupt import StopRequest
+from layerwise.core.precision import Precision
+from layerwise.features.sources import BatchPlan, Recompute
 from layerwise.models.blocknet import BlockNet, Segment
-from layerwise.objectives import LocalLoss
-from layerwise.optim import Cosine
-from layerwise.precision import Precision
-from layerwise.sources import BatchPlan, Recompute
-from layerwise.storage import load_tree, save_tree
-from layerwise.timm_optim import check_timm_optimizer, timm_optimizer, usable_timm_optimizers
-from layerwise.trainer import Recipe, StageTrainer
+from layerwise.training.objectives import LocalLoss
+from layerwise.training.optim import Cosine
+from layerwise.training.timm_optim import check_timm_optimizer, timm_optimizer, usable_timm_optimizers
+from layerwise.training.trainer import Recipe, StageTrainer
 
 USABLE = usable_timm_optimizers()
 FULL = Precision(torch.float32, "cpu")

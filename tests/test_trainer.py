@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from conftest import tiny_net
 
-from layerwise.errors import NonFiniteLoss
-from layerwise.interrupt import StopRequest
-from layerwise.models.blocknet import BlockNet, Segment, freeze
-from layerwise.objectives import LocalLoss, Readout
-from layerwise.optim import Constant, Cosine, OneCycle, Schedule, StepDecay, sgd
-from layerwise.precision import Precision
-from layerwise.sources import BatchPlan, Recompute
-from layerwise.trainer import Recipe, StageTrainer
+from layerwise.core.errors import NonFiniteLoss
+from layerwise.core.interrupt import StopRequest
+from layerwise.core.precision import Precision
+from layerwise.features.sources import BatchPlan, Recompute
+from layerwise.models.blocknet import BlockNet, Readout, Segment, freeze
+from layerwise.training.objectives import LocalLoss
+from layerwise.training.optim import Constant, Cosine, OneCycle, Schedule, StepDecay, sgd
+from layerwise.training.trainer import Recipe, StageTrainer
 
 PLAN = BatchPlan(batch_size=16, seed=0)
 STEPS = 5  # ⌈70 / 16⌉

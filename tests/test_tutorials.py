@@ -12,7 +12,7 @@ from script_runner import run_script
 from sklearn.datasets import make_blobs
 
 import layerwise
-from layerwise.storage import load_tree
+from layerwise.core.files import load_tree
 
 TINY_LEAVES_OUT = dict.fromkeys(TINY)
 """The experiment files say all that the tiny run overrides."""
@@ -59,7 +59,7 @@ def test_the_supervised_network_keeps_all_but_the_new_layer_and_the_head(train_p
 
 
 def test_he_uniform_layers_start_within_their_bound():
-    from layerwise.initialisation import Initialisation
+    from layerwise.models.initialisation import Initialisation
     from layerwise.models.mlp import mlp
 
     net = mlp((2,), 3, k=1, widths=[1000, 50], initialisation=Initialisation.he_uniform)
@@ -182,7 +182,7 @@ def test_the_document_has_the_published_tables_and_ours():
 
 def test_the_trainer_knows_no_scheme():
     """Reconstruction, carried heads and fine-tuning are stages; the loop never asks which it runs."""
-    code = (ROOT / "layerwise" / "trainer.py").read_text()
+    code = (ROOT / "layerwise" / "training" / "trainer.py").read_text()
     for word in ("reconstruct", "carr", "decoder", "finetune", "labels", 'inputs"', "Stage("):
         assert word not in code.lower().replace("stagetrainer(", ""), word
 

@@ -8,11 +8,11 @@ from conftest import CPU, numbers, only_run, plain_net, results_of, tiny_spec
 from test_bad_input import assert_refused
 
 import layerwise
-from layerwise import whitening
+from layerwise.core.files import load_tree
 from layerwise.data.dataset import Dataset, Resident
 from layerwise.models.whitening import Whitening, patches
-from layerwise.storage import load_tree
-from layerwise.whitening import whiten_input
+from layerwise.training import whitening
+from layerwise.training.whitening import whiten_input
 
 
 def smooth_data(order: torch.Tensor | None = None) -> Dataset:

@@ -12,7 +12,7 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-from layerwise.counters import below, bits, key
+from layerwise.core.randomness import below, bits, key
 
 
 class Flip(Enum):

@@ -13,11 +13,11 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from layerwise.compiling import compile_for
-from layerwise.counters import bits, key
+from layerwise.core.compiling import compile_for
+from layerwise.core.randomness import bits, key
+from layerwise.core.shard import EVERYTHING, Shard
+from layerwise.core.types import Batch, Shape, Target
 from layerwise.data.augment import CropFlip, alternate_flips
-from layerwise.shard import EVERYTHING, Shard
-from layerwise.types import Batch, Shape, Target
 
 SplitName = Literal["train", "validation", "test"]
 

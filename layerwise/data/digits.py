@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from layerwise.counters import key
+from layerwise.core.randomness import key
 from layerwise.data.dataset import DatasetSpec
 from layerwise.data.split import balanced_order
 

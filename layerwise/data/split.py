@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from layerwise.counters import key, permutation
-from layerwise.errors import LayerwiseError
+from layerwise.core.errors import LayerwiseError
+from layerwise.core.randomness import key, permutation
 
 
 def balanced_order(labels: Tensor, family: int) -> Tensor:

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from layerwise.counters import key
+from layerwise.core.errors import LayerwiseError, suggest
+from layerwise.core.randomness import key
 from layerwise.data.dataset import DatasetSpec
 from layerwise.data.split import stratified_order
-from layerwise.errors import LayerwiseError, suggest
 
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
 """How files write that a value is missing, in lower case."""

@@ -10,8 +10,8 @@ from torch import Tensor
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 
+from layerwise.core.errors import LayerwiseError
 from layerwise.data.dataset import DatasetSpec
-from layerwise.errors import LayerwiseError
 
 CIFAR10 = DatasetSpec(
     name="cifar10",

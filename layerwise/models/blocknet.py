@@ -7,13 +7,24 @@ at depth j maps x_j to the class scores z_j. A decoder at depth j maps x_j back 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from layerwise.ensemble import EnsembleOn, ensemble
-from layerwise.heads import PredSimHead
-from layerwise.objectives import Readout
-from layerwise.types import Target
+from layerwise.core.types import Target
+from layerwise.models.ensemble import EnsembleOn, ensemble
+from layerwise.models.heads import PredSimHead
+
+
+class Readout(NamedTuple):
+    """What a head says of a batch.
+
+    `scores` are class scores [B, c], of a decoder its reconstruction of x_0. Some heads give an embedding
+    [B, E] in training.
+    """
+
+    scores: Tensor
+    embedding: Tensor | None = None
 
 
 class BlockNet(nn.Module):

@@ -11,13 +11,13 @@ from math import prod
 
 from torch import nn
 
-from layerwise.activations import Activation, activation_layers
-from layerwise.counters import key, seeded
-from layerwise.ensemble import EnsembleOn
-from layerwise.heads import FullPrecisionLinear
-from layerwise.initialisation import Initialisation
+from layerwise.core.randomness import key, seeded
+from layerwise.core.types import Shape
+from layerwise.models.activations import Activation, activation_layers
 from layerwise.models.blocknet import BlockNet
-from layerwise.types import Shape
+from layerwise.models.ensemble import EnsembleOn
+from layerwise.models.heads import FullPrecisionLinear
+from layerwise.models.initialisation import Initialisation
 
 
 def mlp(

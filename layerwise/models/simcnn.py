@@ -11,16 +11,16 @@ from collections.abc import Collection, Sequence
 
 from torch import nn
 
-from layerwise.activations import Activation, activation_layers
-from layerwise.counters import key, seeded
-from layerwise.downsampling import Downsampling, downsample_and_convolve
-from layerwise.ensemble import EnsembleOn
-from layerwise.errors import LayerwiseError
-from layerwise.heads import QUADRANTS, HeadKind, auxiliary_head
-from layerwise.initialisation import Initialisation, initialise_convolutions
+from layerwise.core.errors import LayerwiseError
+from layerwise.core.randomness import key, seeded
+from layerwise.core.types import Shape
+from layerwise.models.activations import Activation, activation_layers
 from layerwise.models.blocknet import BlockNet
+from layerwise.models.downsampling import Downsampling, downsample_and_convolve
+from layerwise.models.ensemble import EnsembleOn
+from layerwise.models.heads import QUADRANTS, HeadKind, auxiliary_head
+from layerwise.models.initialisation import Initialisation, initialise_convolutions
 from layerwise.models.whitening import Whitening
-from layerwise.types import Shape
 
 
 def simcnn(

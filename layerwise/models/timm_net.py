@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from layerwise.counters import key, seeded
-from layerwise.ensemble import EnsembleOn
-from layerwise.errors import LayerwiseError
-from layerwise.heads import FullPrecisionLinear, HeadKind, auxiliary_head
+from layerwise.core.errors import LayerwiseError
+from layerwise.core.randomness import key, seeded
+from layerwise.core.types import Shape
 from layerwise.models.blocknet import BlockNet
-from layerwise.types import Shape
+from layerwise.models.ensemble import EnsembleOn
+from layerwise.models.heads import FullPrecisionLinear, HeadKind, auxiliary_head
 
 
 def end_to_end(name: str, image_shape: Shape, classes: int, *, seed: int = 0) -> BlockNet:

@@ -14,12 +14,12 @@ from math import ceil
 from torch import nn
 from torchvision.models.vgg import cfgs
 
-from layerwise.counters import key, seeded
-from layerwise.ensemble import EnsembleOn
-from layerwise.errors import LayerwiseError
-from layerwise.heads import QUADRANTS, FullPrecisionLinear
+from layerwise.core.errors import LayerwiseError
+from layerwise.core.randomness import key, seeded
+from layerwise.core.types import Shape
 from layerwise.models.blocknet import BlockNet
-from layerwise.types import Shape
+from layerwise.models.ensemble import EnsembleOn
+from layerwise.models.heads import QUADRANTS, FullPrecisionLinear
 
 POOL = "M"
 VGG_LAYERS: dict[int, list[str | int]] = {11: cfgs["A"], 13: cfgs["B"], 16: cfgs["D"], 19: cfgs["E"]}

@@ -1,0 +1,275 @@
+"""Anytime prediction: each sample leaves at the first depth that is confident of it.
+
+A layerwise network has a classifier at every depth, so easy samples need not run through all blocks.
+Confidence is the largest softmax probability, with one threshold for all depths, as in Huang et al.,
+Multi-Scale Dense Networks for Resource Efficient Image Classification (ICLR 2018, section 5.2).
+The paper's classifiers cost more than the blocks that they read, so asking all of them can cost more
+than it saves: a policy also says at which depths samples may leave, and only these are asked.
+Everything is computed from the class scores that a run stored: policies are chosen on the validation
+split alone, the figures that they lead to are of the test split.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from layerwise.config.build import build_agenda, build_data, build_spec
+from layerwise.config.schema import filled
+from layerwise.core.errors import LayerwiseError
+from layerwise.core.machine import git_commit, versions
+from layerwise.models.costs import BlockCost, block_costs
+from layerwise.models.ensemble import EnsembleOn, ensemble
+from layerwise.runs.checkpoints import Checkpoints
+from layerwise.runs.depth_search import run_config
+from layerwise.runs.folder import CHECKPOINTS, check_data
+from layerwise.runs.loading import load
+
+SCHEMA = 1
+"""Version of anytime.json."""
+
+MOST_EXITS = 3
+"""Depths of a policy; the number of choices grows fast."""
+
+NEVER = 2.0
+"""A threshold that no probability reaches: all samples leave at the last depth."""
+
+
+class Predictor(Enum):
+    """What predicts at depth j: the head there, or the 2^j ensemble of all heads up to it."""
+
+    head = "head"
+    ensemble = "ensemble"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What each of D depths says of each of N samples, the shallowest depth first.
+
+    Attributes:
+        confidence: [D, N] float64, the largest class probability.
+        classes: [D, N] int64, its class.
+    """
+
+    confidence: Tensor
+    classes: Tensor
+
+    def leaving(self, threshold: float) -> Tensor:
+        """[N] int64: position (0 … D−1) of the first depth whose confidence reaches the threshold, else the last."""
+        reached = self.confidence >= threshold
+        reached[-1] = True
+        return reached.int().argmax(dim=0)  # the first of equal maxima
+
+    def at(self, positions: Sequence[int]) -> Predictions:
+        """Those of some depths only."""
+        chosen = list(positions)
+        return Predictions(self.confidence[chosen], self.classes[chosen])
+
+    def top1(self, threshold: float, labels: Tensor) -> float:
+        """Per cent of samples whose class is right where they leave. Args: labels: [N] int64."""
+        return accuracy(self.classes.gather(0, self.leaving(threshold)[None])[0], labels)
+
+    def mean_macs(self, threshold: float, macs: Tensor) -> float:
+        """Mean multiply-accumulates of a sample.
+
+        Args:
+            threshold: of the confidence.
+            macs: [D] int64, cost of leaving at each depth.
+        """
+        return int(macs[self.leaving(threshold)].sum()) / self.confidence.shape[1]
+
+
+def predictions(scores: Mapping[int, Tensor], on: Predictor, ensemble_on: EnsembleOn) -> Predictions:
+    """Confidences and classes.
+
+    Args:
+        scores: class scores [N, c] by depth.
+        on: which predictor leaves.
+        ensemble_on: what the 2^j ensemble averages; not used for `on=head`.
+    """
+    depths = sorted(scores)
+    if on is Predictor.head:
+        probabilities = [scores[depth].double().softmax(dim=1) for depth in depths]
+    else:
+        combined = [ensemble({d: scores[d] for d in depths if d <= depth}, ensemble_on).double() for depth in depths]
+        are_probabilities = ensemble_on is EnsembleOn.probabilities
+        probabilities = [z if are_probabilities else z.softmax(dim=1) for z in combined]
+    confidence, classes = torch.stack(probabilities).max(dim=2)
+    return Predictions(confidence, classes)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Where samples may leave, and how confident they must be.
+
+    Attributes:
+        exits: positions among the depths, ascending; all samples that are left leave at the last.
+        threshold: of the confidence.
+    """
+
+    exits: tuple[int, ...]
+    threshold: float
+
+
+def exit_macs(costs: Sequence[BlockCost], depths: Sequence[int], exits: Sequence[int], on: Predictor) -> Tensor:
+    """[E] int64: multiply-accumulates of leaving at each exit; an ensemble asks all heads up to there."""
+    if on is Predictor.ensemble:
+        return leaving_macs(costs, depths)[list(exits)]
+    return leaving_macs(costs, [depths[position] for position in exits])
+
+
+def leaving_macs(costs: Sequence[BlockCost], depths: Sequence[int]) -> Tensor:
+    """[D] int64: multiply-accumulates until each depth, of all blocks and of all heads on the way.
+
+    Args:
+        costs: of block j at position j−1.
+        depths: where samples may leave, in ascending order.
+    """
+    return torch.tensor(
+        [
+            sum(c.block_macs for c in costs[:depth]) + sum(costs[d - 1].head_macs for d in depths if d <= depth)
+            for depth in depths
+        ]
+    )
+
+
+def choose_threshold(validation: Predictions, macs: Tensor, target: float) -> float:
+    """The highest threshold whose mean cost on the validation split does not exceed a target.
+
+    Args:
+        validation: predictions on the validation split.
+        macs: [D] int64, cost of leaving at each depth; ascending.
+        target: mean multiply-accumulates, `macs[0]` or more.
+    """
+    # the cost changes at confidences only, and it never falls as the threshold rises
+    candidates = [0.0, *validation.confidence[:-1].unique().tolist(), NEVER]
+    affordable = bisect_right(candidates, target, key=lambda threshold: validation.mean_macs(threshold, macs))
+    return float(candidates[affordable - 1])
+
+
+def choose_policies(
+    validation: Predictions,
+    labels: Tensor,
+    costs: Sequence[BlockCost],
+    depths: Sequence[int],
+    on: Predictor,
+    points: int,
+) -> list[Policy]:
+    """The most accurate policy on the validation split for each of some mean costs, without duplicates.
+
+    Args:
+        validation: predictions at `depths`.
+        labels: [N] int64 of the validation split.
+        costs: of block j at position j−1.
+        depths: that have a head, ascending.
+        on: what predicts.
+        points: mean costs, in equal steps from the first depth's to that of the last depth alone.
+    """
+    positions = range(len(depths))
+    choices = [exits for n in range(1, MOST_EXITS + 1) for exits in combinations(positions, n)]
+    macs = {exits: exit_macs(costs, depths, exits, on) for exits in choices}
+    cheapest, dearest = float(macs[0,][0]), float(macs[len(depths) - 1,][0])
+    best: list[Policy] = []
+    for target in torch.linspace(cheapest, dearest, points, dtype=torch.float64).tolist():
+        scored = []
+        for exits in choices:
+            if macs[exits][0] <= target + 0.5:  # half an operation: linspace rounds
+                made = validation.at(exits)
+                threshold = choose_threshold(made, macs[exits], target + 0.5)
+                cost = made.mean_macs(threshold, macs[exits])
+                scored.append((made.top1(threshold, labels), -cost, Policy(exits, threshold)))
+        policy = max(scored, key=lambda entry: entry[:2])[2]
+        best += [policy] if policy not in best else []
+    return best
+
+
+def accuracy(classes: Tensor, labels: Tensor) -> float:
+    """Per cent of [N] predicted classes that are right."""
+    return 100.0 * int((classes == labels).sum()) / len(labels)
+
+
+def operating_point(test: Predictions, labels: Tensor, macs: Tensor, policy: Policy) -> dict[str, Any]:
+    """What a policy gives on the test split: accuracy and shares in per cent, mean multiply-accumulates.
+
+    Args:
+        test: predictions on the test split at all depths.
+        labels: [N] int64.
+        macs: [E] int64, cost of leaving at each of the policy's exits.
+        policy: exits and threshold.
+    """
+    made = test.at(policy.exits)
+    left = torch.tensor(policy.exits)[made.leaving(policy.threshold)]
+    return {
+        "threshold": policy.threshold,
+        "macs": made.mean_macs(policy.threshold, macs),
+        "test_top1": made.top1(policy.threshold, labels),
+        "leaving": (torch.bincount(left, minlength=len(test.classes)) * (100.0 / len(labels))).tolist(),
+    }
+
+
+def measure(run_folder: str | Path, on: Predictor, points: int) -> dict[str, Any]:
+    """Anytime prediction with a run's network: the content of anytime.json.
+
+    Args:
+        run_folder: of a run with a validation split and at least two finished depths with a head.
+        on: what predicts at a depth.
+        points: mean costs that policies are looked for.
+
+    Raises:
+        LayerwiseError: not such a run, or its data set cannot be read.
+    """
+    folder = Path(run_folder)
+    network = load(folder)
+    config = run_config(folder)
+    check_data(folder, build_spec(config))
+    if config.evaluation.mirror:
+        raise LayerwiseError(
+            f"{folder}: its class scores are means over an image and its mirror image (evaluation.mirror=true), which "
+            "no sample has that leaves early. Train it without."
+        )
+    if not config.dataset.validation and config.dataset.folds is None:
+        raise LayerwiseError(
+            f"{folder}: has no validation split, which thresholds are chosen on. Train it with dataset.validation=0.1."
+        )
+    depths = network.depths
+    if len(depths) < 2:
+        raise LayerwiseError(
+            f"{folder}: only depth {depths[0]} has a trained classifier, and leaving early needs two or more."
+        )
+    stored: dict[str, dict[int, Tensor]] = {"validation": {}, "test": {}}
+    for tree in Checkpoints(folder / CHECKPOINTS, warn=print).read_finished(build_agenda(config))[0]:
+        for split, by_depth in tree["scores"].items():
+            stored[split] |= {depth: z for depth, z in by_depth.items() if depth in depths}
+    splits = build_data(config, network.spec, torch.device("cpu")).splits
+    labels = splits["test"].labels
+    validation, test = (predictions(stored[split], on, filled(config.ensemble.on)) for split in ("validation", "test"))
+    costs = block_costs(network, network.spec.shape, torch.float32)
+    fixed = torch.cat([exit_macs(costs, depths, [position], on) for position in range(len(depths))])
+    chosen = []
+    for policy in choose_policies(validation, splits["validation"].labels, costs, depths, on, points):
+        macs = exit_macs(costs, depths, policy.exits, on)
+        point = operating_point(test, labels, macs, policy) | {"exits": [depths[position] for position in policy.exits]}
+        point["validation_macs"] = validation.at(policy.exits).mean_macs(policy.threshold, macs)
+        chosen.append(point)
+    return {
+        "schema": SCHEMA,
+        "name": folder.resolve().name,
+        "on": on.value,
+        "depths": list(depths),
+        "images": {"validation": validation.confidence.shape[1], "test": len(labels)},
+        "fixed": [
+            {"block": depth, "macs": cost, "test_top1": accuracy(classes, labels)}
+            for depth, cost, classes in zip(depths, fixed.tolist(), test.classes, strict=True)
+        ],
+        "points": [point | {"saving": 100.0 * (1 - point["macs"] / int(fixed[-1]))} for point in chosen],
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }

@@ -1,0 +1,280 @@
+"""Probes: how separable the classes are at each depth of a trained network (the paper's separability).
+
+Linear separability is the accuracy of a one-vs-rest logistic regression on features averaged to 2×2
+per channel. CNN-p separability is that of a classifier with p hidden 3×3 convolutions, trained on the
+frozen features. The same probes are used at all depths and for all k, so that runs can be compared.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from layerwise.config.build import build_agenda, build_data, build_objective, build_optimizer, build_recipe, build_spec
+from layerwise.config.schema import Config, filled
+from layerwise.core.errors import LayerwiseError
+from layerwise.core.files import fingerprint
+from layerwise.core.interrupt import StopRequest
+from layerwise.core.machine import git_commit, hardware, versions
+from layerwise.core.precision import Precision, choose_device, choose_precision
+from layerwise.core.randomness import key, seeded
+from layerwise.core.types import Batch
+from layerwise.data.dataset import Dataset, SplitName
+from layerwise.data.split import limit
+from layerwise.features.sources import BatchPlan, Recompute
+from layerwise.models.blocknet import BlockNet, Segment
+from layerwise.models.heads import QUADRANTS, HeadKind, auxiliary_head
+from layerwise.runs.depth_search import run_config
+from layerwise.runs.folder import check_data
+from layerwise.runs.loading import TrainedNet, load
+from layerwise.runs.metrics import write_results
+from layerwise.training.evaluate import accuracies, predict
+from layerwise.training.plan import Stage
+from layerwise.training.trainer import StageTrainer
+
+SCHEMA, PROBES = 1, "probes.json"
+"""Version and name of the file in the run folder."""
+
+CNN_PROBES = {"cnn1": 1, "cnn2": 2}
+"""Hidden convolutions p of the CNN-p probes."""
+
+DEFAULT_WIDTH = 128
+"""Of the CNN probes, where the run has no width of its heads."""
+
+ITERATIONS = 1000
+"""Most steps of the logistic regression's solver."""
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """What the figures depend on beside the network.
+
+    Attributes:
+        epochs: of each CNN probe.
+        width: of its convolutions.
+        limit: training images of the logistic regression, class-balanced; None for all.
+        seed: of the probes' initialisation and shuffles, and of the choice of these images.
+        precision: name of the format that features are computed in.
+    """
+
+    epochs: int
+    width: int
+    limit: int | None
+    seed: int
+    precision: str
+
+
+def probe_run(
+    run_folder: str | Path,
+    *,
+    epochs: int,
+    width: int | None,
+    images: int | None,
+    seed: int,
+    device: str,
+    note: Callable[[str], None],
+) -> dict[str, Any]:
+    """Probes each finished depth of a run and keeps what it finds in the run's probes.json.
+
+    A depth that an earlier call probed with the same settings is not probed again.
+
+    Args:
+        run_folder: of a run, perhaps unfinished.
+        epochs: of each CNN probe; its optimiser is that of the run.
+        width: of the CNN probes; None for the run's `model.head_width`.
+        images: training images of the logistic regression; None for all.
+        seed: see `ProbeSettings`.
+        device: as `device=…` of train.py.
+        note: is told what goes on.
+
+    Returns:
+        The content of probes.json: `name`, `k`, `width` (M), `seed`, `planned` (J), `settings`, and `depths`, a row
+        per finished depth with test accuracies in per cent as `linear`, `cnn1` and `cnn2`; rows that were found
+        with other settings or weights stand in `earlier`.
+
+    Raises:
+        Interrupted: a signal came; finished depths are kept.
+        LayerwiseError: no run folder, nothing is trained yet, or its data set cannot be read.
+    """
+    folder = Path(run_folder)
+    place = choose_device(device)
+    network = load(folder, place).to(memory_format=torch.channels_last)
+    config = run_config(folder)
+    check_data(folder, build_spec(config))
+    precision = choose_precision(config.precision, place)
+    head_widths, widths = config.model.head_widths, config.model.widths
+    width = width or config.model.head_width or (head_widths[0] if head_widths else DEFAULT_WIDTH)
+    settings = ProbeSettings(epochs, width, images, seed, precision.name)
+    planned, trained = build_agenda(config).stages()[-1].stop, len(network.blocks)
+    with torch.no_grad():
+        deepest = network.features(torch.zeros(1, *network.spec.shape, device=place), trained)
+    if deepest.dim() != 4:
+        raise LayerwiseError(
+            f"{folder}: {config.model.name} gives vectors at its last depth; the probes read feature maps."
+        )
+    stored = read_probes(folder / PROBES)
+    probes: dict[str, Any] = {
+        "schema": SCHEMA,
+        "name": folder.resolve().name,
+        "k": config.k,
+        "width": widths[0] if widths else config.model.width,
+        "seed": config.seed,
+        "planned": planned,
+        "settings": asdict(settings),
+        "depths": [],
+        "earlier": stored,
+    }
+    data: Dataset | None = None
+    with StopRequest() as stop:
+        for depth in range(1, trained + 1):
+            identity = {
+                "block": depth,
+                "settings": asdict(settings),
+                "network": fingerprint(network.blocks[:depth].state_dict()),
+            }
+            row = next((row for row in stored if all(row[name] == value for name, value in identity.items())), None)
+            if row is None:
+                note(f"{folder.name}: probing depth {depth} of {trained}")
+                data = data or build_data(config, network.spec, place)
+                row = identity | probe_depth(config, network, depth, data, settings, precision, stop)
+            probes["depths"].append(row)
+            probes["earlier"] = [other for other in stored if other not in probes["depths"]]
+            write_results(folder / PROBES, probes)
+    if trained < planned:
+        missing = f"depth {planned} is" if trained + 1 == planned else f"depths {trained + 1} … {planned} are"
+        note(f"{folder.name}: {missing} not finished yet and not probed; run its command to the end")
+    return probes
+
+
+def read_probes(path: Path) -> list[dict[str, Any]]:
+    """All rows of a probes.json; none where there is no such file."""
+    try:
+        probes = json.loads(path.read_text())
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        raise LayerwiseError(f"{path}: is damaged ({error}). Remove it; the probes are then trained again.") from error
+    rows: list[dict[str, Any]] = probes["depths"] + probes["earlier"]
+    return rows
+
+
+def probe_depth(
+    config: Config,
+    network: TrainedNet,
+    depth: int,
+    data: Dataset,
+    settings: ProbeSettings,
+    precision: Precision,
+    stop: StopRequest,
+) -> dict[str, Any]:
+    """Test accuracies in per cent of all probes on x_depth, seconds, and what they were computed on."""
+    started = time.perf_counter()
+    plan = BatchPlan(filled(config.batch_size), settings.seed)
+    source = Recompute(data, plan, precision, list(network.blocks[:depth]))
+    separability = {"linear": linear_separability(source, settings.limit, settings.seed, stop)}
+    for name, p in CNN_PROBES.items():
+        separability[name] = cnn_separability(config, network, depth, source, p, settings, precision, stop)
+    return separability | {
+        "seconds": time.perf_counter() - started,
+        "hardware": hardware(data.device),
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
+
+
+def linear_separability(source: Recompute, images: int | None, seed: int, stop: StopRequest) -> float:
+    """Test accuracy (%) of a one-vs-rest logistic regression on features averaged to 2×2 per channel.
+
+    The features are those of images that are not augmented, standardised.
+
+    Args:
+        source: of x_j.
+        images: number of training images; None for all.
+        seed: of their choice.
+        stop: asked between batches.
+
+    Raises:
+        LayerwiseError: there are fewer training images.
+    """
+    from sklearn.linear_model import LogisticRegression  # slow to import, and needed here only
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    splits = source.data.splits
+    labels = splits["train"].labels
+    order = torch.arange(len(labels), device=labels.device) if images is None else limit(labels, images, seed, "limit")
+
+    def averaged(split: SplitName, positions: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        return average_quadrants(stop.watch(source.read(split, positions, view=None)))
+
+    regression = OneVsRestClassifier(LogisticRegression(max_iter=ITERATIONS))
+    classifier = make_pipeline(StandardScaler(), regression).fit(*averaged("train", order))
+    held_out = torch.arange(len(splits["test"]), device=labels.device)
+    return 100.0 * float(classifier.score(*averaged("test", held_out)))
+
+
+def average_quadrants(batches: Iterable[Batch]) -> tuple[np.ndarray, np.ndarray]:
+    """Features [N, 4C] of batches of x_j (averages of the four quadrants of each channel), and labels [N]."""
+    averages, labels = [], []
+    for x, targets in batches:
+        averages.append(F.adaptive_avg_pool2d(x.float(), QUADRANTS).flatten(1).cpu())
+        labels.append(targets.cpu())
+    return torch.cat(averages).numpy(), torch.cat(labels).numpy()
+
+
+def cnn_separability(
+    config: Config,
+    network: BlockNet,
+    depth: int,
+    source: Recompute,
+    p: int,
+    settings: ProbeSettings,
+    precision: Precision,
+    stop: StopRequest,
+) -> float:
+    """Test accuracy (%) of a classifier with p hidden convolutions, trained on x_depth as a stage of the run is.
+
+    It has batch norms whatever the run has, so that all runs are probed alike.
+
+    Args:
+        config: of the run; gives objective, optimiser and schedule.
+        network: its blocks are not changed.
+        depth: j.
+        source: of x_j.
+        p: hidden layers.
+        settings: epochs, width and seed.
+        precision: of forward and backward passes.
+        stop: asked between steps.
+    """
+    data = source.data
+    with torch.no_grad():
+        shape = tuple(network.features(torch.zeros(1, *data.spec.shape, device=data.device), depth).shape[1:])
+    with seeded(key("probe", settings.seed, depth, p)):
+        classes = len(data.spec.classes)
+        head = auxiliary_head(HeadKind.cnn, shape, classes, k=p + 1, width=settings.width, batch_norm=True)
+    head.to(data.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    stage = Stage(index=depth - 1, start=depth, stop=depth, depths=(depth,), epochs=settings.epochs)
+    probed = BlockNet(list(network.blocks[:depth]), {depth: head}, network.ensemble_on)
+    segment = Segment(probed, stage.start, stage.stop, stage.depths)
+    trainer = StageTrainer(
+        stage.index,
+        segment,
+        build_objective(config, stage.target, segment),
+        build_optimizer(config, segment),
+        replace(build_recipe(config, stage, data), seed=settings.seed),
+        precision,
+    )
+    for _ in trainer.run(source, stop):
+        stop.check()
+    trainer.end()
+    scores = predict(segment, stop.watch(source.evaluate("test")), precision)[depth]
+    return accuracies(scores, data.splits["test"].labels)["top1"]

@@ -1,0 +1,232 @@
+"""Data sets: one file each, and here the two questions that the rest asks about all of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from layerwise.core.errors import LayerwiseError
+from layerwise.core.machine import available_memory
+from layerwise.data import blobs, digits, table, torchvision_sets
+from layerwise.data.augment import CropFlip, Cutout, Flip
+from layerwise.data.dataset import WHOLE, Dataset, DatasetSpec, Resident, Shards, Split, SplitName
+from layerwise.data.images import imagefolder, imagenet
+from layerwise.data.split import check_classes, dealing_order, fold_out, fraction_of, hold_out, limit, limit_both
+from layerwise.data.table import TableFiles
+
+__all__ = [
+    "NAMES",
+    "WHOLE",
+    "Dataset",
+    "DatasetSpec",
+    "Flip",
+    "Shards",
+    "Split",
+    "SplitName",
+    "TableFiles",
+    "augmented",
+    "check_mirrors",
+    "describe",
+    "load",
+]
+
+NAMES = (*torchvision_sets.SPECS, "digits", "blobs", "table", *imagenet.NAMES, "imagefolder")
+
+
+def describe(name: str, root: Path, size: int | None = None, files: TableFiles | None = None) -> DatasetSpec:
+    """Shape, classes and statistics of a data set, without reading its images.
+
+    Args:
+        name: one of `NAMES`.
+        root: where data sets lie; for `imagefolder` the folder with train/ and val/, or its records.
+        size: resolution in pixels; for data sets of image files only.
+        files: of a table.
+
+    Raises:
+        LayerwiseError: see the data sets' modules.
+    """
+    if name in ("imagefolder", *imagenet.NAMES):
+        if size is None:
+            raise LayerwiseError(f"dataset.size: {name} needs a resolution in pixels, such as dataset.size=64.")
+        return imagefolder.spec(root, size) if name == "imagefolder" else imagenet.spec(name, root, size)
+    if name == "table":
+        if files is None:
+            raise LayerwiseError("dataset=table: say which file: dataset.path=FILE.csv (or .npy, .npz).")
+        return table.spec(files)
+    return {"digits": digits.SPEC, "blobs": blobs.SPEC, **torchvision_sets.SPECS}[name]
+
+
+def augmented(spec: DatasetSpec, flip: Flip, cutout: int) -> DatasetSpec:
+    """The spec with an augmentation of training images that was asked for.
+
+    Args:
+        spec: from `describe`.
+        flip: `random` leaves it to the spec whether there is one: a mirrored digit is another sign.
+        cutout: side of the painted square in pixels; 0 for none.
+
+    Raises:
+        LayerwiseError: the samples cannot be augmented so.
+    """
+    asked = [f"dataset.flip={flip.value}"] * (flip is not Flip.random) + [f"dataset.cutout={cutout}"] * (cutout > 0)
+    if not asked:
+        return spec
+    if not spec.has_images:
+        raise LayerwiseError(f"{asked[0]}: is for images; a sample of dataset={spec.name} is a vector. Leave it out.")
+    if spec.resized_crop:
+        raise LayerwiseError(
+            f"{asked[0]}: training images of dataset={spec.name} are random resized crops, which are mirrored at "
+            "random while they are decoded. Leave it out."
+        )
+    if flip is Flip.alternating:
+        check_mirrors(spec, "dataset.flip=alternating")
+    return replace(spec, flip=spec.flip and flip is not Flip.none, alternating=flip is Flip.alternating, cutout=cutout)
+
+
+def check_mirrors(spec: DatasetSpec, option: str) -> None:
+    """Refuses an option for samples that have no mirror images of the same class.
+
+    Raises:
+        LayerwiseError: names the option and the data set.
+    """
+    if not spec.has_images:
+        raise LayerwiseError(f"{option}: is for images; a sample of dataset={spec.name} is a vector. Leave it out.")
+    if not spec.flip:
+        raise LayerwiseError(
+            f"{option}: images of dataset={spec.name} are not mirrored, since that would change what they show. "
+            "Leave it out."
+        )
+
+
+def load(
+    spec: DatasetSpec,
+    root: Path,
+    device: torch.device,
+    *,
+    files: TableFiles | None = None,
+    validation: float = 0.0,
+    folds: int | None = None,
+    fold: int = 1,
+    limit_train: int | None = None,
+    limit_test: int | None = None,
+    labelled: float = 1.0,
+    standardise: bool = True,
+    augment: bool = True,
+    seed: int = 0,
+    workers: int = 0,
+    skip_unreadable: bool = False,
+    shards: Shards = WHOLE,
+    compiled_for: int | None = None,
+) -> Dataset:
+    """Reads a data set and puts it on the device where it fits.
+
+    Args:
+        spec: from `describe`, perhaps `augmented`.
+        root, files: as there.
+        device: where batches are prepared.
+        validation: fraction of the training samples that is held out, stratified.
+        folds: instead, cut the training samples in so many parts and hold one of them out.
+        fold: which one, 1 … folds.
+        limit_train: number of training samples, the first of a seeded, class-balanced order.
+        limit_test: likewise of the test samples.
+        labelled: fraction of the training samples whose labels may be used, stratified; of a limited number of
+            samples those that were labelled among all.
+        standardise: scale to mean 0 and deviation 1; else pixels are in [0, 1] and vectors as they are.
+        augment: crop, flip and cut training images as `spec` says.
+        seed: of splits and augmentation.
+        workers: processes that decode image files.
+        skip_unreadable: leaves image files out that cannot be decoded; else they are an error.
+        shards: which part of each split this process keeps.
+        compiled_for: see `Dataset`.
+
+    Returns:
+        The data set; its `spec` has the statistics that were used. Training samples are in a random order, those
+        with a label first, of which the shards of any number of processes take turns.
+
+    Raises:
+        LayerwiseError: see the data sets' modules and `split`.
+    """
+    train, test = _read(spec, root, files, device, workers, seed if augment else None, skip_unreadable)
+    splits: dict[SplitName, Split] = {"train": train, "test": test}
+    if validation or folds is not None:
+        labels = train.labels
+        kept, held = hold_out(labels, validation, seed) if folds is None else fold_out(labels, folds, fold)
+        splits |= {"train": train.take(kept), "validation": train.take(held)}
+    labels = splits["train"].labels
+    some = fraction_of(labels, labelled, seed, "dataset.labelled") if labelled < 1 else None
+    if limit_train is not None:
+        chosen, some = limit_both(splits["train"].labels, some, limit_train, seed, "dataset.limit")
+        splits["train"] = splits["train"].take(chosen)
+        if some is not None:
+            check_classes(splits["train"].labels, some, f"dataset.labelled={labelled}")
+    splits["train"] = splits["train"].take(dealing_order(len(splits["train"]), some, seed))
+    if limit_test is not None:
+        splits["test"] = test.take(limit(test.labels, limit_test, seed, "dataset.limit_test"))
+    spec = _with_statistics(spec, splits["train"], standardise)
+    _scale_vectors(splits, spec)
+    crop_flip = _crop_flip(spec, device) if augment and not spec.resized_crop and spec.augmented else None
+    count = None if some is None else len(some)
+    varied = augment and spec.augmented
+    return Dataset(
+        spec,
+        splits,
+        crop_flip,
+        seed,
+        device,
+        labelled=count,
+        augmented=varied,
+        shards=shards,
+        compiled_for=compiled_for,
+    )
+
+
+def _crop_flip(spec: DatasetSpec, device: torch.device) -> CropFlip:
+    grey_levels = [round(255 * mean) for mean in spec.mean]  # nearest to what is scaled to 0
+    colour = torch.tensor(grey_levels, dtype=torch.uint8, device=device)
+    return CropFlip(spec.padding, spec.flip, Cutout(spec.cutout, colour) if spec.cutout else None)
+
+
+def _with_statistics(spec: DatasetSpec, train: Split, standardise: bool) -> DatasetSpec:
+    """The spec with the mean and deviation that samples are scaled by."""
+    channels = spec.shape[0]
+    if not standardise:
+        return replace(spec, mean=(0.0,) * channels, std=(1.0,) * channels)
+    if spec.mean:
+        return spec
+    assert isinstance(train, Resident)
+    deviation, mean = torch.std_mean(train.values.double(), dim=0, correction=0)
+    deviation[deviation == 0] = 1  # a constant feature becomes 0
+    return replace(spec, mean=tuple(mean.tolist()), std=tuple(deviation.tolist()))
+
+
+def _scale_vectors(splits: dict[SplitName, Split], spec: DatasetSpec) -> None:
+    """Scales vectors once and for all; images stay uint8 and are scaled batch by batch."""
+    for split in splits.values() if not spec.has_images else ():
+        assert isinstance(split, Resident)
+        mean, std = (torch.tensor(v, dtype=torch.float64, device=split.device) for v in (spec.mean, spec.std))
+        split.values = ((split.values - mean) / std).float()
+
+
+def _read(
+    spec: DatasetSpec,
+    root: Path,
+    files: TableFiles | None,
+    device: torch.device,
+    workers: int,
+    crop_seed: int | None,
+    skip_unreadable: bool,
+) -> tuple[Split, Split]:
+    if spec.name in imagenet.NAMES:
+        return imagenet.read(spec.name, root, spec.shape[1], device, workers, crop_seed, skip_unreadable)
+    if spec.name == "imagefolder":
+        budget = available_memory(device) // 4
+        return imagefolder.read(root, spec.shape[1], device, workers, budget, skip_unreadable)
+    if spec.name == "table":
+        assert files is not None, "`describe` has refused that"
+        train, test = table.read(files)
+    elif spec.name == "blobs":
+        train, test = blobs.read()
+    else:
+        train, test = digits.read(root) if spec.name == "digits" else torchvision_sets.read(spec.name, root)
+    return Resident(*train, device), Resident(*test, device)

@@ -1,0 +1,158 @@
+"""How good a stage is: what its heads say of the held-out samples, as rows of the results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from layerwise.config.build import build_objective
+from layerwise.config.schema import filled
+from layerwise.core.allocator import return_freed_memory
+from layerwise.core.distributed import from_main, gather_rows
+from layerwise.data.dataset import SplitName
+from layerwise.experiment.context import Run
+from layerwise.features.sources import Source
+from layerwise.models.blocknet import Segment, count_parameters
+from layerwise.models.ensemble import ensemble
+from layerwise.runs.finished import FinishedStage, valid_depths
+from layerwise.training.evaluate import accuracies, mean_losses, predict, score
+from layerwise.training.plan import Stage
+from layerwise.training.trainer import EpochReport
+
+HELD_OUT: tuple[SplitName, ...] = ("validation", "test")
+
+ByDepth = dict[int, Tensor]
+"""Class scores [N, c] by depth."""
+
+
+def stage_rows(
+    run: Run,
+    stages: Sequence[Stage],
+    segment: Segment,
+    source: Source,
+    report: EpochReport,
+    earlier: Sequence[FinishedStage],
+) -> tuple[list[dict[str, Any]], dict[str, ByDepth]]:
+    """What a trained stage is like: a row for each depth that it reads, and its class scores of held-out samples.
+
+    Args:
+        run: the run.
+        stages: the finished ones and, last, the one that was trained.
+        segment: of that stage.
+        source: gives x_start.
+        report: of its last epoch.
+        earlier: the finished stages, for the ensemble.
+    """
+    if stages[-1].target == "inputs":
+        return reconstruction_rows(run, stages[-1], segment, source, report), {}
+    scores = class_scores(run, segment, source)
+    rows = from_main(lambda: class_rows(run, stages, scores, report, earlier))
+    return rows, {split: by_depth for split, by_depth in scores.items() if split in HELD_OUT}
+
+
+def score_now(run: Run, stage: Stage, segment: Segment, source: Source, report: EpochReport) -> dict[str, Any]:
+    """Held-out scores of the last head in mid-stage, every `evaluation.every` epochs; nothing is chosen by them."""
+    every = run.config.evaluation.every
+    if not every or (report.epoch + 1) % every:
+        return {}
+    depth = segment.depths[-1]
+    if stage.target == "inputs":
+        return {split: losses[depth] for split, losses in reconstruction_losses(run, segment, source).items()}
+    scores = class_scores(run, segment, source)
+    return from_main(lambda: {split: _score(run, split, z[depth]) for split, z in scores.items()})
+
+
+def class_scores(run: Run, segment: Segment, source: Source) -> dict[SplitName, ByDepth]:
+    """Class scores of all samples that are evaluated, by split and depth, in the main process on the CPU.
+
+    With `evaluation.mirror` they are the means of an image's and its mirror image's.
+    """
+    return_freed_memory()
+    scores: dict[SplitName, ByDepth] = {}
+    for split in evaluated_splits(run):
+        here = predict(segment, source.evaluate(split), run.precision)
+        if run.config.evaluation.mirror:
+            there = predict(segment, source.evaluate(split, mirrored=True), run.precision)
+            here = {depth: (z + there[depth]) / 2 for depth, z in here.items()}
+        scores[split] = {depth: gather_rows(z, run.data.shards[split]) for depth, z in here.items()}
+    return_freed_memory()
+    return scores
+
+
+def evaluated_splits(run: Run) -> list[SplitName]:
+    """The held-out splits and, if asked for, that of training."""
+    splits: tuple[SplitName, ...] = ("train", *HELD_OUT) if run.config.evaluation.train else HELD_OUT
+    return [split for split in splits if split in run.data.splits]
+
+
+def class_rows(
+    run: Run,
+    stages: Sequence[Stage],
+    scores: dict[SplitName, ByDepth],
+    report: EpochReport,
+    earlier: Sequence[FinishedStage],
+) -> list[dict[str, Any]]:
+    """Scores, ensemble and parameters of each depth whose classes the last of some stages reads."""
+    rows = []
+    stage, on = stages[-1], filled(run.config.ensemble.on)
+    known = [*(outcome.scores.get("test", {}) for outcome in earlier), scores["test"]]
+    latest = {depth: z for by_depth in known for depth, z in by_depth.items()}
+    valid = valid_depths(stages, "labels")
+    scored = {d: {str(s): _score(run, s, by_depth[d]) for s, by_depth in scores.items()} for d in stage.depths}
+    before = [depth for done in stages[:-1] for depth in done.depths if depth < stage.depths[0]]
+    below = max(before, default=0)  # a row counts the blocks behind the depth before, whoever trains them
+    for i, depth in enumerate(stage.depths):
+        z = ensemble({d: latest[d].to(run.data.device) for d in valid if d <= depth}, on)
+        rows.append(
+            {
+                "block": depth,
+                "train": {"loss": report.loss[i], "top1": report.top1[i]},
+                **scored[depth],
+                "ensemble": dict(accuracies(z, run.data.labels["test"].cpu())),
+                "parameters": {
+                    "block": count_parameters(*run.network.blocks[below:depth]),
+                    "head": count_parameters(run.network.head(depth)),
+                },
+            }
+        )
+        below = depth
+    return rows
+
+
+def reconstruction_rows(
+    run: Run, stage: Stage, segment: Segment, source: Source, report: EpochReport
+) -> list[dict[str, Any]]:
+    """Errors and parameters of each depth whose decoder a stage trains."""
+    losses, decoders = reconstruction_losses(run, segment, source), run.network.readers("inputs")
+    return [
+        {
+            "block": depth,
+            "reconstruction": {"train": {"loss": report.loss[i]}, **{split: at[depth] for split, at in losses.items()}},
+            "parameters": {
+                "block": count_parameters(*run.network.blocks[stage.start : depth]),
+                "decoder": count_parameters(decoders[str(depth)]),
+            },
+        }
+        for i, depth in enumerate(stage.depths)
+    ]
+
+
+def reconstruction_losses(run: Run, segment: Segment, source: Source) -> dict[SplitName, dict[int, dict[str, float]]]:
+    """The mean reconstruction error of each split and depth, without penalties."""
+    objective = build_objective(run.config, "inputs", segment)
+    errors = {
+        split: mean_losses(
+            segment, source.evaluate(split, "inputs"), run.precision, objective, run.data.shards[split].ranks > 1
+        )
+        for split in evaluated_splits(run)
+    }
+    return {split: {d: {"loss": loss} for d, loss in by_depth.items()} for split, by_depth in errors.items()}
+
+
+def _score(run: Run, split: SplitName, z: Tensor) -> dict[str, float]:
+    labels = run.data.labels[split].cpu()
+    if split == "train":
+        labels = labels[: run.data.having("labels")]
+    return dict(score(z, labels, run.config.objective.loss))  # type: ignore[arg-type]

@@ -1,0 +1,42 @@
+"""`summary=table|json`: what a run would cost, before anything is trained."""
+
+from __future__ import annotations
+
+import json
+
+from layerwise.config import build
+from layerwise.config.parse import as_plain
+from layerwise.config.schema import Config, Summary
+from layerwise.core.precision import choose_device, choose_precision
+from layerwise.features.cache_plan import store_bytes
+from layerwise.models.costs import total_parameters
+from layerwise.reporting.tables import costs_table, show
+
+
+def summarise(config: Config) -> None:
+    """Prints what the network costs, as a table or as JSON on stdout."""
+    spec = build.build_spec(config)
+    stages = build.build_agenda(config).stages()
+    precision = choose_precision(config.precision, choose_device(config.device))
+    costs = build.build_costs(config, build.build_network(config, spec, stages), spec, precision.dtype)
+    images, held_out = build.sample_counts(config, spec)
+    needed = build.cached_epochs(stages) if config.dataset.augment and spec.augmented else 1
+    views = needed if config.cache.views == "epochs" else min(config.cache.views, needed)
+    codec = build.codec(config, precision)
+    sizes = [store_bytes(cost.output_shape, images, views, held_out, codec) for cost in costs]
+    title = f"{config.model.name} k={config.k} J={config.J} on {spec.name} {'×'.join(map(str, spec.shape))}"
+    if config.summary is Summary.table:
+        show(costs_table(costs, sizes, f"{title}; cache: {views} view(s) in {codec.dtype.value}"))
+        return
+    blocks = [
+        {
+            "block": cost.block,
+            "output_shape": list(cost.output_shape),
+            "parameters": {"block": cost.block_parameters, "head": cost.head_parameters},
+            "macs": {"block": cost.block_macs, "head": cost.head_macs},
+            "activation_bytes": cost.activation_bytes,
+            "cache_bytes": size,
+        }
+        for cost, size in zip(costs, sizes, strict=True)
+    ]
+    print(json.dumps({"parameters": total_parameters(costs), "blocks": blocks, "config": as_plain(config)}, indent=2))

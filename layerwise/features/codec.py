@@ -1,0 +1,66 @@
+"""Number formats in which features are stored: what a cache's bytes mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from math import prod
+
+import torch
+from torch import Tensor
+
+from layerwise.core.types import Shape
+
+
+class FeatureDtype(Enum):
+    """Values of `cache.dtype`."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    uint8 = "uint8"
+
+
+_LEVELS = 255
+
+
+@dataclass(frozen=True)
+class FeatureCodec:
+    """Encodes features [B, C, H, W] or [B, F] into arrays with a row per sample, and back.
+
+    Images of features are stored as [B, H, W, C], so that decoding gives channels_last without a copy.
+    `uint8` stores each channel of each sample (a vector as a whole) in 256 levels between its own
+    minimum and maximum: nothing is clipped and no pass over the data is needed to find a scale.
+    """
+
+    dtype: FeatureDtype
+
+    def encode(self, features: Tensor) -> dict[str, Tensor]:
+        """Arrays [B, …] on the features' device."""
+        rows = features.permute(0, 2, 3, 1) if features.dim() == 4 else features  # channels last
+        if self.dtype is not FeatureDtype.uint8:
+            return {"values": rows.to(getattr(torch, self.dtype.value)).contiguous()}
+        rows = rows.float()
+        positions = (1, 2) if rows.dim() == 4 else (1,)
+        low, high = rows.amin(positions, keepdim=True), rows.amax(positions, keepdim=True)  # [B, 1, 1, C]
+        step = (high - low) / _LEVELS
+        levels = ((rows - low) / step.clamp_min(torch.finfo(torch.float32).tiny)).round()
+        return {"values": levels.to(torch.uint8).contiguous(), "low": low.contiguous(), "step": step.contiguous()}
+
+    def decode(self, arrays: dict[str, Tensor]) -> Tensor:
+        """What `encode` was given, up to the format's rounding."""
+        rows = arrays["values"]
+        if self.dtype is FeatureDtype.uint8:
+            rows = rows * arrays["step"] + arrays["low"]
+        return rows.permute(0, 3, 1, 2) if rows.dim() == 4 else rows
+
+    def bytes_per_sample(self, shape: Shape) -> int:
+        """Stored size of one sample's features of shape (C, H, W) or (F,)."""
+        if self.dtype is FeatureDtype.uint8:
+            scales = shape[0] if len(shape) == 3 else 1
+            return prod(shape) + 2 * 4 * scales
+        return int(prod(shape) * getattr(torch, self.dtype.value).itemsize)
+
+    def is_exact_for(self, computed: torch.dtype) -> bool:
+        """Whether features that were computed in a format are stored without loss."""
+        return self.dtype is FeatureDtype.float32 or getattr(torch, self.dtype.value) == computed

@@ -1,0 +1,75 @@
+"""What a network costs before it is trained: shapes, parameters, multiply-accumulates, sizes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from layerwise.core.types import Shape
+from layerwise.models.blocknet import BlockNet, count_parameters
+
+
+@dataclass(frozen=True)
+class BlockCost:
+    """One block and its head, for one image.
+
+    Attributes:
+        block: depth j, from 1.
+        output_shape: of x_j, (C, H, W).
+        block_parameters, head_parameters: head 0 where the depth has none.
+        block_macs, head_macs: multiply-accumulates of convolutions and linear layers.
+        activation_bytes: of x_j in the format that it is computed in.
+    """
+
+    block: int
+    output_shape: Shape
+    block_parameters: int
+    head_parameters: int
+    block_macs: int
+    head_macs: int
+    activation_bytes: int
+
+
+def block_costs(network: BlockNet, image_shape: Shape, dtype: torch.dtype) -> list[BlockCost]:
+    """Costs of all blocks, found without computing anything (meta tensors).
+
+    Args:
+        network: on any device; it is not changed.
+        image_shape: (C, H, W) of x_0.
+        dtype: format of the features.
+    """
+    costs = []
+    x = torch.empty(1, *image_shape, device="meta")
+    for depth, block in enumerate(network.blocks, 1):
+        x, block_macs = _run_on_meta(block, x)
+        head = network.head(depth) if depth in network.depths else None
+        costs.append(
+            BlockCost(
+                block=depth,
+                output_shape=tuple(x.shape[1:]),
+                block_parameters=count_parameters(block),
+                head_parameters=count_parameters(head) if head else 0,
+                block_macs=block_macs,
+                head_macs=_run_on_meta(head, x)[1] if head else 0,
+                activation_bytes=prod(x.shape[1:]) * dtype.itemsize,
+            )
+        )
+    return costs
+
+
+def total_parameters(costs: Sequence[BlockCost]) -> int:
+    """Parameters of the final network: all blocks and the last head."""
+    return sum(cost.block_parameters for cost in costs) + costs[-1].head_parameters
+
+
+def _run_on_meta(module: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, int]:
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        y = copy.deepcopy(module).to("meta").eval()(x)
+    return y, counter.get_total_flops() // 2  # it counts a multiply-accumulate as two

@@ -1,0 +1,224 @@
+"""What a run folder says of its run, as a report shows it. The data set is not needed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from layerwise.config.build import build_agenda, build_costs, build_network
+from layerwise.config.parse import as_plain, from_yaml
+from layerwise.config.schema import Config
+from layerwise.core.errors import LayerwiseError
+from layerwise.data.dataset import DatasetSpec
+from layerwise.models.blocknet import BlockNet
+from layerwise.models.costs import BlockCost
+from layerwise.reporting.html.command import command_of
+from layerwise.reporting.html.paper_figures import experiment_of
+from layerwise.reporting.html.samples import Samples, read_samples
+from layerwise.reporting.loggers.base import read_lines
+from layerwise.runs.depth_search import run_config
+from layerwise.runs.folder import CONFIG, METRICS, RESULTS, SPEC
+from layerwise.runs.loading import load
+
+ANYTIME = "anytime.json"
+
+RGB, GREY = 3, 1
+"""Channels of what can be shown as a picture."""
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The network of a run.
+
+    Attributes:
+        costs: of block j at position j−1, for all that the run may train, also beyond the depth that it chooses.
+        filters: [M, C, h, w] weights of the first block, if it convolves an image of 1 or 3 channels;
+            None also where no block is finished, or a checkpoint cannot be read.
+    """
+
+    costs: Sequence[BlockCost]
+    filters: Tensor | None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run.
+
+    Attributes:
+        name: of the run, as its results give it; of one without results that of its folder.
+        label: short, and different for each run of a report.
+        config: resolved.
+        results: results.json; its lists are empty where no stage is finished.
+        metrics: lines of metrics.jsonl.
+        spec: of the data set.
+        anatomy: None of a search for the depth that is not finished.
+        samples: test images, if some were kept.
+        anytime: anytime.json, if `scripts/anytime.py` was run.
+    """
+
+    name: str
+    label: str
+    config: Config
+    results: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    spec: DatasetSpec
+    anatomy: Anatomy | None
+    samples: Samples | None
+    anytime: dict[str, Any] | None
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """A row per depth."""
+        return list(self.results["blocks"])
+
+    @property
+    def scored(self) -> list[dict[str, Any]]:
+        """The rows of depths that classify."""
+        return [row for row in self.rows if "test" in row]
+
+    @property
+    def final(self) -> dict[str, Any] | None:
+        """The result, if there is one yet."""
+        return self.results["final"]  # type: ignore[no-any-return]
+
+    @property
+    def is_single_depth(self) -> bool:
+        """Whether it has one classifier, at the end, as end-to-end training has."""
+        return len(self.scored) == 1
+
+    @property
+    def seconds(self) -> float:
+        """That training and evaluating took."""
+        return float(self.results["seconds"])
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The configuration by dotted key."""
+        return flat(as_plain(self.config))
+
+    @cached_property
+    def command(self) -> str:
+        """That makes it again."""
+        return command_of(self.config)
+
+    @cached_property
+    def paper(self) -> str | None:
+        """The paper's experiment with such a network."""
+        return experiment_of(self.config)
+
+
+def read_record(folder: Path, network: BlockNet | None = None) -> RunRecord:
+    """Reads a run folder, whatever state its run is in.
+
+    Args:
+        folder: of the run.
+        network: of the run, if it is at hand; else its checkpoints are read.
+
+    Raises:
+        LayerwiseError: no run folder, or a file of it cannot be read.
+    """
+    config = from_yaml(folder / CONFIG)
+    try:
+        spec = DatasetSpec.from_json((folder / SPEC).read_text())
+        nothing: dict[str, Any] = {"status": "not begun to report", "blocks": [], "stages": [], "final": None}
+        results = {**nothing, "name": folder.resolve().name, "seconds": 0.0, **(_json(folder / RESULTS) or {})}
+        metrics = read_lines(folder / METRICS)
+        anytime = _json(folder / ANYTIME)
+    except (OSError, ValueError, TypeError) as error:
+        raise LayerwiseError(f"{folder}: cannot be read ({error}). Is it a run folder?") from error
+    return RunRecord(
+        name=str(results["name"]),
+        label=str(results["name"]),
+        config=config,
+        results=results,
+        metrics=metrics,
+        spec=spec,
+        anatomy=_anatomy(folder, spec, network),
+        samples=read_samples(folder),
+        anytime=anytime,
+    )
+
+
+def first_filters(network: BlockNet, spec: DatasetSpec) -> Tensor | None:
+    """[M, C, h, w] weights of the first block, if it convolves an image of 1 or 3 channels.
+
+    Args:
+        network: on any device.
+        spec: of its data set.
+    """
+    first = next((m for m in network.blocks[0].modules() if isinstance(m, nn.Conv2d)), None)
+    visible = first is not None and spec.has_images and first.in_channels == spec.shape[0] in (GREY, RGB)
+    return first.weight.detach().float().cpu() if first is not None and visible else None
+
+
+def _anatomy(folder: Path, spec: DatasetSpec, network: BlockNet | None) -> Anatomy | None:
+    try:
+        config = run_config(folder)
+        with torch.device("meta"):  # costs need no weights
+            whole = build_network(config, spec, build_agenda(config).stages())
+        costs = build_costs(config, whole, spec, torch.float32)
+    except LayerwiseError:
+        return None
+    try:
+        return Anatomy(costs, first_filters(network or load(folder), spec))
+    except LayerwiseError:
+        return Anatomy(costs, None)
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, by dotted key."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+LABELLED_BY = (
+    "dataset.name",
+    "model.name",
+    "plan.name",
+    "k",
+    "J",
+    "model.width",
+    "plan.prune_to",
+    "optimizer.lr",
+    "seed",
+)
+"""Keys that tell runs apart, the most telling first."""
+
+
+def labelled(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The records with short labels that differ: from a few keys if these tell the runs apart, else their names."""
+    chosen: list[str] = []
+    for key in LABELLED_BY:
+        values = [str(record.settings[key]) for record in records]
+        if len(set(values)) > 1:
+            chosen.append(key)
+        labels = [_label(record, chosen) for record in records]
+        if len(set(labels)) == len(records) > 1 and not any(record.config.name for record in records):
+            return [replace(record, label=label) for record, label in zip(records, labels, strict=True)]
+    counts = [record.name for record in records]
+    return [
+        replace(record, label=name if counts.count(name) == 1 else f"{name} ({i})")
+        for i, (record, name) in enumerate(zip(records, counts, strict=True), 1)
+    ]
+
+
+def _label(record: RunRecord, keys: Sequence[str]) -> str:
+    """`joint, k = 3`."""
+    words = [
+        str(record.settings[key]) if key.endswith("name") else f"{key.split('.')[-1]} = {record.settings[key]}"
+        for key in keys
+    ]
+    return ", ".join(words)

@@ -1,0 +1,75 @@
+"""What W&B and TensorBoard both show of a run, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from layerwise.reporting.loggers.base import leaves
+
+HELD_OUT = ("validation", "test", "ensemble", "reconstruction")
+"""What only the end of a stage says of quality."""
+
+MEASURES = ("train", *HELD_OUT)
+"""What the results say of quality."""
+
+
+def scalars_by_block(line: Mapping[str, Any]) -> dict[int, dict[str, float]]:
+    """By block, what an epoch says of it: `train/loss`, `train/top1`, and of the last block's held-out samples.
+
+    Args:
+        line: of metrics.jsonl.
+    """
+    found = {}
+    for head in line.get("heads", [line]):
+        measured = {"train/loss": head["loss"], "train/top1": head["top1"]}
+        found[head["block"]] = {name: value for name, value in measured.items() if value is not None}
+    found[line["block"]] |= scores(line, ("validation", "test"))
+    return found
+
+
+def speed(line: Mapping[str, Any]) -> dict[str, float]:
+    """What an epoch says of its course."""
+    return {
+        "lr": line["lr"],
+        "speed/epoch_seconds": line["seconds"],
+        "speed/images_per_second": line["images_per_second"],
+    }
+
+
+def scores(row: Mapping[str, Any], measures: Sequence[str] = MEASURES) -> dict[str, float]:
+    """`test/top1` and the like of a row of the results."""
+    return {
+        name: value
+        for measure in measures
+        if measure in row
+        for name, value in leaves(row[measure], f"{measure}/")
+        if value is not None
+    }
+
+
+def summary(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers that runs are compared by."""
+    final = {name: value for name, value in (results["final"] or {}).items() if name != "block"}
+    depth = {"depth": results["final"]["block"]} if results["final"] else {}
+    classes = results.get("classification") or {}
+    auc = {"macro_auc": classes["macro_auc"]} if classes.get("macro_auc") is not None else {}
+    search = {f"search/{name}": results["search"][name] for name in ("block", "seconds")} if "search" in results else {}
+    return {**final, **depth, **auc, **search, "seconds": results["seconds"], "status": results["status"]}
+
+
+def block_table(results: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
+    """A row per depth, with all that is measured of it; None where another depth has more.
+
+    Returns:
+        the columns, and the rows.
+    """
+    shown = (*MEASURES, "parameters", "seconds")
+    flat = [
+        {"block": row["block"]}
+        | dict(leaves({name: row[name] for name in shown if name in row}))
+        | {name: row[name] for name in ("images_per_second", "peak_memory_mb") if name in row}
+        for row in results["blocks"]
+    ]
+    columns = list(dict.fromkeys(name for row in flat for name in row))
+    return columns, [[row.get(name) for name in columns] for row in flat]

@@ -1,0 +1,81 @@
+"""`plan.search_fraction`: the depth is chosen on a part of the data, and that depth then trained on all of it.
+
+The search is a run of its own in the folder `search` of the run: it grows with patience on fewer
+training samples. The run's own stages then train a network of the chosen depth from the beginning.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from layerwise.config.parse import from_yaml
+from layerwise.config.resolve import resolve
+from layerwise.config.schema import Config, FinetuneConfig, filled
+from layerwise.core.errors import LayerwiseError
+from layerwise.runs.folder import CONFIG, RESULTS, SEARCH
+
+
+def search_config(config: Config, folder: Path, samples: int) -> Config:
+    """The search that belongs to a run: without patience it grows to the end and takes the best depth.
+
+    Args:
+        config: of the run, resolved.
+        folder: of the run.
+        samples: its training samples.
+    """
+    plan, J = config.plan, filled(config.J)
+    wandb = replace(config.logger.wandb, job_type=SEARCH)  # a run of its own there, too, beside those it serves
+    return replace(
+        config,
+        name=SEARCH,
+        output_dir=str(folder),
+        report=False,
+        dataset=replace(config.dataset, limit=max(1, round(filled(plan.search_fraction) * samples))),
+        plan=replace(
+            plan,
+            search_fraction=None,
+            patience=J if plan.patience is None else plan.patience,
+            finetune=FinetuneConfig(),
+        ),
+        logger=replace(config.logger, wandb=wandb),
+    )
+
+
+def final_config(config: Config, depth: int) -> Config:
+    """The run on all data, once the depth is known."""
+    model = config.model
+    model = replace(
+        model,
+        widths=None if model.widths is None else model.widths[:depth],
+        head_widths=None if model.head_widths is None else model.head_widths[:depth],
+        downsample=None if model.downsample is None else [j for j in model.downsample if j <= depth],
+    )
+    plan = replace(config.plan, search_fraction=None, patience=None, max_blocks=None)
+    return replace(config, J=depth, model=model, plan=plan)
+
+
+def run_config(folder: Path) -> Config:
+    """The resolved configuration of the network in a run folder, with the depth that a search chose.
+
+    Raises:
+        LayerwiseError: no run folder, or its search is not finished.
+    """
+    config = resolve(from_yaml(folder / CONFIG))
+    if config.plan.search_fraction is None:
+        return config
+    found = found_depth(folder)
+    if found is None:
+        raise LayerwiseError(f"{folder}: the search for the depth is not finished yet; run its command to the end.")
+    return final_config(config, found)
+
+
+def found_depth(folder: Path) -> int | None:
+    """The depth that the finished search of a run chose, or None."""
+    try:
+        results: dict[str, Any] = json.loads((folder / SEARCH / RESULTS).read_text())
+    except (OSError, ValueError):
+        return None
+    return int(results["final"]["block"]) if results["status"] == "completed" else None

@@ -1,0 +1,63 @@
+"""What a finished stage leaves behind, and how it is put back into a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from layerwise.core.types import Target
+from layerwise.models.blocknet import BlockNet, Segment
+from layerwise.training.plan import Stage
+from layerwise.training.pruning import prune_block
+
+
+@dataclass(frozen=True)
+class FinishedStage:
+    """A finished stage, and what its checkpoint holds.
+
+    Attributes:
+        rows: one entry of results.json's `blocks` per depth that was read.
+        segment: weights of the stage's blocks and heads.
+        scores: class scores [N, c] by held-out split and depth, for the ensembles of later depths; none of a
+            stage that reconstructs.
+        kept_filters: those that the stage's block keeps from now on, or None for all.
+    """
+
+    rows: list[dict[str, Any]]
+    segment: dict[str, Tensor]
+    scores: dict[str, dict[int, Tensor]]
+    kept_filters: list[int] | None = None
+
+
+def segment_of(network: BlockNet, stage: Stage) -> Segment:
+    """What a stage trains of a network."""
+    return Segment(network, stage.start, stage.stop, stage.depths, stage.detached, stage.target)
+
+
+def restore(network: BlockNet, stages: Sequence[Stage], finished: Iterable[FinishedStage]) -> None:
+    """Puts the weights of finished stages into a network, in order.
+
+    Args:
+        network: at its initialisation.
+        stages: the plan; the first of them are finished.
+    """
+    for stage, outcome in zip(stages, finished, strict=False):
+        segment_of(network, stage).load_state_dict(outcome.segment)
+        if outcome.kept_filters is not None:
+            prune_block(network, stage.stop, outcome.kept_filters)
+
+
+def valid_depths(stages: Sequence[Stage], target: Target) -> list[int]:
+    """Depths whose heads (or decoders) read the blocks that they were trained on, after some finished stages.
+
+    A stage that trains earlier blocks again, as fine-tuning does, leaves the heads behind these blocks invalid.
+    """
+    valid: set[int] = set()
+    for stage in stages:
+        if stage.start < stage.stop:
+            valid = {depth for depth in valid if depth <= stage.start}
+        valid |= set(stage.depths) if stage.target == target else set()
+    return sorted(valid)

@@ -1,0 +1,90 @@
+"""Trained networks from their run folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from layerwise.config.build import build_agenda, build_network
+from layerwise.core.errors import LayerwiseError
+from layerwise.data.dataset import DatasetSpec
+from layerwise.models.blocknet import BlockNet, Segment
+from layerwise.runs.checkpoints import Checkpoints, rows_of
+from layerwise.runs.depth_search import run_config
+from layerwise.runs.finished import FinishedStage, restore, valid_depths
+from layerwise.runs.folder import CHECKPOINTS, SPEC
+
+
+class TrainedNet(BlockNet):
+    """A trained `BlockNet` with what is needed to feed it.
+
+    `forward(x)` gives the scores of the last classifier, `forward(x, depth=j)` those at depth j,
+    `features(x, j)` the block outputs x_j, `ensemble(x)` the 2^j ensemble, `reconstruct(x)` of an
+    autoencoder the input as its decoder gives it back.
+
+    Args:
+        network: with trained weights.
+        spec: of the data set that it was trained on: class names, shape, statistics.
+        mirror: its results are means over an image and its mirror image; so are `class_scores`, while the other methods
+            take the images as they are.
+    """
+
+    def __init__(self, network: BlockNet, spec: DatasetSpec, mirror: bool = False) -> None:
+        heads, decoders = ({int(d): m for d, m in network.readers(t).items()} for t in ("labels", "inputs"))
+        super().__init__(list(network.blocks), heads, network.ensemble_on, decoders)
+        self.spec, self.mirror = spec, mirror
+        dtype = torch.float32 if spec.has_images else torch.float64  # as `layerwise.data` scales them
+        shape = (-1, 1, 1) if spec.has_images else (-1,)
+        self.mean, self.std = (
+            nn.Buffer(torch.tensor(v, dtype=dtype).view(shape), persistent=False) for v in (spec.mean, spec.std)
+        )
+
+    def normalise(self, values: Tensor) -> Tensor:
+        """Images uint8 [B, C, H, W] or vectors [B, F] → float32 of the same shape, scaled as in training."""
+        values = values.float() / 255 if self.spec.has_images else values
+        return ((values - self.mean) / self.std).float()
+
+    def class_scores(self, x: Tensor, depths: Sequence[int]) -> dict[int, Tensor]:
+        """z_j [B, c] of scaled inputs x_0 at some depths, of which the last comes last; see `mirror`."""
+        segment = Segment(self, 0, depths[-1], depths)
+        scores = {depth: readout.scores for depth, readout in zip(depths, segment(x), strict=True)}
+        if not self.mirror:
+            return scores
+        mirrored = segment(x.flip(3))  # [B, C, H, W]
+        return {depth: (scores[depth] + readout.scores) / 2 for depth, readout in zip(depths, mirrored, strict=True)}
+
+
+def load(run_folder: str | Path, device: str | torch.device = "cpu") -> TrainedNet:
+    """The network of a run, in eval mode, up to the last finished depth, or that which a finished run chose.
+
+    Args:
+        run_folder: the folder that a run printed.
+        device: where the network goes.
+
+    Raises:
+        LayerwiseError: not a run folder, or no depth is finished yet.
+    """
+    folder = Path(run_folder)
+    config = run_config(folder)
+    agenda = build_agenda(config)
+    trees, damage = Checkpoints(folder / CHECKPOINTS, warn=print).read_finished(agenda)
+    if damage is not None:
+        raise LayerwiseError(f"{damage}. Run the command of {folder} again: it trains that block anew.")
+    rows = rows_of(trees)
+    stages, complete = agenda.stages(rows)[: len(trees)], len(trees) == len(agenda.stages(rows))
+    while stages and (stages[-1].prune_to is not None or not valid_depths(stages, "labels")):
+        stages.pop()  # a pruned block or a fine-tuned encoder whose classifier was not fitted yet
+    if not stages:
+        raise LayerwiseError(f"{folder}: no block is finished yet; run its command to the end.")
+    spec = DatasetSpec.from_json((folder / SPEC).read_text())
+    network = build_network(config, spec, agenda.stages())
+    restore(network, stages, [FinishedStage(**tree) for tree in trees[: len(stages)]])
+    depths = valid_depths(stages, "labels")
+    deepest = agenda.depth(rows) if complete else depths[-1]
+    heads = {depth: network.head(depth) for depth in depths if depth <= deepest}
+    decoders = {d: network.readers("inputs")[str(d)] for d in valid_depths(stages, "inputs") if d <= deepest}
+    network = BlockNet(list(network.blocks[:deepest]), heads, network.ensemble_on, decoders)
+    return TrainedNet(network, spec, config.evaluation.mirror).to(device).eval()

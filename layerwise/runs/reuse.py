@@ -1,0 +1,91 @@
+"""Finished stages of another run that this one would compute to the bit: taken instead of trained again.
+
+The paper's smaller final classifier (M̃_f) is the last step of a finished network trained
+anew; with `plan.reuse=FOLDER model.final_head_width=512` only this step runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from layerwise.config.build import build_agenda
+from layerwise.config.parse import from_yaml, identity
+from layerwise.config.resolve import resolve
+from layerwise.config.schema import Config, filled
+from layerwise.core.errors import LayerwiseError
+from layerwise.runs.checkpoints import Checkpoints, rows_of
+from layerwise.runs.folder import CHECKPOINTS, CONFIG
+from layerwise.training.plan import Stage
+
+LAST_BLOCK_ONLY = ("model.final_head_width", "J", "plan.max_blocks")
+"""Keys that change nothing before the last block of either run."""
+
+
+def shared_stages(source: Path, config: Config, folder: Path) -> list[Stage]:
+    """The stages that a run has in common with another one: those of the blocks before the last of either.
+
+    Args:
+        source: folder of the other run.
+        config: of this run, resolved.
+        folder: of this run.
+
+    Raises:
+        LayerwiseError: the source is no run's folder or this run's own, or the runs differ in more than their last
+            block.
+    """
+    if source.resolve() == folder.resolve():
+        raise LayerwiseError(f"plan.reuse={source}: is the folder of this run. Name another run's, or leave it out.")
+    other = resolve(from_yaml(source / CONFIG))
+    here, there = identity(config), identity(other)
+    both = min(filled(config.J), filled(other.J))
+    differing = [
+        key
+        for key in here
+        if _up_to(both, key, here[key]) != _up_to(both, key, there.get(key)) and key not in LAST_BLOCK_ONLY
+    ]
+    if differing:
+        values = "; ".join(f"{key}: {there.get(key)} there, {here[key]} here" for key in differing)
+        raise LayerwiseError(
+            f"plan.reuse={source}: that run differs in more than its last block ({values}). "
+            f"Only {' and '.join(LAST_BLOCK_ONLY)} may differ."
+        )
+    mine, theirs = build_agenda(config).stages(), build_agenda(other).stages()
+    last = min(mine[-1].stop, theirs[-1].stop)
+    return [stage for stage, same in zip(mine, theirs, strict=False) if stage == same and stage.stop < last]
+
+
+def _up_to(depth: int, key: str, value: Any) -> Any:
+    """What a value says of the blocks up to a depth."""
+    if key in ("model.widths", "model.head_widths") and value is not None:
+        return value[:depth]
+    if key == "model.downsample" and value is not None:
+        return [j for j in value if j <= depth]
+    return value
+
+
+def take_over(source: Path, shared: list[Stage], checkpoints: Checkpoints) -> int:
+    """Copies the finished ones of some stages, marked as `reused`, into a run that has none of its own.
+
+    A run that has begun keeps to its own stages: on GPUs those of two runs may differ in their last bits, and a
+    block must stand on the features that it was trained on.
+
+    Args:
+        source: folder of the other run.
+        shared: what `shared_stages` gave.
+        checkpoints: of this run.
+
+    Returns:
+        Number of stages that were copied.
+    """
+    if any(checkpoints.folder.glob("stage_*")):
+        return 0
+    agenda = build_agenda(resolve(from_yaml(source / CONFIG)))
+    trees, _ = Checkpoints(source / CHECKPOINTS, warn=checkpoints.warn).read_finished(agenda)
+    pairs = zip(shared, agenda.stages(rows_of(trees)), trees, strict=False)
+    taken = [(stage, tree) for stage, theirs, tree in pairs if stage == theirs]
+    for stage, tree in taken:
+        for row in tree["rows"]:
+            row["reused"] = str(source)
+        checkpoints.save_finished(stage, tree)
+    return len(taken)

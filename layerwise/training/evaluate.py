@@ -1,0 +1,81 @@
+"""Exact evaluation: every sample once, counted, without padding and without averaging over batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from layerwise.core.distributed import add_up
+from layerwise.core.precision import Precision
+from layerwise.core.types import Accuracies, Batch, Scores
+from layerwise.models.blocknet import Segment
+from layerwise.training.objectives import LossName, Objective, class_loss
+
+
+@torch.no_grad()
+def predict(segment: Segment, batches: Iterable[Batch], precision: Precision) -> dict[int, Tensor]:
+    """Class scores of all samples at each of the segment's depths.
+
+    Args:
+        segment: trained blocks and heads; they are put in eval mode.
+        batches: features x_start of all samples, in order.
+
+    Returns:
+        {depth: [N, c] float32}, on the device of the batches.
+    """
+    segment.eval()
+    collected: list[list[Tensor]] = [[] for _ in segment.depths]
+    for batch in batches:
+        with precision.autocast():
+            for rows, readout in zip(collected, segment(batch.inputs), strict=True):
+                rows.append(readout.scores.float())
+    return {depth: torch.cat(rows) for depth, rows in zip(segment.depths, collected, strict=True)}
+
+
+@torch.no_grad()
+def mean_losses(
+    segment: Segment, batches: Iterable[Batch], precision: Precision, objective: Objective, shared: bool = False
+) -> dict[int, float]:
+    """The objective's mean over all samples at each of the segment's depths.
+
+    Args:
+        segment: trained; it is put in eval mode.
+        batches: features x_start and targets.
+        shared: each process has a part of the samples; all get the mean over all of them.
+    """
+    segment.eval()
+    total, n = torch.zeros(len(segment.depths), dtype=torch.float64), 0
+    for batch in batches:
+        with precision.autocast():
+            terms = objective(segment(batch.inputs), batch.targets)
+        total += torch.stack(terms["means"]["loss"]).double().cpu() * len(batch.targets)
+        n += len(batch.targets)
+    if shared:
+        *sums, n = add_up(torch.cat([total, torch.tensor([n], dtype=torch.float64)])).tolist()
+        total = torch.tensor(sums, dtype=torch.float64)
+    return dict(zip(segment.depths, (total / n).tolist(), strict=True))
+
+
+def score(z: Tensor, targets: Tensor, loss: LossName = LossName.cross_entropy) -> Scores:
+    """Loss and accuracies of class scores.
+
+    Args:
+        z: [N, c].
+        targets: [N] int64.
+        loss: which one.
+    """
+    return {"loss": float(class_loss(loss, z, targets)), **accuracies(z, targets)}
+
+
+def accuracies(z: Tensor, targets: Tensor) -> Accuracies:
+    """Shares of the samples in per cent whose class is the first, or among the first five.
+
+    Args:
+        z: [N, c] scores or probabilities.
+        targets: [N] int64.
+    """
+    n, classes = z.shape
+    hits = z.topk(min(5, classes), dim=1).indices == targets[:, None]  # [N, 5]
+    return {"top1": 100.0 * int(hits[:, :1].sum()) / n, "top5": 100.0 * int(hits.sum()) / n}

@@ -1,0 +1,174 @@
+"""What a stage minimises: from the readouts of its heads to a loss, and means and counts of the batch."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol, TypedDict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from layerwise.core.types import Target
+from layerwise.models.blocknet import Readout
+
+
+class Terms(TypedDict):
+    """Result of an objective on one batch; D heads."""
+
+    loss: Tensor  # scalar to minimise
+    means: dict[str, list[Tensor]]  # a scalar per head: over the samples, of `loss`
+    counts: dict[str, list[Tensor]]  # likewise, number of samples that are `correct`, where classes are predicted
+
+
+class Objective(Protocol):
+    """Loss of a batch."""
+
+    @property
+    def target(self) -> Target:
+        """What readouts are compared with."""
+
+    def __call__(self, readouts: Sequence[Readout], targets: Tensor) -> Terms:
+        """Args: readouts: one per head. targets: labels [B] int64, or inputs [B, …]."""
+
+
+class LossName(Enum):
+    """Values of `objective.loss` and `objective.reconstruction`."""
+
+    cross_entropy = "cross_entropy"
+    binary_cross_entropy = "binary_cross_entropy"
+    squared_error = "squared_error"
+    absolute_error = "absolute_error"
+
+
+def class_loss(name: LossName, z: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Mean loss of class scores; all losses but the cross-entropy compare with a one-hot vector.
+
+    Args:
+        name: binary_cross_entropy takes each class against the rest, through a sigmoid; the errors take the
+            scores as they are.
+        z: [B, c] float32.
+        targets: [B] int64.
+        label_smoothing: weight of the uniform distribution in the targets, in [0, 1).
+    """
+    if name is LossName.cross_entropy:
+        return F.cross_entropy(z, targets, label_smoothing=label_smoothing)
+    classes = z.shape[1]
+    wanted = F.one_hot(targets, classes) * (1 - label_smoothing) + label_smoothing / classes
+    return elementwise_loss(name, z, wanted)
+
+
+def elementwise_loss(name: LossName, prediction: Tensor, wanted: Tensor) -> Tensor:
+    """Mean over all elements; binary_cross_entropy takes predictions through a sigmoid, and wants values in [0, 1]."""
+    losses: dict[LossName, Callable[[Tensor, Tensor], Tensor]] = {
+        LossName.binary_cross_entropy: F.binary_cross_entropy_with_logits,
+        LossName.squared_error: F.mse_loss,
+        LossName.absolute_error: F.l1_loss,
+    }
+    return losses[name](prediction, wanted.to(prediction.dtype))
+
+
+@dataclass(frozen=True)
+class LocalLoss:
+    """The loss of each head's class scores, summed over the heads.
+
+    A head without embedding has the plain loss (paper, equation 3: the cross-entropy), one with an embedding
+    (1 − β) loss + β similarity (Nøkland and Eidnes 2019, section 2.3: predsim).
+
+    Args:
+        label_smoothing: weight of the uniform distribution in the targets, in [0, 1).
+        similarity: β in [0, 1].
+        loss: of the class scores.
+    """
+
+    label_smoothing: float = 0.0
+    similarity: float = 0.99
+    loss: LossName = LossName.cross_entropy
+    target: Target = "labels"
+
+    def __call__(self, readouts: Sequence[Readout], targets: Tensor) -> Terms:
+        losses = [self._loss(readout, targets) for readout in readouts]
+        correct = [(readout.scores.argmax(dim=1) == targets).sum() for readout in readouts]
+        return {"loss": total(losses), "means": {"loss": detached(losses)}, "counts": {"correct": correct}}
+
+    def _loss(self, readout: Readout, targets: Tensor) -> Tensor:
+        z = readout.scores.float()
+        prediction = class_loss(self.loss, z, targets, self.label_smoothing)
+        if readout.embedding is None:
+            return prediction
+        similar = similarity_loss(readout.embedding, targets, classes=z.shape[1])
+        return (1 - self.similarity) * prediction + self.similarity * similar
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """The error of each decoder's reconstruction of x_0, summed over the decoders.
+
+    Args:
+        loss: mean over all values of the input.
+    """
+
+    loss: LossName = LossName.squared_error
+    target: Target = "inputs"
+
+    def __call__(self, readouts: Sequence[Readout], targets: Tensor) -> Terms:
+        losses = [elementwise_loss(self.loss, readout.scores.float(), targets) for readout in readouts]
+        return {"loss": total(losses), "means": {"loss": detached(losses)}, "counts": {}}
+
+
+@dataclass(frozen=True)
+class Penalised:
+    """An objective plus λ₁ Σ|w| + λ₂ Σw² over some weights; the means that it reports stay without the penalty.
+
+    Args:
+        objective: without penalty.
+        weights: w.
+        l1: λ₁.
+        l2: λ₂; with SGD the same as a weight decay of 2 λ₂ of these weights.
+    """
+
+    objective: Objective
+    weights: Sequence[Tensor]
+    l1: float
+    l2: float
+
+    @property
+    def target(self) -> Target:
+        return self.objective.target
+
+    def __call__(self, readouts: Sequence[Readout], targets: Tensor) -> Terms:
+        terms = self.objective(readouts, targets)
+        penalties = [self.l1 * w.abs().sum() + self.l2 * w.square().sum() for w in self.weights]
+        return {**terms, "loss": total([terms["loss"], *penalties])}
+
+
+def total(losses: Sequence[Tensor]) -> Tensor:
+    """Sum of scalars; of one, that one itself, since on small networks each operation counts."""
+    return functools.reduce(torch.add, losses)
+
+
+def detached(losses: Sequence[Tensor]) -> list[Tensor]:
+    """The same values without the graph that they hold."""
+    return [loss.detach() for loss in losses]
+
+
+def similarity_loss(embedding: Tensor, targets: Tensor, classes: int) -> Tensor:
+    """Mean squared difference between the batch's similarity matrices of features and of labels.
+
+    Args:
+        embedding: [B, E].
+        targets: [B] int64.
+        classes: number of classes c.
+    """
+    wanted = cosine_similarities(F.one_hot(targets, classes).float())
+    return F.mse_loss(cosine_similarities(embedding.float()), wanted)
+
+
+def cosine_similarities(rows: Tensor) -> Tensor:
+    """[B, E] → [B, B] cosines between rows that were centred each (adjusted cosine similarity), in float32."""
+    with torch.autocast(rows.device.type, enabled=False):  # which would round the product of float32 matrices
+        centred = F.normalize(rows - rows.mean(dim=1, keepdim=True), dim=1)
+        return centred @ centred.T

@@ -1,0 +1,106 @@
+"""Layerwise compression (the experiment at the end of the paper): a trained block loses its least important filters.
+
+Importance is the Taylor criterion of Molchanov et al., Pruning Convolutional Neural Networks for
+Resource Efficient Inference (2016, equation 8): how much the loss would change, to first order, if a
+feature map were zero.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from layerwise.core.distributed import add_up
+from layerwise.core.precision import Precision
+from layerwise.core.types import Batch
+from layerwise.models.blocknet import BlockNet
+
+
+def most_important(importance: Tensor, n: int) -> list[int]:
+    """The n filters of the highest importance [C], in ascending order."""
+    return sorted(importance.topk(n).indices.tolist())
+
+
+def taylor_importance(block: nn.Module, head: nn.Module, batches: Iterable[Batch], precision: Precision) -> Tensor:
+    """|∂loss/∂z · z| of each feature map z, averaged over its positions before the modulus and over samples after.
+
+    Args:
+        block: trained; maps x_{j−1} to x_j.
+        head: trained; reads x_j.
+        batches: of x_{j−1}; of several processes those that this one has.
+
+    Returns:
+        [C_j] float64, over all of them.
+    """
+    block.eval()
+    head.eval()
+    total: Tensor | None = None
+    for inputs, targets in batches:
+        with precision.autocast(), torch.no_grad():
+            maps = block(inputs)
+        maps.requires_grad_(True)
+        with precision.autocast():
+            loss = F.cross_entropy(
+                head(maps).float(), targets, reduction="sum"
+            )  # per-sample gradients keep their scale
+        (gradient,) = torch.autograd.grad(loss, maps)
+        products = (gradient.double() * maps.detach().double()).mean((2, 3)).abs().sum(0)  # [C]
+        total = products if total is None else total + products
+    assert total is not None, "no batches"
+    return add_up(total)
+
+
+def prune_block(network: BlockNet, depth: int, kept: Sequence[int]) -> None:
+    """Removes all but some filters of a block, and the inputs that read them in its head and in the next block.
+
+    Args:
+        network: a SimCNN; it is changed.
+        depth: j of the block.
+        kept: filters that stay, counted from 0.
+    """
+    block, index = network.blocks[depth - 1], torch.tensor(kept)
+    (convolution,) = _convolutions(block)
+    filters = convolution.out_channels
+    _select(convolution, "weight", 0, index)
+    _select(convolution, "bias", 0, index)
+    convolution.out_channels = len(kept)
+    for norm in (layer for layer in block.modules() if isinstance(layer, _BatchNorm)):
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            _select(norm, name, 0, index)
+        norm.num_features = len(kept)
+    readers = [network.head(depth)] if depth in network.depths else []
+    readers += [network.blocks[depth]] if depth < len(network.blocks) else []
+    for reader in readers:
+        first = _convolutions(reader)[0]
+        copies = first.in_channels // filters  # 4 behind an invertible downsampling: channel c becomes 4c … 4c + 3
+        inputs = (index[:, None] * copies + torch.arange(copies)).flatten()
+        _select(first, "weight", 1, inputs)
+        first.in_channels = len(inputs)
+
+
+def pruned_copy(network: BlockNet, prune_to: Sequence[int]) -> BlockNet:
+    """A copy of the shape that a network ends up with, if block j keeps `prune_to[j − 1]` filters."""
+    smaller = copy.deepcopy(network)
+    for depth, n in enumerate(prune_to, 1):
+        prune_block(smaller, depth, range(n))
+    return smaller
+
+
+def _convolutions(module: nn.Module) -> list[nn.Conv2d]:
+    return [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
+
+
+def _select(layer: nn.Module, name: str, axis: int, index: Tensor) -> None:
+    """Keeps some rows or columns of a parameter or buffer, in its memory format."""
+    old = getattr(layer, name)
+    if old is None:
+        return
+    new = old.detach().index_select(axis, index.to(old.device))
+    if new.dim() == 4 and old.is_contiguous(memory_format=torch.channels_last):
+        new = new.contiguous(memory_format=torch.channels_last)
+    setattr(layer, name, nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new)
