@@ -42,7 +42,7 @@ def render(records: Sequence[RunRecord]) -> str:
     specs = {chart.id: chart.spec for chart in (*charts, *matrices)}
     several = len(views) > 1
     environment = Environment(
-        loader=PackageLoader("layerwise.report", "assets"),
+        loader=PackageLoader("layerwise.reporting.html", "assets"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
