@@ -95,7 +95,7 @@ def test_only_one_pool_of_threads_computes():
     code = (
         "import psutil, torch\n"
         "torch.set_num_threads(3)\n"
-        "from layerwise.read_ahead import read_ahead\n"
+        "from layerwise.data.read_ahead import read_ahead\n"
         "net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Flatten(), torch.nn.LazyLinear(10))\n"
         "before = psutil.Process().num_threads()\n"
         "for x in read_ahead(lambda _: torch.randn(64, 3, 16, 16), range(4), 1):\n"

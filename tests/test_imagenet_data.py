@@ -371,7 +371,7 @@ def test_a_process_ends_while_its_workers_are_idle_or_busy(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "import time\n"
-        "from layerwise.data.worker_map import WorkerMap\n"
+        "from layerwise.data.images.worker_map import WorkerMap\n"
         "if __name__ == '__main__':\n"
         "    idle, busy = WorkerMap(abs, workers=1), WorkerMap(time.sleep, workers=1)\n"
         "    print(list(idle([-1, -2])))\n"

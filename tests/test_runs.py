@@ -299,7 +299,7 @@ def test_config_yaml_reads_back_as_the_same_configuration(train_py, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system tells")
 def test_the_peak_of_memory_is_not_that_of_a_larger_parent():
     ballast = torch.ones(2**27)  # 512 MB
-    code = "from layerwise.environment import *; print(peak_memory_mb(HOST))"
+    code = "from layerwise.core.machine import *; print(peak_memory_mb(HOST))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert 50 < float(ended.stdout) < peak_memory_mb(HOST) - 300
     assert ballast.sum() > 0
