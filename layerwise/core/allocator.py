@@ -1,7 +1,7 @@
-"""Keeps freed memory in the process, so that CPU training does not pay for page faults at each step.
+"""Keep freed memory in the process, so that CPU training does not pay for page faults at every step.
 
-glibc gives large blocks back to the kernel as soon as they are freed, and activations are large: the
-kernel then clears the same pages at every step. Measured on two AVX-512 cores: a fifth of a step.
+glibc returns large blocks to the kernel as soon as they are freed, and activations are large: the kernel
+then clears the same pages at every step. On two AVX-512 cores this took a fifth of a step.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 LARGEST_BLOCK_KEPT = 1 << 30
-"""Blocks above this (caches) still go back to the kernel when they are freed."""
+"""Larger blocks (caches) still return to the kernel when they are freed, in bytes."""
 
 
 def keep_freed_memory() -> bool:
-    """Asks glibc to reuse freed blocks. False where the C library is another one; nothing changes then."""
+    """Ask glibc to reuse freed blocks. Returns False, and changes nothing, with another C library."""
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -26,6 +26,6 @@ def keep_freed_memory() -> bool:
 
 
 def return_freed_memory() -> None:
-    """Gives freed memory back once: between phases whose tensors have other sizes, which would leave holes."""
+    """Return freed memory to the kernel once, between phases whose tensors differ in size and would leave holes."""
     if sys.platform.startswith("linux") and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)

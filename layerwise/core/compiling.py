@@ -12,10 +12,10 @@ Result = TypeVar("Result")
 
 
 def compile_for(images: int | None, function: Callable[..., Result]) -> Callable[..., Result]:
-    """The function of some batched tensors, through torch.compile for batches of one size; None: for none.
+    """Compile a function of batched tensors for batches of `images` samples; with None return it unchanged.
 
-    Other sizes run as they are: an epoch has one such batch, and a function that is compiled for all sizes is slower.
-    Modules that differ in nothing but their weights share what is compiled.
+    Batches of another size run uncompiled: an epoch has one of them, and a function compiled for every size is slower.
+    Modules that differ only in their weights share the compiled code.
     """
     if images is None:
         return function

@@ -1,8 +1,8 @@
-"""The processes of one run: who is there, what they tell each other, and how an error of one ends all.
+"""The processes of one run: their ranks, their collective calls, and how an error in one of them ends all.
 
-Each process has a rank, 0 … N−1; rank 0 (the main process) reads and writes the run folder and talks to
-the user. torchrun, or submitit's launcher of Hydra, starts the processes and says so in environment
-variables. Without these variables there is one process, N = 1, and everything here does nothing.
+Each process has a rank, 0 … N−1. Rank 0, the main process, reads and writes the run folder and prints.
+torchrun, or Hydra's submitit launcher, starts the processes and describes them in environment variables.
+Without these variables N = 1 and every function here is a no-op.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Place:
-    """Where a process stands among those of its run.
+    """Rank of a process in its run.
 
     Attributes:
-        rank: among all.
-        ranks: N.
-        local_rank: among those of this machine; it is also the number of its GPU.
-        local_ranks: processes on this machine.
+        rank: number of this process, 0 … N−1.
+        ranks: N, the number of processes.
+        local_rank: number of this process on its machine, and of the GPU that it uses.
+        local_ranks: number of processes on this machine.
     """
 
     rank: int = 0
@@ -48,15 +48,15 @@ ALONE = Place()
 
 
 def read_place(environment: Mapping[str, str] = os.environ) -> Place:
-    """What a launcher says in RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE.
+    """Read RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE, which a launcher sets.
 
     Raises:
-        LaunchError: some of them are missing, or are no numbers that go together.
+        LaunchError: a variable is missing, is not a number, or contradicts another.
     """
     given = {name: environment[name] for name in ("RANK", "WORLD_SIZE") if name in environment}
     if not given or given == {"WORLD_SIZE": "1"}:
         return ALONE
-    advice = "Start with `torchrun --nproc_per_node=N train.py …`, which sets all that is needed, or unset it."
+    advice = "Start with `torchrun --nproc_per_node=N train.py …`, which sets all of them, or unset it."
     for name in ("RANK", "WORLD_SIZE"):
         if name not in given:
             (other,) = given.items()
@@ -68,7 +68,7 @@ def read_place(environment: Mapping[str, str] = os.environ) -> Place:
     except ValueError as error:
         raise LaunchError(f"RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE: {error}. {advice}") from error
     if not 0 <= rank < ranks:
-        raise LaunchError(f"RANK={rank}: there are only the ranks 0 … {ranks - 1} (WORLD_SIZE={ranks}). {advice}")
+        raise LaunchError(f"RANK={rank} is out of range: WORLD_SIZE={ranks} has ranks 0 … {ranks - 1}. {advice}")
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in environment]
     if ranks > 1 and missing:
         raise LaunchError(f"WORLD_SIZE={ranks} is set, but {missing[0]} is not. {advice}")
@@ -76,48 +76,48 @@ def read_place(environment: Mapping[str, str] = os.environ) -> Place:
 
 
 def place() -> Place:
-    """Where this process stands; before it has joined the others, what the environment says."""
+    """Read the rank of this process from the environment of torchrun, or of SLURM if submitit started it."""
     if os.environ.get("SUBMITIT_EXECUTOR") and int(os.environ.get("SLURM_NTASKS", 1)) > 1:
-        from submitit.helpers import TorchDistributedEnvironment  # there, since it has started us
+        from submitit.helpers import TorchDistributedEnvironment  # installed, since it started this process
 
         TorchDistributedEnvironment().export(overwrite=True, set_cuda_visible_devices=False)
         if os.environ["SLURM_JOB_NUM_NODES"] == "1":
-            os.environ["MASTER_ADDR"] = "127.0.0.1"  # it was the node's name, which need not resolve
+            os.environ["MASTER_ADDR"] = "127.0.0.1"  # submitit sets the node's name, which may not resolve
     return read_place()
 
 
 def rank() -> int:
-    """Number of this process."""
+    """Rank of this process; 0 if it is alone."""
     return dist.get_rank() if joined() else 0
 
 
 def ranks() -> int:
-    """N, the number of processes."""
+    """Number of processes, N."""
     return dist.get_world_size() if joined() else 1
 
 
 def is_main() -> bool:
-    """Whether this process reads, writes and speaks."""
+    """Whether this is rank 0, which reads and writes the run folder and prints."""
     return rank() == 0
 
 
 def joined() -> bool:
-    """Whether there are other processes."""
+    """Whether this process has joined a group of several."""
     return dist.is_available() and dist.is_initialized()
 
 
 def join(here: Place, device: torch.device, seconds: float) -> None:
-    """Meets the other processes, once; a second call (the next job of a sweep) changes nothing.
+    """Join the process group. A second call (the next job of a sweep) does nothing.
 
-    They talk through gloo, and about tensors on GPUs through NCCL.
+    gloo connects the processes, and NCCL carries tensors on GPUs.
 
     Args:
         here: rank and number of processes.
-        device: what this process computes on.
-        seconds: after which a meeting, or an answer of the others, is given up.
+        device: device of this process.
+        seconds: time-out of this call and of every later collective call.
 
     Raises:
-        LaunchError: not all came in time.
+        LaunchError: not every process joined in time.
     """
     if here.ranks == 1 or joined():
         return
@@ -135,20 +135,20 @@ def join(here: Place, device: torch.device, seconds: float) -> None:
         raise LaunchError(
             f"rank {here.rank} waited {seconds:g} s at {address} and did not meet all {here.ranks} processes "
             f"({str(error).strip().splitlines()[0]}). Start one process per rank with the same WORLD_SIZE, MASTER_ADDR "
-            "and MASTER_PORT (torchrun and slurm/train.sbatch do), see that this port is free on the first machine and "
-            "not blocked by a firewall, or wait longer with distributed.timeout=SECONDS."
+            "and MASTER_PORT (torchrun and slurm/train.sbatch do), check that this port is free on the first machine "
+            "and not blocked by a firewall, or wait longer with distributed.timeout=SECONDS."
         ) from error
 
 
 def leave() -> None:
-    """Says goodbye, at the end of a process that did its work."""
+    """Leave the process group at the end of a process that succeeded."""
     if joined():
         dist.destroy_process_group()
 
 
 @contextmanager
 def noticing_lost_processes() -> Iterator[None]:
-    """Turns what PyTorch says of a broken connection into a short message.
+    """Turn PyTorch's error for a broken connection into a short message.
 
     Raises:
         LostProcess: another process has ended or does not answer.
@@ -159,20 +159,20 @@ def noticing_lost_processes() -> Iterator[None]:
         if not joined() or not any(word in str(error) for word in BROKEN):
             raise
         raise LostProcess(
-            f"rank {rank()} lost the connection to another process of this run: it has ended (its own message, or the "
-            "launcher's, says why; none at all: it was killed, perhaps for its memory) or did not answer in "
-            "distributed.timeout seconds. All that was saved is intact; run the same command again to go on."
+            f"rank {rank()} lost the connection to another process of this run. That process ended (see its message or "
+            "the launcher's; without one it was killed, perhaps for its memory) or did not answer within "
+            "distributed.timeout seconds. Everything saved is intact; run the same command again to go on."
         ) from error
 
 
 BROKEN = ("Connection closed by peer", "Connection reset", "Broken pipe", "Timed out", "NCCL", "Socket", "timed out")
-"""Words of the errors that gloo, NCCL and their store raise then."""
+"""Words in the errors that gloo, NCCL and their store raise for a broken connection."""
 
 
 def from_main(function: Callable[[], T]) -> T:
-    """Calls a function in the main process; all processes get its result, or raise its error.
+    """Call a function in the main process; every process returns its result or raises its error. Collective.
 
-    The result travels pickled: small things, or tensors on the CPU.
+    The result is sent with pickle: use it for small values, or tensors on the CPU.
     """
     if not joined():
         return function()
@@ -182,7 +182,7 @@ def from_main(function: Callable[[], T]) -> T:
             told[0] = function()
         except LayerwiseError as error:
             told[1] = error.shared()
-        except Exception as error:  # a bug; the others must not wait for ever
+        except Exception as error:  # a bug: the others must not wait for the result
             _broadcast([None, LostProcess(f"rank 0 failed: {error}")])
             raise
     told = _broadcast(told)
@@ -192,7 +192,7 @@ def from_main(function: Callable[[], T]) -> T:
 
 
 def together(function: Callable[[], T]) -> T:
-    """Calls a function in every process; if it fails in some, all raise the error of the first of these."""
+    """Call a function in every process; if it fails in any, all raise the error of the lowest rank. Collective."""
     if not joined():
         return function()
     result: Any = None
@@ -212,7 +212,7 @@ def together(function: Callable[[], T]) -> T:
 
 
 def one_per_machine_first(function: Callable[[], T]) -> T:
-    """Calls a function in the first process of each machine and then in the others, which find its downloads."""
+    """Call a function first in one process per machine, then in the others, which find its downloads. Collective."""
     if not joined():
         return function()
     first = read_place().local_rank == 0
@@ -222,39 +222,39 @@ def one_per_machine_first(function: Callable[[], T]) -> T:
 
 
 def add_up(tensor: Tensor) -> Tensor:
-    """The sum of a tensor over all processes, in place."""
+    """Sum a tensor over all processes, in place. Collective."""
     if joined():
         dist.all_reduce(tensor)
     return tensor
 
 
 def mean_of(tensor: Tensor) -> Tensor:
-    """The mean of a tensor over all processes, in place."""
+    """Average a tensor over all processes, in place. Collective."""
     return add_up(tensor).div_(ranks()) if joined() else tensor
 
 
 def barrier() -> None:
-    """Waits until all processes are here."""
+    """Wait until every process has called this. Collective."""
     if joined():
         Largest(0.0).answer()
 
 
 class Largest:
-    """The largest of each of some numbers over all processes, asked for now and waited for later."""
+    """The element-wise maximum of some numbers over all processes, requested now and awaited later. Collective."""
 
     def __init__(self, *values: float) -> None:
         self._values = torch.tensor(values, dtype=torch.float64)
         self._work = dist.all_reduce(self._values, dist.ReduceOp.MAX, async_op=True) if joined() else None
 
     def answer(self) -> list[float]:
-        """Waits until all have asked."""
+        """Wait for the result: the maximum of each number."""
         if self._work is not None:
             self._work.wait()
         return self._values.tolist()
 
 
 def gather(tree: Any) -> list[Any]:
-    """In the main process what each process gave, in order of rank; elsewhere an empty list. Travels pickled."""
+    """Return the values of all ranks, in order, in the main process and [] elsewhere. Sent with pickle. Collective."""
     if not joined():
         return [tree]
     found: list[Any] | None = [None] * ranks() if is_main() else None
@@ -263,21 +263,21 @@ def gather(tree: Any) -> list[Any]:
 
 
 def gather_rows(rows: Tensor, shard: Shard) -> Tensor:
-    """Rows of all shards in their order, in the main process; elsewhere, and where nothing is shared, those given.
+    """Gather the rows of all shards in the main process. Collective.
 
     Args:
-        rows: [n, …] of the samples that this process holds.
-        shard: which they are.
+        rows: [n, …] rows of the samples in this shard.
+        shard: shard of this process.
 
     Returns:
-        [N, …] on the CPU.
+        On the CPU: in the main process [N, …], the rows of all samples in order; elsewhere, or with one shard, `rows`.
     """
     rows = rows.cpu()
     if not joined() or shard.ranks == 1:
         return rows
     sizes = [0] * shard.ranks
     dist.all_gather_object(sizes, len(rows))
-    padded = rows.new_zeros(max(sizes), *rows.shape[1:])  # only on the way: gloo wants equal sizes
+    padded = rows.new_zeros(max(sizes), *rows.shape[1:])  # gloo sends equal sizes only
     padded[: len(rows)] = rows
     received = [torch.empty_like(padded) for _ in sizes] if is_main() else None
     dist.gather(padded, received)

@@ -1,7 +1,7 @@
-"""Errors that a user can mend, and how they reach the terminal.
+"""Errors that a user can fix, and the messages they print.
 
-A `LayerwiseError` carries one message that names the key or the file, what is wrong and what would
-be right. It is printed without a traceback; a bug, by contrast, keeps its traceback.
+A `LayerwiseError` carries one message: the key or the file, what is wrong, and what would be right. It is
+printed without a traceback. A bug keeps its traceback.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from pathlib import Path
 
 
 class LayerwiseError(Exception):
-    """Something that the user can mend; the text says how.
+    """An error that the user can fix; its message says how.
 
     Attributes:
-        exit_code: of the command that it ends.
-        is_shared: all processes of the run raise it, so that one of them prints it for all.
+        exit_code: exit code of the command.
+        is_shared: every process of the run raises this error, so only the main process prints it.
     """
 
     exit_code = 2
     is_shared = False
 
     def shared(self) -> LayerwiseError:
-        """The same error, marked as one that all processes raise."""
+        """Mark this error as raised by every process, and return it."""
         self.is_shared = True
         return self
 
@@ -37,7 +37,7 @@ class NonFiniteLoss(LayerwiseError):
 
 
 class Interrupted(LayerwiseError):
-    """A signal came, after a checkpoint was written. The exit code is 128 + the signal's number."""
+    """A signal stopped the run after a checkpoint was saved. The exit code is 128 + the signal's number."""
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message, signal_number)
@@ -48,21 +48,21 @@ class Interrupted(LayerwiseError):
 
 
 class LaunchError(LayerwiseError):
-    """This process was not started as the others of its run, or does not find them; each says so itself."""
+    """This process was started differently from the others of its run, or cannot reach them; each prints its own."""
 
 
 class LostProcess(LayerwiseError):
-    """Another process of the run has ended; it says why itself."""
+    """Another process of the run has ended; its own message says why."""
 
     exit_code = 4
 
 
 SUGGESTED = 100
-"""Most words that a message lists."""
+"""Maximum number of words listed in a message."""
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """`" Did you mean 'width'?"` for a near miss of a known word, else the sorted list of known words."""
+    """Return `" Did you mean 'width'?"` if a known word is close, else the sorted list of known words."""
     choices = sorted(set(known))
     near = difflib.get_close_matches(word, choices, n=1)
     if near:
@@ -72,14 +72,14 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 @contextmanager
 def writing(path: Path, kept: str) -> Iterator[None]:
-    """Turns a failed write into one message.
+    """Turn a failed write into one message.
 
     Args:
-        path: the file or folder that is written.
-        kept: what of the run is safe in spite of the failure; it ends the message.
+        path: file or folder to write.
+        kept: sentence for the message that says what the failure did not harm.
 
     Raises:
-        LayerwiseError: the disk is full, or the path cannot be written.
+        LayerwiseError: the disk is full or the path is not writable.
     """
     try:
         yield

@@ -1,8 +1,8 @@
-"""Files that are whole or absent: written beside, checked, then renamed.
+"""Files that are complete or absent: written under a temporary name, then renamed.
 
-A saved tree (nested dictionaries and lists of tensors, numbers and strings) is one safetensors file:
-loading it runs no code. The tree's structure stands as JSON in the file's header, with a SHA-256 over
-tensors and structure, so that a truncated or altered file is recognised.
+A tree (nested dictionaries and lists of tensors, numbers and strings) is saved as one safetensors file;
+loading it runs no code. The file's header holds the tree's structure as JSON, and a SHA-256 of tensors and
+structure that detects a truncated or altered file.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _TENSOR = "__tensor__"
 
 
 class DamagedFile(Exception):
-    """The file is truncated, altered, or not written by `save_tree`."""
+    """The file is truncated, altered, or was not written by `save_tree`."""
 
 
-def save_tree(path: Path, tree: Tree, kept: str = "Checkpoints that were written before are intact.") -> None:
-    """Writes a tree to a file, atomically: a crash at any moment leaves the old file or the new one.
+def save_tree(path: Path, tree: Tree, kept: str = "Earlier checkpoints are intact.") -> None:
+    """Write a tree to a file, atomically: a crash at any moment leaves the old file or the new one.
 
     Args:
-        path: of the file.
-        tree: what it will hold.
-        kept: what is safe if it cannot be written; ends the message.
+        path: file to write.
+        tree: nested dictionaries and lists of tensors and JSON values.
+        kept: sentence for the error message that says what the failure did not harm.
 
     Raises:
-        LayerwiseError: the disk is full or the folder cannot be written; the old file is intact.
+        LayerwiseError: the disk is full or the folder is not writable; the old file is intact.
     """
     tensors: dict[str, Tensor] = {}
     outline = json.dumps(_detach(tree, tensors))
@@ -49,11 +49,11 @@ def save_tree(path: Path, tree: Tree, kept: str = "Checkpoints that were written
 
 
 def load_tree(path: Path) -> Tree:
-    """Reads what `save_tree` wrote; tensors come on the CPU.
+    """Read a file of `save_tree`, with its tensors on the CPU.
 
     Raises:
-        DamagedFile: the file does not hold what was written.
-        FileNotFoundError: there is none.
+        DamagedFile: the content differs from what was written.
+        FileNotFoundError: the file does not exist.
         LayerwiseError: the file cannot be opened.
     """
     if not path.exists():
@@ -63,10 +63,10 @@ def load_tree(path: Path) -> Tree:
             raise DamagedFile(f"{path} is empty")
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
     except SafetensorError as error:
         raise DamagedFile(f"{path} is truncated or altered ({error})") from error
-    except OSError as error:  # says nothing about the content
+    except OSError as error:  # the content may be intact
         raise LayerwiseError(f"{path}: cannot be read: {error.strerror or error}.") from error
     if header.get("sha256") != fingerprint(tensors, header.get("tree", "")):
         raise DamagedFile(f"{path} is altered (its checksum does not match)")
@@ -74,10 +74,10 @@ def load_tree(path: Path) -> Tree:
 
 
 def write_atomically(path: Path, content: bytes | str, kept: str) -> None:
-    """Writes a file beside `path`, flushes it to the disk, and renames it.
+    """Write a temporary file next to `path`, flush it to the disk, and rename it.
 
     Raises:
-        LayerwiseError: the write failed; its message ends with `kept`.
+        LayerwiseError: the write failed; the message contains `kept`.
     """
     temporary = path.with_name(path.name + ".part")
     with writing(path, kept):
@@ -94,14 +94,14 @@ def write_atomically(path: Path, content: bytes | str, kept: str) -> None:
 
 
 def _detach(tree: Tree, tensors: dict[str, Tensor]) -> Tree:
-    """The tree with each tensor replaced by its name in `tensors`."""
+    """Move the tensors of a tree into `tensors`, and leave their names in the tree."""
     if isinstance(tree, Tensor):
         name = f"t{len(tensors)}"
-        # clone: safetensors refuses tensors that share memory; contiguous: it knows no channels_last
+        # clone: safetensors rejects tensors that share memory; contiguous: it has no channels_last
         tensors[name] = tree.detach().to("cpu").clone(memory_format=torch.contiguous_format)
         return {_TENSOR: name}
     if isinstance(tree, dict):
-        # pairs, because JSON has only string keys and optimisers count their parameters
+        # pairs: JSON keys are strings, and optimisers number their parameters
         return {"dict": [[key, _detach(value, tensors)] for key, value in tree.items()]}
     if isinstance(tree, list | tuple):
         return [_detach(value, tensors) for value in tree]
@@ -119,7 +119,7 @@ def _attach(tree: Tree, tensors: dict[str, Tensor]) -> Tree:
 
 
 def fingerprint(tensors: Mapping[str, Tensor], text: str = "") -> str:
-    """SHA-256 of named tensors (names, formats, shapes and values) and a text."""
+    """SHA-256, in hexadecimal, of named tensors (names, dtypes, shapes and values) and a text."""
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()

@@ -1,7 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGUSR1 as a request that the loops ask for between steps.
+"""Ctrl-C, SIGTERM and SIGUSR1 as a request to stop, which the loops poll between steps.
 
-The processes of a run stop after the same step: about once a second they tell each other what signal has come.
-Each answer is read one interval after it was asked for, so that nobody waits for it.
+All processes of a run stop after the same step: about once a second they exchange the signals received. Each
+exchange is read one interval after it was started, so no process waits for it.
 """
 
 from __future__ import annotations
@@ -18,25 +18,24 @@ from layerwise.core.errors import Interrupted
 T = TypeVar("T")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C, what `kill` and schedulers send, and what SLURM is asked to send before a job's time is up."""
+"""Ctrl-C; the signal of `kill` and schedulers; the signal that slurm/*.sbatch request before the time limit."""
 
 SECONDS_BETWEEN_QUESTIONS = 1.0
 MOST_STEPS = 256
 COPY_SECONDS = 2.0
-"""Within so much time a second Ctrl-C is the launcher's copy of the first."""
+"""A second Ctrl-C within this time is the launcher's copy of the first."""
 
 
 class StopRequest:
-    """Remembers the first signal; a second Ctrl-C ends the process at once.
+    """Remember the first signal; a second Ctrl-C ends the process at once.
 
-    A second SIGTERM changes nothing: launchers pass it on more than once.
-
-    Use as a context manager around the work; outside of it signals act as usual.
+    A second SIGTERM is ignored, because launchers send it more than once. Use as a context manager: outside of it
+    signals act as usual.
 
     Attributes:
-        signal: the first that came to this process.
-        least_steps: between two questions. Processes that work on different steps at a time need more than they
-            lie apart, or they would wait for each other.
+        signal: first signal that this process received.
+        least_steps: minimum number of steps between two exchanges. Processes that are several steps apart need more
+            steps than that, or they would wait for each other.
     """
 
     def __init__(self) -> None:
@@ -48,7 +47,7 @@ class StopRequest:
         self._question: distributed.Largest | None = None
         self._asked = time.perf_counter()
         self._steps = 0  # since then
-        self._interval = 1  # steps from question to question
+        self._interval = 1  # steps between exchanges
 
     def __enter__(self) -> StopRequest:
         for number in SIGNALS:
@@ -69,11 +68,11 @@ class StopRequest:
 
     @property
     def agreed(self) -> int | None:
-        """The signal that all processes stop for; where there is one process, the one that came."""
+        """The signal that every process stops for; with one process, the signal it received."""
         return self._agreed if distributed.joined() else self.signal
 
     def requested(self) -> bool:
-        """Whether to stop now. To be asked after each step, by all processes after the same ones."""
+        """Whether to stop now. Every process must call this after the same steps. Collective about once a second."""
         if not distributed.joined():
             return self.signal is not None
         self._steps += 1
@@ -83,7 +82,7 @@ class StopRequest:
         return self._agreed is not None
 
     def agree(self) -> bool:
-        """Whether a signal has come to any process; waits for them."""
+        """Whether any process received a signal. Collective, and waits for the answer."""
         if distributed.joined() and self._agreed is None:
             self._listen()
             self._ask()
@@ -91,10 +90,10 @@ class StopRequest:
         return self.agreed is not None
 
     def check(self) -> None:
-        """Stops if a signal has come to any process; waits for them.
+        """Stop if any process received a signal. Collective, and waits for the answer.
 
         Raises:
-            Interrupted: a signal has come.
+            Interrupted: a signal was received.
         """
         if self.agree():
             assert self.agreed is not None
@@ -104,11 +103,11 @@ class StopRequest:
             ).shared()
 
     def watch(self, items: Iterable[T], n: int | None = None) -> Iterator[T]:
-        """The same items, but raises Interrupted if a signal comes.
+        """Yield the items, and raise Interrupted after a signal.
 
         Args:
-            items: such as batches.
-            n: how many there are in the process that has most; all then ask equally often.
+            items: any items, such as batches.
+            n: the largest number of items of any process, so that all processes poll equally often.
         """
         asked = 0
         for item in items:
@@ -130,6 +129,6 @@ class StopRequest:
         number, seconds = self._question.answer()
         self._question = None
         self._agreed = int(number) or None
-        if seconds > 0:  # else it was not asked after a step
+        if seconds > 0:  # else it was not sent after a step
             steps = int(SECONDS_BETWEEN_QUESTIONS / seconds)
             self._interval = max(self.least_steps, min(steps, MOST_STEPS), 1)

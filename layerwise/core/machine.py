@@ -1,4 +1,4 @@
-"""On what a result was computed: hardware, versions, commit."""
+"""The machine behind a result: hardware, versions, commit, memory."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import psutil
 import torch
 
 HOST = torch.device("cpu")
-"""Whose memory is the machine's, whatever a run computes on."""
+"""Device that stands for the memory of the machine."""
 
 PACKAGES = ("layerwise", "torch", "torchvision", "numpy", "hydra-core")
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
-    """Processor, cores and memory of this machine, and the GPU if one is used."""
+    """Processor, cores and memory (GiB) of this machine, and its GPU if `device` is one."""
     described: dict[str, Any] = {
         "device": str(device),
         "cpu": _cpu_name(),
@@ -35,7 +35,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: all, or those that its affinity (a SLURM job's, say) or a container leaves."""
+    """Number of cores that this process may use, within its affinity (such as a SLURM job's) and its container."""
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS, Windows
@@ -43,12 +43,12 @@ def usable_cores() -> int:
     try:
         quota, period = _control_group("cpu.max").split()
         return min(cores, max(1, int(quota) // int(period)))
-    except (OSError, IndexError, ValueError):  # no bound, no control groups, or of the first version
+    except (OSError, IndexError, ValueError):  # no limit, no control groups, or version 1 of them
         return cores
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on."""
+    """Versions of Python and of the packages that determine the numbers of a run."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -59,7 +59,7 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Commit of this source tree, with `+changes` if it was changed; None outside a repository."""
+    """Commit of the source tree, with `+changes` if files differ from it; None outside a repository."""
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -73,29 +73,29 @@ def git_commit() -> str | None:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Highest memory use so far: of the GPU since the last reset, else of the process since its start."""
+    """Peak memory in MiB: of the GPU since the last reset, else of the process since its start."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     status = Path("/proc/self/status")
-    if status.exists():  # Linux, where ru_maxrss also holds what the parent had when it started this process
+    if status.exists():  # Linux, where ru_maxrss includes the memory of the parent at the fork
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
 
 
 def available_memory(device: torch.device) -> int:
-    """Free bytes where batches live: of the GPU, else of this machine or of the control group that bounds us."""
+    """Free bytes of the device: of the GPU, else of this machine within the limit of its control group."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     available = int(psutil.virtual_memory().available)
     try:
         return min(available, int(_control_group("memory.max")) - int(_control_group("memory.current")))
-    except (OSError, IndexError, ValueError):  # no bound, no control groups, or of the first version
+    except (OSError, IndexError, ValueError):  # no limit, no control groups, or version 1 of them
         return available
 
 
 def _control_group(name: str) -> str:
-    """A value of the control group that this process is in; `max` where it sets no bound."""
+    """Read a value of the control group of this process; `max` means no limit."""
     group = Path("/proc/self/cgroup").read_text().split("::", 1)[1].strip().lstrip("/")
     return (Path("/sys/fs/cgroup") / group / name).read_text().strip()
 

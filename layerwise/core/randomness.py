@@ -1,9 +1,8 @@
-"""Randomness without a stream: every draw is a pure function of a key and a counter.
+"""Randomness without state: every draw is a pure function of a key and a counter.
 
-A generator that is advanced by use makes a draw depend on all that happened before it. Here
-`key("crop", seed, view)` names a family of draws and `bits(key, sample)` gives the 64 random bits of
-one sample, on any device, in any batch, in any order. So a resumed run equals an uninterrupted one
-and a cached view equals the recomputed one.
+A draw from a generator depends on all draws before it. Here `key("crop", seed, view)` names a family of
+draws, and `bits(key, sample)` are the 64 random bits of one sample, on any device, in any batch, in any
+order. So a resumed run equals an uninterrupted one, and a cached view equals a recomputed one.
 
 The mixing function is the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
 """
@@ -28,20 +27,20 @@ _MIX_2 = _signed(0x94D049BB133111EB)
 
 
 def key(*parts: int | str) -> int:
-    """A 64-bit key (as a signed integer) that names a family of draws, the same on every machine."""
+    """Hash the parts to a 64-bit key (a signed integer) of a family of draws, the same on every machine."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
 
 def _shift_right(z: Tensor, n: int) -> Tensor:
-    return (z >> n) & ((1 << (64 - n)) - 1)  # logical: int64's own shift keeps the sign
+    return (z >> n) & ((1 << (64 - n)) - 1)  # logical shift: that of int64 keeps the sign
 
 
 def bits(family: int, counters: Tensor) -> Tensor:
-    """64 random bits for each counter.
+    """Draw 64 random bits for each counter.
 
     Args:
-        family: a `key`.
+        family: result of `key`.
         counters: int64 tensor of any shape, such as sample numbers.
 
     Returns:
@@ -54,22 +53,22 @@ def bits(family: int, counters: Tensor) -> Tensor:
 
 
 def below(random_bits: Tensor, n: int, lane: int) -> Tensor:
-    """Uniform integers in [0, n) from one of the three 21-bit lanes of `bits`.
+    """Turn one of the three 21-bit lanes of `bits` into uniform integers in [0, n).
 
-    The bias against an exact uniform draw is below n / 2^21.
+    Their bias is below n / 2^21.
     """
     field = (random_bits >> (21 * lane)) & 0x1FFFFF
     return (field * n) >> 21
 
 
 def permutation(family: int, n: int, device: torch.device | str = "cpu") -> Tensor:
-    """A random order of 0 … n−1 as int64 [n], the same on every device."""
+    """Random permutation of 0 … n−1, int64 [n], the same on every device."""
     return torch.argsort(bits(family, torch.arange(n, device=device)), stable=True)
 
 
 @contextmanager
 def seeded(family: int) -> Iterator[None]:
-    """Runs code that draws from torch's CPU stream (initialisations) with a stream of its own."""
+    """Seed torch's CPU generator for the code inside (initialisations), and restore it afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(family)
         yield

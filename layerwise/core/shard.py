@@ -1,4 +1,4 @@
-"""Which samples a process holds where several share a data set: every N-th."""
+"""The part of a data set that one of N processes holds: every N-th sample."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Shard:
-    """Samples `rank`, `rank + ranks`, `rank + 2 ranks`, … of a sequence; by default all of them."""
+    """Samples `rank`, `rank + ranks`, `rank + 2 ranks`, … of a sequence; by default every sample."""
 
     rank: int = 0
     ranks: int = 1
 
     def size(self, n: int) -> int:
-        """How many of the first n samples it holds."""
+        """Number of the first n samples in this shard."""
         return len(range(self.rank, n, self.ranks))
 
     def most(self, n: int) -> int:
-        """How many of the first n samples any shard holds at most."""
+        """Number of the first n samples in the largest shard."""
         return -(-n // self.ranks)
 
     def positions(self, n: int, device: torch.device | str = "cpu") -> Tensor:
-        """int64 [size(n)]: which of the first n samples it holds."""
+        """Positions of this shard among the first n samples, int64 [size(n)]."""
         return torch.arange(self.rank, n, self.ranks, device=device)
 
     def whole(self, parts: list[Tensor]) -> Tensor:
-        """The sequence [n, …] again, from the parts that all shards hold, in order of rank."""
+        """Interleave the parts of all shards, in order of rank, to the sequence [n, …]."""
         n = sum(len(part) for part in parts)
         whole = parts[0].new_empty(n, *parts[0].shape[1:])
         for rank, part in enumerate(parts):
@@ -37,4 +37,4 @@ class Shard:
 
 
 EVERYTHING = Shard()
-"""The shard of a process that shares with none."""
+"""The shard of a process that is alone."""

@@ -1,7 +1,7 @@
-"""The few types that every module shares.
+"""Types that all modules share.
 
 Letters in shape comments: B batch, N samples, C channels, H and W height and width, c classes,
-D depths that are read out.
+D depths with a head.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ Shape = tuple[int, ...]
 
 
 Target = Literal["labels", "inputs"]
-"""What a stage predicts: the classes, or x_0 again (an autoencoder)."""
+"""What a stage predicts: the class labels, or its input x_0 (an autoencoder)."""
 
 
 class Batch(NamedTuple):
-    """One step's input: x_j and what is to be predicted from it, on the training device."""
+    """Input of one step, on the training device: x_j and the targets."""
 
     inputs: Tensor  # [B, C, H, W] float, channels_last; or [B, F]
-    targets: Tensor  # labels [B] int64, or the scaled input x_0
+    targets: Tensor  # labels [B] int64, or the standardised input x_0
 
 
 class Accuracies(TypedDict):
-    """Shares of samples in per cent."""
+    """Accuracies in per cent."""
 
     top1: float
     top5: float
 
 
 class Scores(Accuracies):
-    """How good one set of class scores is."""
+    """Accuracies and mean loss of class scores."""
 
     loss: float
