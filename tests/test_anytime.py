@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import pytest
 import torch
-from conftest import only_run
-from script_runner import run_script
 
+from helpers.commands import run_script
+from helpers.run_folders import only_run
 from layerwise.analysis.anytime import (
     NEVER,
     Policy,

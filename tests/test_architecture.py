@@ -13,10 +13,9 @@ from typing import get_args, get_type_hints
 
 import pytest
 import yaml
-from conftest import ROOT
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
+from helpers.commands import ROOT
+from helpers.configs import composed
 from layerwise.config import build
 from layerwise.config.parse import key_names, parse
 from layerwise.config.resolve import resolve
@@ -94,12 +93,6 @@ def test_the_process_that_talks_to_wandb_needs_no_pytorch():
     room = "layerwise.reporting.loggers"
     code = f"import sys, {room}.content, {room}.wandb_run; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout == "False\n"
-
-
-def composed(*overrides: str):
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("train", list(overrides))
 
 
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import CPU, numbers, results_of, tiny_spec
-from test_architecture import composed
 
+from helpers.configs import composed
+from helpers.data import CPU, tiny_spec
+from helpers.run_folders import numbers, results_of
 from layerwise.config import build
 from layerwise.config.parse import parse
 from layerwise.config.resolve import resolve

@@ -6,10 +6,11 @@ import json
 
 import pytest
 import torch
-from conftest import numbers, results_of, tiny_net
-from test_bad_input import assert_refused
-from test_trainer import PLAN, STEPS, train, trainer_of
 
+from helpers.commands import assert_refused
+from helpers.networks import tiny_net
+from helpers.run_folders import numbers, results_of
+from helpers.training import PLAN, STEPS, train, trainer_of
 from layerwise.core.interrupt import StopRequest
 from layerwise.features.sources import Recompute
 from layerwise.training.averaging import WeightAverage

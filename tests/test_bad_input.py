@@ -5,18 +5,10 @@ from __future__ import annotations
 import errno
 
 import pytest
-from conftest import numbers, only_run, results_of, start
-from test_runs import wait_for
 
+from helpers.commands import assert_refused, start, wait_for
+from helpers.run_folders import numbers, only_run, results_of
 from layerwise.core import files as storage
-
-
-def assert_refused(outcome, *words: str) -> None:
-    assert outcome.code not in (0, None)
-    assert "Traceback" not in outcome.err + outcome.out
-    (message,) = [line for line in outcome.err.splitlines() if line.startswith("error: ")]
-    for word in words:
-        assert word in message, message
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import CPU, ROOT
-from test_imagenet_data import write_imagenette
+
+from helpers.commands import ROOT
+from helpers.data import CPU
+from helpers.photographs import write_imagenette
 
 sys.path.insert(0, str(ROOT / "scripts"))
 

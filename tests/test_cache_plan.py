@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import decide_small
 
+from helpers.caches import decide_small
 from layerwise.core.errors import LayerwiseError
 from layerwise.features import cache_plan
 from layerwise.features.cache_plan import CacheDecision

@@ -9,11 +9,11 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from conftest import only_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import auc, confusion_matrix, roc_auc_score
 
+from helpers.run_folders import only_run
 from layerwise.runs.metrics import write_results
 from layerwise.training.classification import CURVE_POINTS, DETAILED_CLASSES, classification_report
 from layerwise.training.evaluate import accuracies

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, Outcome, results_of
 from hydra.core.global_hydra import GlobalHydra
-from script_runner import run_script
 
+from helpers.commands import ROOT, Outcome, run_script
+from helpers.run_folders import results_of
 from layerwise.config.parse import from_yaml
 from layerwise.runs.folder import RunFolder, in_use
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from conftest import ROOT
 
+from helpers.commands import ROOT
 from layerwise.core import cores
 from layerwise.core import machine as environment
 from layerwise.core.cores import decoding_workers, share_cores

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CPU, Outcome, results_of
-from script_runner import run_script
 
+from helpers.commands import Outcome, run_script
+from helpers.data import CPU
+from helpers.run_folders import results_of
 from layerwise.config.build import build_data, build_spec
 from layerwise.config.parse import from_yaml
 

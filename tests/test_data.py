@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import CPU
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,6 +15,7 @@ from scipy.io import savemat
 from torchvision import datasets
 from torchvision.datasets.utils import calculate_md5
 
+from helpers.data import CPU
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import key
 from layerwise.data import torchvision_sets

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
-from conftest import plain_net, tiny_net, tiny_spec
-from test_trainer import trainer_of
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+from helpers.data import data_on
+from helpers.networks import plain_net, tiny_net
+from helpers.training import trainer_of
 from layerwise.core.precision import Precision
-from layerwise.data.augment import CropFlip, Cutout
-from layerwise.data.dataset import Dataset, Resident
 from layerwise.features.sources import BatchPlan, Recompute
 from layerwise.models.blocknet import BlockNet
 from layerwise.training.trainer import StageTrainer
-
-
-def data_on(device: torch.device) -> Dataset:
-    spec = replace(tiny_spec(), alternating=True)
-    images = torch.randint(0, 256, (70, 8, 8, 3), dtype=torch.uint8)
-    split = Resident(images, torch.randint(0, 3, (70,)), device)
-    cutout = Cutout(3, torch.zeros(3, dtype=torch.uint8, device=device))
-    return Dataset(spec, {"train": split, "test": split}, CropFlip(2, True, cutout), seed=0, device=device)
 
 
 def prepare(net: BlockNet, device: torch.device, precision: Precision) -> tuple[Recompute, StageTrainer]:

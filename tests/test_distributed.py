@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import CPU, ROOT, TINY, arguments, results_of
-from test_runs import wait_for
 
+from helpers.commands import ROOT, TINY, arguments, wait_for
+from helpers.data import CPU
+from helpers.run_folders import results_of
 from layerwise.core import distributed
 from layerwise.core.distributed import read_place
 from layerwise.core.errors import LaunchError
@@ -94,7 +95,9 @@ def folders(tmp_path_factory) -> dict[int, Path]:
             for name, overrides in {**RUNS, **refused}.items()
         }
         (folder / "jobs.json").write_text(json.dumps(jobs))
-        processes = start_ranks([str(ROOT / "tests" / "rank_worker.py"), str(folder / "jobs.json")], n, folder)
+        processes = start_ranks(
+            [str(ROOT / "tests" / "helpers" / "rank_worker.py"), str(folder / "jobs.json")], n, folder
+        )
         for process in processes:
             _, err = process.communicate(timeout=300)
             assert process.returncode == 0, err

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from script_runner import run_script
-from test_architecture import composed
 from torch import nn
 
 import layerwise
+from helpers.commands import run_script
+from helpers.configs import composed
 from layerwise.analysis import exporting
 from layerwise.analysis.exporting import Format, Servable, export
 from layerwise.config import build

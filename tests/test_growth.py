@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import numbers, only_run, results_of
 
 import layerwise
 import layerwise.core.errors
+from helpers.run_folders import numbers, only_run, results_of
 from layerwise.core.files import load_tree
 from layerwise.data.factory import describe, load
 from layerwise.experiment import stage as stage_run

@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import CPU, ROOT
 from PIL import Image
-from test_bad_input import assert_refused
 from torchvision import datasets
 from torchvision.transforms import RandomResizedCrop, v2
 
+from helpers.commands import ROOT, assert_refused
+from helpers.data import CPU
+from helpers.photographs import WNIDS, break_images, inputs, photograph, write_imagenette
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import seeded
 from layerwise.data.dataset import Dataset, DatasetSpec
@@ -30,26 +31,6 @@ from layerwise.data.images.decoding import UnreadableImage, decode
 from layerwise.data.images.resized_crop import ATTEMPTS, LANE_BITS, RATIO, SCALE, ResizedCrop, choose_box
 from layerwise.data.images.worker_map import WorkerMap
 
-WNIDS = sorted(imagenet.IMAGENETTE)
-
-
-def photograph(rng: np.random.Generator) -> Image.Image:
-    """A smooth picture of random size, which JPEG keeps recognisable."""
-    width, height = (int(side) for side in rng.integers(20, 60, 2))
-    return Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((width, height))
-
-
-def write_imagenette(root: Path) -> Path:
-    """Ten class folders with three training images and one held-out image each, in root/imagenette2-160."""
-    rng = np.random.default_rng(0)
-    for split, n in (("train", 3), ("val", 1)):
-        for wnid in WNIDS:
-            folder = root / "imagenette2-160" / split / wnid
-            folder.mkdir(parents=True)
-            for i in range(n):
-                photograph(rng).save(folder / f"{wnid}_{i}.JPEG")
-    return root
-
 
 @pytest.fixture
 def root(tmp_path) -> Path:
@@ -58,10 +39,6 @@ def root(tmp_path) -> Path:
 
 def imagenette(root: Path, size: int = 16, **options) -> Dataset:
     return load(describe("imagenette", root, size), root, CPU, **options)
-
-
-def inputs(data: Dataset, order: torch.Tensor, batch_size: int, view: int | None) -> torch.Tensor:
-    return torch.cat([batch.inputs for batch in data.batches("train", order, batch_size, view)])
 
 
 # Where the images are
@@ -292,14 +269,6 @@ def test_what_nothing_decodes_is_unreadable(tmp_path, content):
     path.write_bytes(path.read_bytes()[:200] if content == "cut" else content)
     with pytest.raises(UnreadableImage):
         decode(str(path))
-
-
-def break_images(root: Path, n: int) -> list[Path]:
-    """Cuts off the first images of the training set."""
-    broken = sorted((root / "imagenette2-160" / "train").rglob("*.JPEG"))[:n]
-    for path in broken:
-        path.write_bytes(path.read_bytes()[:100])
-    return broken
 
 
 @pytest.mark.parametrize("workers", [0, 2])

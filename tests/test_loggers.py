@@ -14,11 +14,10 @@ import numpy as np
 import psutil
 import pytest
 import yaml
-from conftest import Outcome, TrainPy, numbers, only_run, results_of
-from script_runner import SCRIPTS, run_script
-from test_bad_input import assert_refused
-from wandb_files import offline_runs
 
+from helpers.commands import SCRIPTS, Outcome, TrainPy, assert_refused, run_script
+from helpers.run_folders import numbers, only_run, results_of
+from helpers.wandb_files import offline_runs
 from layerwise.config.parse import from_yaml
 from layerwise.reporting.loggers.base import Beginning, Loggers, read_lines
 from layerwise.reporting.loggers.content import block_table, scalars_by_block

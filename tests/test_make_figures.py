@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from PIL import Image
-from script_runner import SCRIPTS, run_script
+
+from helpers.commands import ROOT, SCRIPTS, run_script
 
 pytest.importorskip("matplotlib")
 

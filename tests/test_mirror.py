@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import numbers, results_of, tiny_net
-from test_bad_input import assert_refused
-from test_sources import FP32, PLAN, stores
 from torchvision.utils import save_image
 
 import layerwise
+from helpers.caches import stores
+from helpers.commands import assert_refused
+from helpers.networks import tiny_net
+from helpers.run_folders import numbers, results_of
+from helpers.training import FP32, PLAN
 from layerwise.analysis.anytime import Predictor, measure
 from layerwise.analysis.image_file import read_image
 from layerwise.analysis.predicting import predict as predict_images

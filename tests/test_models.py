@@ -3,11 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import tiny_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from helpers.networks import tiny_net
 from layerwise.core.errors import LayerwiseError
 from layerwise.models.blocknet import BlockNet, Segment, freeze
 from layerwise.models.costs import block_costs, total_parameters

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import Outcome, TrainPy, results_of
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
+from helpers.commands import Outcome, TrainPy
+from helpers.run_folders import results_of
 from layerwise.commands.multirun import Failure, ends_all_jobs
 from layerwise.config.parse import from_yaml
 from layerwise.core import distributed

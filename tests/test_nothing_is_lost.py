@@ -8,10 +8,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import decide_small, numbers, results_of, start
-from test_bad_input import assert_refused
-from test_runs import corrupt, wait_for
 
+from helpers.caches import decide_small
+from helpers.commands import assert_refused, start, wait_for
+from helpers.run_folders import corrupt, numbers, results_of
 from layerwise.core.allocator import keep_freed_memory, return_freed_memory
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.interrupt import StopRequest

@@ -5,13 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import numbers, only_run, results_of
-from test_architecture import composed
 from torch import nn
 
+from helpers.configs import configured
+from helpers.run_folders import numbers, only_run, results_of
 from layerwise.config.build import build_objective, build_optimizer
-from layerwise.config.parse import parse
-from layerwise.config.resolve import resolve
 from layerwise.models.blocknet import Readout
 from layerwise.training.objectives import LocalLoss, LossName, Penalised, Reconstruction, class_loss
 from layerwise.training.optim import adamw
@@ -89,10 +87,6 @@ def test_with_sgd_l2_is_half_of_a_weight_decay():
             objective([Readout(layer(x))], torch.arange(8) % 3)["loss"].backward()
             optimizer.step()
     torch.testing.assert_close(decayed.weight, penalised.weight)
-
-
-def configured(*words: str):
-    return resolve(parse(composed(*words)))
 
 
 def test_penalties_are_on_matrices_and_kernels_only():

@@ -8,11 +8,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import CPU, ROOT
 from PIL import Image
-from test_architecture import composed
 from torch.utils.data import DataLoader
 
+from helpers.commands import ROOT
+from helpers.configs import composed
+from helpers.data import CPU
 from layerwise.config import build
 from layerwise.config.paper import simcnn_values
 from layerwise.config.parse import parse

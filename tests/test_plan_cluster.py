@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch.multiprocessing
-from conftest import ROOT, TINY, Outcome, only_run, results_of
-from gradient_worker import count_gradient_bytes
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from script_runner import run_script
 
+from helpers.commands import ROOT, TINY, Outcome, run_script
+from helpers.gradient_worker import count_gradient_bytes
+from helpers.run_folders import only_run, results_of
 from layerwise.analysis.cluster_costs import (
     Cluster,
     Workload,

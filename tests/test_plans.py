@@ -10,12 +10,13 @@ import signal
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import numbers, only_run, plain_net, results_of, tiny_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 import layerwise
+from helpers.networks import plain_net, tiny_net
+from helpers.run_folders import numbers, only_run, results_of
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import load_tree
 from layerwise.core.precision import Precision

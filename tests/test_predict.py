@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, Outcome, results_of
 from PIL import Image
 from torchvision.utils import save_image
 
 import layerwise
+from helpers.commands import ROOT, Outcome
+from helpers.run_folders import results_of
 from layerwise.analysis.image_file import read_image
 from layerwise.data import digits
 from layerwise.data.dataset import DatasetSpec

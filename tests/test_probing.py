@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, results_of
-from script_runner import run_script
 
+from helpers.commands import TINY, run_script
+from helpers.run_folders import results_of
 from layerwise.analysis import probing
 from layerwise.core.types import Batch
 

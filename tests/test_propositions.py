@@ -6,10 +6,10 @@ import json
 
 import pytest
 import torch
-from script_runner import run_script
 from torch import nn
 
 import layerwise.training.beginnings
+from helpers.commands import run_script
 
 TINY_RUNS = ("J=3", "width=4", "epochs=2", "shorter=[1]", "seed=1")
 

@@ -11,9 +11,9 @@ import traceback
 import psutil
 import pytest
 import torch
-from conftest import CPU, tiny_net
-from test_device_step import data_on
 
+from helpers.data import CPU, data_on
+from helpers.networks import tiny_net
 from layerwise.core.interrupt import StopRequest
 from layerwise.core.precision import Precision
 from layerwise.data.read_ahead import AHEAD, MOST_QUEUED, announced, early, gather, read_ahead, to_device

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CPU, ROOT, TINY, only_run, results_of
-from script_runner import run_script
 
+from helpers.commands import ROOT, TINY, run_script
+from helpers.data import CPU
+from helpers.run_folders import only_run, results_of
 from layerwise.data.factory import describe, load
 from layerwise.data.images.imagenet import find
 from layerwise.data.images.records import Records

@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 
 import pytest
-from conftest import numbers, results_of
 
+from helpers.run_folders import numbers, results_of
 from layerwise.training.averaging import WeightAverage
 
 RECIPE = {

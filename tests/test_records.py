@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import CPU, results_of
 from PIL import Image
-from script_runner import run_script
-from test_bad_input import assert_refused
-from test_imagenet_data import WNIDS, break_images, inputs, photograph, write_imagenette
 
+from helpers.commands import assert_refused, run_script
+from helpers.data import CPU
+from helpers.photographs import WNIDS, break_images, inputs, photograph, write_imagenette
+from helpers.run_folders import results_of
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import load_tree, save_tree
 from layerwise.data.dataset import Dataset

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, only_run, results_of
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from script_runner import ROOT, run_script
 from sklearn.datasets import load_digits
 
+from helpers.commands import ROOT, TINY, run_script
+from helpers.run_folders import only_run, results_of
 from layerwise.config.parse import identity, parse, run_name
 from layerwise.config.resolve import resolve
 from layerwise.core.errors import Interrupted

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, results_of
-from script_runner import run_script
 
+from helpers.commands import ROOT, run_script
+from helpers.run_folders import results_of
 from layerwise.core.errors import LayerwiseError
 
 sys.path.insert(0, str(ROOT / "scripts"))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
-from test_architecture import composed
 
+from helpers.commands import ROOT
+from helpers.configs import composed
 from layerwise.config import build
 from layerwise.config.parse import parse
 from layerwise.config.resolve import resolve

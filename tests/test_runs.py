@@ -7,16 +7,16 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from conftest import ROOT, numbers, only_run, results_of, start
 
 import layerwise
 import layerwise.core.errors
+from helpers.commands import ROOT, start, wait_for
+from helpers.run_folders import corrupt, numbers, only_run, results_of
 from layerwise.config.parse import from_yaml, identity
 from layerwise.core.files import load_tree
 from layerwise.core.machine import HOST, peak_memory_mb
@@ -200,14 +200,6 @@ def test_a_signal_writes_a_checkpoint_and_says_how_to_go_on(train_py, tmp_path, 
     assert numbers(results_of(metrics.parent)) == uninterrupted
 
 
-def wait_for(condition, process, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.002)
-
-
 @pytest.mark.parametrize("damage", ["truncated", "altered"])
 def test_a_damaged_step_checkpoint_falls_back_to_the_one_before(train_py, tmp_path, uninterrupted, damage):
     process = start(tmp_path, name="damaged", epochs=6, cache="disk")
@@ -239,15 +231,6 @@ def test_a_damaged_finished_block_is_trained_again_and_later_ones_are_set_aside(
     assert (folder / "checkpoints" / "stage_2.damaged").exists()
     assert (folder / "checkpoints" / "stage_3.stale").exists()
     assert numbers(results_of(folder)) == rows
-
-
-def corrupt(path: Path, damage: str) -> None:
-    content = bytearray(path.read_bytes())
-    if damage == "truncated":
-        path.write_bytes(content[: len(content) // 2])
-    else:
-        content[-1] ^= 1
-        path.write_bytes(content)
 
 
 def test_a_finished_run_loads_as_a_network_that_scores_as_reported(train_py, tmp_path):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import numbers, plain_net, results_of
-from test_architecture import composed
-from test_bad_input import assert_refused
 from torch import nn
 
+from helpers.commands import assert_refused
+from helpers.configs import composed
+from helpers.networks import plain_net
+from helpers.run_folders import numbers, results_of
 from layerwise.config.parse import parse
 from layerwise.config.resolve import resolve
 from layerwise.models.activations import Activation

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, TINY, numbers, results_of
+
+from helpers.commands import ROOT, words
+from helpers.run_folders import numbers, results_of
 
 pytestmark = pytest.mark.slurm
 
@@ -120,12 +122,6 @@ def until(holds: Callable[[], object], what: str) -> None:
     while not holds():
         assert time.monotonic() < end, f"waited {SECONDS} s for {what}"
         time.sleep(0.1)
-
-
-def words(folder: Path, **overrides: Any) -> list[str]:
-    """Arguments of a tiny run."""
-    options = {**TINY, "output_dir": folder, **overrides}
-    return [f"{key}={value}" for key, value in options.items() if value is not None]
 
 
 def trains(folder: Path) -> bool:

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import CPU, tiny_net
 
+from helpers.caches import stores
+from helpers.data import CPU
+from helpers.networks import tiny_net
+from helpers.training import FP32
 from layerwise.core.interrupt import StopRequest
 from layerwise.core.precision import Precision
 from layerwise.data.dataset import Dataset
 from layerwise.features.codec import FeatureCodec, FeatureDtype
 from layerwise.features.sources import BatchPlan, Cached, Recompute
-from layerwise.features.store import MANIFEST, FeatureStores
+from layerwise.features.store import MANIFEST
 
 EPOCHS = 3
 PLAN = BatchPlan(batch_size=16, seed=0)
-FP32 = Precision(torch.float32, "cpu")
 BF16 = Precision(torch.bfloat16, "cpu")
-
-
-def stores(folder: Path | None, dtype: str = "float32", keep: bool = False) -> FeatureStores:
-    return FeatureStores(FeatureCodec(FeatureDtype(dtype)), folder, keep)
 
 
 def epochs_of(source: Recompute | Cached, stage: int) -> list[torch.Tensor]:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CPU, only_run, results_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_bad_input import assert_refused
 from torch import Tensor
 
+from helpers.commands import assert_refused
+from helpers.data import CPU
+from helpers.run_folders import only_run, results_of
 from layerwise.config.build import sample_counts
 from layerwise.config.schema import Config, DatasetConfig
 from layerwise.core.errors import LayerwiseError

@@ -9,12 +9,12 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import CPU, plain_net, tiny_net
-from test_device_step import data_on
-from test_objectives import configured
-from test_trainer import PLAN, train, trainer_of
 from torch._dynamo.utils import counters
 
+from helpers.configs import configured
+from helpers.data import CPU, data_on
+from helpers.networks import plain_net, tiny_net
+from helpers.training import PLAN, train, trainer_of
 from layerwise.config import build
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.interrupt import StopRequest

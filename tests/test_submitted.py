@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from helpers.commands import ROOT
 from layerwise.commands.slurm_task import submitted_task
 from layerwise.config.parse import identity, parse
 from layerwise.config.resolve import resolve

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Outcome, results_of
-from script_runner import run_script
-from test_architecture import composed
-from test_slurm import words
 
+from helpers.commands import ROOT, Outcome, run_script, words
+from helpers.configs import composed
+from helpers.run_folders import results_of
 from layerwise.config import build
 from layerwise.config.parse import parse
 from layerwise.config.resolve import resolve

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import CPU, only_run, results_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_bad_input import assert_refused
 
 import layerwise
+from helpers.commands import assert_refused
+from helpers.data import CPU
+from helpers.run_folders import only_run, results_of
 from layerwise.core.errors import LayerwiseError
 from layerwise.data.dataset import DatasetSpec
 from layerwise.data.factory import describe, load

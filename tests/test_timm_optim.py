@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import tiny_net
 from timm.optim import list_optimizers
 from torch import nn
 
+from helpers.networks import tiny_net
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import load_tree, save_tree
 from layerwise.core.interrupt import StopRequest

@@ -7,11 +7,11 @@ import re
 
 import pytest
 import torch
-from conftest import ROOT, TINY, only_run, results_of
-from script_runner import run_script
 from sklearn.datasets import make_blobs
 
 import layerwise
+from helpers.commands import ROOT, TINY, run_script
+from helpers.run_folders import only_run, results_of
 from layerwise.core.files import load_tree
 
 TINY_LEAVES_OUT = dict.fromkeys(TINY)

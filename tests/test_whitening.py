@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import CPU, numbers, only_run, plain_net, results_of, tiny_spec
-from test_bad_input import assert_refused
 
 import layerwise
+from helpers.commands import assert_refused
+from helpers.data import CPU, tiny_spec
+from helpers.networks import plain_net
+from helpers.run_folders import numbers, only_run, results_of
 from layerwise.core.files import load_tree
 from layerwise.data.dataset import Dataset, Resident
 from layerwise.models.whitening import Whitening, patches

@@ -7,19 +7,20 @@ import sys
 import traceback
 from pathlib import Path
 
-from conftest import ROOT
 from hydra import compose, initialize_config_dir
 
 from layerwise.core import distributed
 from layerwise.core.errors import LayerwiseError
 from layerwise.experiment.run import run
 
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
 
 def main(jobs: Path) -> None:
     outcomes = {}
     for name, overrides in json.loads(jobs.read_text()).items():
         try:
-            with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            with initialize_config_dir(str(CONF), version_base="1.3"):
                 composed = compose("train", overrides)
             run(composed)
             outcomes[name] = ""

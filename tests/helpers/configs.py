@@ -1,0 +1,20 @@
+"""Configurations from overrides."""
+
+from __future__ import annotations
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from helpers.commands import ROOT
+from layerwise.config.parse import parse
+from layerwise.config.resolve import resolve
+
+
+def composed(*overrides: str):
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("train", list(overrides))
+
+
+def configured(*words: str):
+    return resolve(parse(composed(*words)))
