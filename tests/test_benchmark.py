@@ -14,26 +14,31 @@ from helpers.commands import ROOT
 from helpers.data import CPU
 from helpers.photographs import write_imagenette
 
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path.insert(0, str(ROOT))
 
-import benchmark
-from _benchmark_blocks import Net, measure_blocks, operations
-from _benchmark_cache import measure_cache
-from _benchmark_ceilings import fastest_product, measure_ceilings
-from _benchmark_compile import measure_compile
-from _benchmark_data import measure_augment, measure_decode
-from _benchmark_depth import exponent, measure_slopes
-from _benchmark_evaluate import measure_evaluate
-from _benchmark_logging import measure_logging
-from _benchmark_processes import measure_processes
-from _benchmark_runs import measure_full, measure_run, measure_startup
-from _benchmark_small import measure_small
-from _benchmark_steps import network
-from _benchmark_tables import grid, markdown
+from benchmarks import __main__ as command
+from benchmarks.parts import (
+    augment,
+    blocks,
+    cache,
+    ceilings,
+    decode,
+    evaluate,
+    full,
+    logging,
+    processes,
+    run,
+    slopes,
+    small,
+    startup,
+)
+from benchmarks.parts import compile as compiling
+from benchmarks.steps import network
+from benchmarks.tables import grid, markdown
 
 
 def test_the_part_small_gives_rates_of_both_loops(capfd):
-    figures = measure_small(CPU, rounds=1, words=("J=2", "epochs=20"))
+    figures = small.measure(CPU, rounds=1, words=("J=2", "epochs=20"))
     assert set(figures) == {"ours", "bare", "ratio", "whole_run", "whole_run_ratio"}
     assert all(value > 0 for value in figures.values())
     assert f"{figures['ratio']:.2f}×" in capfd.readouterr().out
@@ -42,7 +47,7 @@ def test_the_part_small_gives_rates_of_both_loops(capfd):
 @pytest.mark.real_data
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
 def test_the_part_processes_gives_rates_of_one_and_of_two(capfd):
-    figures = measure_processes(rounds=1, words=("dataset.limit=512", "model.width=8", "model.head_width=8"))
+    figures = processes.measure(rounds=1, words=("dataset.limit=512", "model.width=8", "model.head_width=8"))
     for way in ("data", "blocks"):
         row = figures[way]
         assert row["ratio"] == pytest.approx(row["two"] / row["one"]) == pytest.approx(2 * row["efficiency"])
@@ -52,12 +57,12 @@ def test_the_part_processes_gives_rates_of_one_and_of_two(capfd):
 
 def test_the_part_processes_says_that_it_needs_data(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("LAYERWISE_DATA", str(tmp_path))
-    assert measure_processes() == {}
+    assert processes.measure() == {}
     assert "not measured" in capsys.readouterr().out
 
 
 def test_the_part_logging_gives_the_share_of_the_loggers(capfd):
-    figures = measure_logging(CPU, rounds=1, words=("J=1", "epochs=2", "dataset.limit=200", "model.downsample=[]"))
+    figures = logging.measure(CPU, rounds=1, words=("J=1", "epochs=2", "dataset.limit=200", "model.downsample=[]"))
     assert set(figures) == {
         "none",
         "both",
@@ -72,13 +77,13 @@ def test_the_part_logging_gives_the_share_of_the_loggers(capfd):
 
 
 def test_the_part_ceilings_gives_three_rates():
-    figures = measure_ceilings(CPU, sides=(16, 32), copied_bytes=1000)
+    figures = ceilings.measure(CPU, sides=(16, 32), copied_bytes=1000)
     assert {figures["float32_side"], figures["bfloat16_side"]} <= {16, 32}
     assert all(value > 0 for value in figures.values())
 
 
 def test_a_product_counts_its_operations():
-    product = fastest_product(torch.float32, CPU, sides=(8,))
+    product = ceilings.fastest_product(torch.float32, CPU, sides=(8,))
     product(1)
     assert product.operations == 2 * 8**3
     torch.testing.assert_close(product.c, product.a @ product.b)
@@ -88,12 +93,14 @@ def test_the_operations_of_a_step_are_those_of_its_layers():
     net = network(width=4, head_width=6, J=2, k=1)  # convolutions 3 → 4 and 4 → 4 at 32×32, linear heads 16 → 10
     first, second, head = 9 * 3 * 4 * 32**2, 9 * 4 * 4 * 32**2, 16 * 10
     # a head's and a later layer's backward is twice its forward; the inputs of a stage need no gradient
-    assert operations(net) == [2 * (2 * first + 3 * head), 2 * (first + 2 * second + 3 * head)]
+    assert blocks.operations(net) == [2 * (2 * first + 3 * head), 2 * (first + 2 * second + 3 * head)]
 
 
 def test_the_part_blocks_compares_each_block_with_the_plain_one(monkeypatch):
-    monkeypatch.setattr("_benchmark_ceilings.SIDES", {"cpu": (16,)})
-    figures = measure_blocks(CPU, nets=[Net(k=1, width=4, head_width=4, downsample=(2,), J=2)], rounds=1, seconds=0.0)
+    monkeypatch.setattr("benchmarks.parts.ceilings.SIDES", {"cpu": (16,)})
+    figures = blocks.measure(
+        CPU, nets=[blocks.Net(k=1, width=4, head_width=4, downsample=(2,), J=2)], rounds=1, seconds=0.0
+    )
     assert list(figures) == ["k = 1, M = 4, j = 1", "k = 1, M = 4, j = 2"]
     for row in figures.values():
         assert row["ratio"] == pytest.approx(row["ours"] / row["plain"])
@@ -102,28 +109,28 @@ def test_the_part_blocks_compares_each_block_with_the_plain_one(monkeypatch):
 
 def test_the_part_compile_compares_steps(monkeypatch):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    figures = measure_compile(CPU, width=8, rounds=1, steps=1)
+    figures = compiling.measure(CPU, width=8, rounds=1, steps=1)
     assert list(figures) == ["j = 1", "j = 2", "j = 3"]
     assert all(row["compiled_ratio"] == pytest.approx(row["compiled"] / row["plain"]) for row in figures.values())
 
 
 def test_the_parts_augment_and_evaluate_compare_both():
-    for figures in (measure_augment(CPU, images=128, rounds=1), measure_evaluate(CPU, width=4, images=128, rounds=1)):
+    for figures in (augment.measure(CPU, images=128, rounds=1), evaluate.measure(CPU, width=4, images=128, rounds=1)):
         assert figures["ratio"] == pytest.approx(figures["ours"] / figures["plain"])
 
 
 def test_the_part_decode_compares_files_and_records(tmp_path):
     folder = write_imagenette(tmp_path) / "imagenette2-160"
-    figures = measure_decode(folder, CPU, images=20, sizes=(16,), rounds=1)
+    figures = decode.measure(folder, CPU, images=20, sizes=(16,), rounds=1)
     assert list(figures) == ["as they are, 16 pixels", "enlarged, 16 pixels"]
     for row in figures.values():
         assert row["ratio"] == pytest.approx(row["ours"] / row["plain"])
         assert row["records_ratio"] == pytest.approx(row["records"] / row["plain"])
-    assert measure_decode(None, CPU) == {}
+    assert decode.measure(None, CPU) == {}
 
 
 def test_the_part_cache_measures_memory_and_disk():
-    figures = measure_cache(CPU, width=4, head_width=4, batches=1)
+    figures = cache.measure(CPU, width=4, head_width=4, batches=1)
     assert list(figures) == ["memory", "disk"]
     for row in figures.values():
         assert all(value > 0 for value in row.values())
@@ -131,13 +138,13 @@ def test_the_part_cache_measures_memory_and_disk():
 
 
 def test_an_exponent_is_that_of_the_power_law():
-    assert exponent([1, 2, 4, 8], [3, 6, 12, 24]) == pytest.approx(1)
-    assert exponent([1, 2, 4, 8], [5 * n**2 for n in (1, 2, 4, 8)]) == pytest.approx(2)
+    assert slopes.exponent([1, 2, 4, 8], [3, 6, 12, 24]) == pytest.approx(1)
+    assert slopes.exponent([1, 2, 4, 8], [5 * n**2 for n in (1, 2, 4, 8)]) == pytest.approx(2)
 
 
 def test_the_part_slopes_fits_real_runs():
     words = ("dataset=digits", "dataset.limit=150", "dataset.limit_test=50", "model.width=4", "epochs=1")
-    figures = measure_slopes(CPU, depths=(1, 2, 3), rounds=1, words=words)
+    figures = slopes.measure(CPU, depths=(1, 2, 3), rounds=1, words=words)
     assert list(figures) == ["J = 1", "J = 2", "J = 3", "exponent", "stage 1", "stage 2", "stage 3"]
     for way in ("cached", "recomputed"):
         assert figures["J = 3"][way] == pytest.approx(sum(figures[f"stage {j}"][way] for j in (1, 2, 3)))
@@ -146,14 +153,14 @@ def test_the_part_slopes_fits_real_runs():
 
 def test_the_part_startup_gives_seconds(monkeypatch, tmp_path):
     monkeypatch.setenv("LAYERWISE_DATA", str(tmp_path))  # without CIFAR-10
-    figures = measure_startup(CPU, rounds=1)
+    figures = startup.measure(CPU, rounds=1)
     assert list(figures) == ["demo_digits_seconds", "imports_seconds"]
     assert all(seconds > 0 for seconds in figures.values())
 
 
 @pytest.mark.real_data
 def test_the_part_run_compares_whole_commands():
-    figures = measure_run(CPU, images=256, epochs=1, width=4, runs=["k = 1, a cached view an epoch"])
+    figures = run.measure(CPU, images=256, epochs=1, width=4, runs=["k = 1, a cached view an epoch"])
     row = figures["k = 1, a cached view an epoch"]
     assert row["command_ratio"] == pytest.approx(row["plain_command"] / row["ours_command"])
     assert row["ours_run"] < row["ours_command"]
@@ -163,7 +170,7 @@ def test_the_part_run_compares_whole_commands():
 @pytest.mark.real_data
 def test_the_part_full_compares_the_papers_schedule_with_an_epoch_of_the_plain_one():
     tiny = ("compile=false", "epochs=1", "dataset.limit=256", "dataset.limit_test=64", "model.width=4")
-    figures = measure_full(CPU, {"paper_cifar10_k3": (*tiny, "model.head_width=4")}, images=256, width=4, head_width=4)
+    figures = full.measure(CPU, {"paper_cifar10_k3": (*tiny, "model.head_width=4")}, images=256, width=4, head_width=4)
     row = figures["paper_cifar10_k3"]
     assert row["ratio"] == pytest.approx(row["plain_run_extrapolated"] / row["run"])
     assert row["top1"] >= 0
@@ -171,19 +178,19 @@ def test_the_part_full_compares_the_papers_schedule_with_an_epoch_of_the_plain_o
 
 def test_a_cpu_measures_some_parts_only_where_they_are_named(monkeypatch, capsys):
     measured = []
-    for name in benchmark.PARTS:
-        monkeypatch.setitem(benchmark.PARTS, name, lambda *_, name=name: measured.append(name) or {})
+    for name in command.PARTS:
+        monkeypatch.setitem(command.PARTS, name, lambda *_, name=name: measured.append(name) or {})
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "--device", "cpu"])
-    benchmark.main()
-    assert set(benchmark.PARTS) - set(measured) == {"compile", "full", "small", "logging", "processes"}
+    command.main()
+    assert set(command.PARTS) - set(measured) == {"compile", "full", "small", "logging", "processes"}
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "compile", "small", "--device", "cpu"])
-    benchmark.main()
+    command.main()
     assert measured[-2:] == ["compile", "small"]
 
 
 def test_parts_for_gpus_are_left_out_elsewhere(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "full", "--device", "cpu"])
-    benchmark.main()
+    command.main()
     assert "full: not measured, it needs a GPU" in capsys.readouterr().out
 
 
@@ -198,8 +205,8 @@ FOUND = {"hardware": {"device": "cpu", "cores": 2}, "versions": {"torch": "2.8"}
 
 
 def test_saved_figures_stay_beside_new_ones_of_the_same_machine(tmp_path):
-    benchmark.save({**FOUND, "data": {"share": 0.5}, "decode": {}}, tmp_path)
-    benchmark.save({**FOUND, "vgg": {"ratio": 0.75}}, tmp_path)
+    command.save({**FOUND, "data": {"share": 0.5}, "decode": {}}, tmp_path)
+    command.save({**FOUND, "vgg": {"ratio": 0.75}}, tmp_path)
     saved = tmp_path / "benchmark_cpu_2_cores.json"
     assert json.loads(saved.read_text()) == {**FOUND, "data": {"share": 0.5}, "vgg": {"ratio": 0.75}}
     text = saved.with_suffix(".md").read_text()
@@ -208,30 +215,30 @@ def test_saved_figures_stay_beside_new_ones_of_the_same_machine(tmp_path):
     assert "| ratio |\n| --- |\n| 0.75 |" in text
     assert "## decode" not in text  # it was not measured
 
-    benchmark.save({**FOUND, "versions": {"torch": "2.9"}, "vgg": {"ratio": 0.7}}, tmp_path)
+    command.save({**FOUND, "versions": {"torch": "2.9"}, "vgg": {"ratio": 0.7}}, tmp_path)
     assert "data" not in json.loads(saved.read_text())
 
 
 def test_files_are_named_for_the_hardware():
-    assert benchmark.hardware_name({"gpu": "NVIDIA H200", "cores": 16}) == "nvidia_h200"
-    assert benchmark.hardware_name({"cores": 2}) == "cpu_2_cores"
+    assert command.hardware_name({"gpu": "NVIDIA H200", "cores": 16}) == "nvidia_h200"
+    assert command.hardware_name({"cores": 2}) == "cpu_2_cores"
 
 
 def test_every_part_says_what_its_figures_are():
-    assert all(len(caption) > 20 for caption in benchmark.CAPTIONS.values())
-    assert "Args:" not in markdown({**FOUND, "blocks": {"x": 1.0}}, benchmark.CAPTIONS)
-    apart = benchmark.FOR_GPUS | benchmark.ON_REQUEST
-    assert all((f"\n[{n}] " if n in apart else f"\n{n} ") in benchmark.__doc__ for n in benchmark.PARTS)
+    assert all(len(caption) > 20 for caption in command.CAPTIONS.values())
+    assert "Args:" not in markdown({**FOUND, "blocks": {"x": 1.0}}, command.CAPTIONS)
+    apart = command.FOR_GPUS | command.ON_REQUEST
+    assert all((f"\n[{n}] " if n in apart else f"\n{n} ") in command.__doc__ for n in command.PARTS)
 
 
 def test_the_command_prints_and_saves_what_the_parts_give(monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(benchmark.PARTS, "data", lambda device: {"share": 0.25})
-    monkeypatch.setitem(benchmark.PARTS, "run", lambda device, images: {"k = 3": {"images": images}})
-    monkeypatch.setattr(benchmark, "ROOT", tmp_path)
+    monkeypatch.setitem(command.PARTS, "data", lambda device: {"share": 0.25})
+    monkeypatch.setitem(command.PARTS, "run", lambda device, images: {"k = 3": {"images": images}})
+    monkeypatch.setattr(command, "ROOT", tmp_path)
     (tmp_path / "results").mkdir()
     words = ["data", "run", "--run-images", "640", "--device", "cpu", "--save", "--json", str(tmp_path / "all.json")]
     monkeypatch.setattr(sys, "argv", ["benchmark.py", *words])
-    benchmark.main()
+    command.main()
     figures = json.loads((tmp_path / "all.json").read_text())
     assert (figures["data"], figures["run"]) == ({"share": 0.25}, {"k = 3": {"images": 640}})
     (saved,) = (tmp_path / "results").glob("benchmark_cpu_*_cores.json")

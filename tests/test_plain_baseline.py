@@ -20,9 +20,9 @@ from layerwise.config.parse import parse
 from layerwise.config.resolve import resolve
 from layerwise.models.blocknet import count_parameters
 
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.insert(0, str(ROOT))
 
-import plain
+from benchmarks import plain
 
 
 def coloured(n: int, transform) -> list[tuple[torch.Tensor, int]]:

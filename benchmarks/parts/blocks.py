@@ -1,4 +1,4 @@
-"""The part `blocks` of benchmark.py: training steps of each block, ours and the plain implementation's."""
+"""Training steps of each block: ours and the plain implementation's."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from _benchmark_ceilings import fastest_product
-from _benchmark_plain import PlainProcess
-from _benchmark_steps import BATCH, block_segment, network, precision_on, source_of, stepper, take_turns, trainer_of
 
+from benchmarks.parts.ceilings import fastest_product
+from benchmarks.plain_process import PlainProcess
+from benchmarks.steps import BATCH, block_segment, network, precision_on, source_of, stepper, take_turns, trainer_of
 from layerwise.analysis.stage_work import count_work
 from layerwise.config.paper import simcnn_values
 from layerwise.data.torchvision_sets import CIFAR10
@@ -44,7 +44,7 @@ NETS = (papers_net(1), papers_net(2), papers_net(3), Net(3, 32, 32, (3,), 4))
 """The paper's three, and that of experiment=laptop_cifar10."""
 
 
-def measure_blocks(device: torch.device, nets: Sequence[Net] = NETS, rounds: int = 2, seconds: float = 1.0) -> Any:
+def measure(device: torch.device, nets: Sequence[Net] = NETS, rounds: int = 2, seconds: float = 1.0) -> Any:
     """Images/s of steps of block j, from uint8 or PIL images to the update, with the frozen blocks recomputed.
 
     `ours_of_ceiling` and `plain_of_ceiling` are the share of the device's rate of matrix products, measured in turn

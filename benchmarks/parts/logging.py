@@ -1,4 +1,4 @@
-"""The part `logging` of benchmark.py: what W&B and TensorBoard cost a run."""
+"""The cost of logging to W&B and TensorBoard."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from _runs import run_here
 
+from benchmarks.runs import run_here
 from layerwise.reporting.loggers.base import Loggers
 
 LOGGED = ["logger=[wandb,tensorboard]", "logger.wandb.mode=offline"]
 
 
-def measure_logging(device: torch.device, rounds: int = 3, words: tuple[str, ...] = ()) -> dict[str, Any]:
+def measure(device: torch.device, rounds: int = 3, words: tuple[str, ...] = ()) -> dict[str, Any]:
     """Seconds of training of experiment=demo_digits with both loggers and with none, in runs that take turns.
 
     The calls of the loggers in the training's process are timed apart: what begin and end cost once, and each epoch

@@ -1,21 +1,19 @@
-"""The parts `data`, `augment` and `decode` of benchmark.py: from bytes to batches."""
+"""From encoded images to augmented batches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from _benchmark_plain import RandomImages, plain
-from _benchmark_steps import BATCH, Loop, block_segment, network, reader, source_of, stepper, take_turns, trainer_of
 from PIL import Image
 from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from benchmarks.steps import BATCH, Loop, one_thread, take_turns
 from layerwise.core.randomness import key, permutation
 from layerwise.data.images.class_folders import TRAIN, VAL, ClassFolders
 from layerwise.data.images.encoded_images import Cut, EncodedImages
@@ -23,35 +21,11 @@ from layerwise.data.images.image_source import open_source
 from layerwise.data.images.record_writer import Preparation, RecordWriter
 from layerwise.data.images.resized_crop import ResizedCrop
 
-
-def measure_data(device: torch.device) -> dict[str, Any]:
-    """Seconds for a batch's data and augmentation, against a whole step of block 1 at full width."""
-    net = network(128, 256, J=1).to(device, memory_format=torch.channels_last)
-    source = source_of(device)
-    whole = stepper(trainer_of(block_segment(net, 1), device), source)
-    step, data = take_turns([whole, reader(source)], rounds=5, steps=2, device=device)
-    return {"data_seconds": data, "step_seconds": step, "share": data / step}
-
-
-def measure_augment(device: torch.device, images: int = 2048, rounds: int = 5) -> dict[str, Any]:
-    """Images/s of crop, flip and scaling: uint8 batches in one thread or on the GPU, and PIL images one by one."""
-    source = source_of(device, images)
-    data, order = source.data, torch.arange(images, device=device)
-    theirs = DataLoader(Subset(RandomImages(plain.TRAIN), range(images)), BATCH, shuffle=True)
-    loops: list[Loop] = [
-        lambda n: [list(data.batches("train", order, BATCH, view=view)) for view in range(n)],
-        lambda n: [list(theirs) for _ in range(n)],
-    ]
-    with one_thread():
-        a, b = take_turns(loops, rounds, steps=1, device=device)
-    return {"ours": images / a, "plain": images / b, "ratio": b / a}
-
-
 LARGE = (500, 375)
 """Pixels: about the mean size of ImageNet's photographs."""
 
 
-def measure_decode(
+def measure(
     folder: Path | None, device: torch.device, images: int = 512, sizes: Sequence[int] = (64, 128, 224), rounds: int = 5
 ) -> dict[str, Any]:
     """Images/s of one thread from a warm disk cache to augmented batches on the device, in shuffled order.
@@ -112,14 +86,3 @@ def decoding_loops(folder: Path, records: Path, size: int, images: int, device: 
         lambda n: [list(ours.read(batches, view=0)) for _ in range(n)],
         lambda n: [list(packed.read(batches, view=0)) for _ in range(n)],
     ]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Context in which PyTorch computes in one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

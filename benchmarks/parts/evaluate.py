@@ -1,17 +1,17 @@
-"""The part `evaluate` of benchmark.py: scoring images with a whole network."""
+"""Scoring images with a whole network."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from _benchmark_plain import PlainProcess
-from _benchmark_steps import block_segment, network, precision_on, source_of, take_turns
 
+from benchmarks.plain_process import PlainProcess
+from benchmarks.steps import block_segment, network, precision_on, source_of, take_turns
 from layerwise.training.evaluate import predict
 
 
-def measure_evaluate(device: torch.device, width: int = 32, images: int = 2560, rounds: int = 5) -> dict[str, Any]:
+def measure(device: torch.device, width: int = 32, images: int = 2560, rounds: int = 5) -> dict[str, Any]:
     """Images/s from uint8 or PIL images to the scores of the last of four blocks of the k = 3 network.
 
     Args:

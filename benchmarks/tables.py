@@ -1,4 +1,4 @@
-"""Figures of benchmark.py as tables: in the terminal, and as a Markdown file."""
+"""Tables of the measured figures, for the terminal and as a Markdown file."""
 
 from __future__ import annotations
 

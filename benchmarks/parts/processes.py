@@ -1,4 +1,4 @@
-"""The part `processes` of benchmark.py: two processes, each pinned to a core, against one on one core."""
+"""Two processes, each pinned to a core, against one process on one core."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from _benchmark_steps import has_cifar10
-
-TRAIN = Path(__file__).resolve().parents[1] / "train.py"
+from benchmarks.runs import TRAIN, has_cifar10
 
 RUN = ("k=3", "J=2", "epochs=1", "model.width=32", "model.head_width=64", "dataset.limit_test=512", "progress=off")
 WAYS: dict[str, tuple[str, ...]] = {
@@ -26,7 +24,7 @@ WAYS: dict[str, tuple[str, ...]] = {
 """What the two processes have a part of, and the run that shows it."""
 
 
-def measure_processes(rounds: int = 2, words: Sequence[str] = ("dataset.limit=3200",)) -> dict[str, Any]:
+def measure(rounds: int = 2, words: Sequence[str] = ("dataset.limit=3200",)) -> dict[str, Any]:
     """Throughput of real runs on CIFAR-10 by two processes against one, of the same global batch.
 
     They take turns; a figure is the median of its rounds. `efficiency` is the ratio by the number of processes, and

@@ -1,4 +1,4 @@
-"""The part `small` of benchmark.py: what a step costs where there is next to nothing to compute."""
+"""The overhead of a step: a network so small that computing takes almost no time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from _runs import run_here
 from torch import nn
 
+from benchmarks.runs import run_here
 from layerwise.runs.folder import CONFIG, RESULTS
 
 POINTS, BATCH, WIDTH, CLASSES = 500, 32, 10, 3
@@ -21,7 +21,7 @@ POINTS, BATCH, WIDTH, CLASSES = 500, 32, 10, 3
 STEPS_PER_EPOCH = -(-POINTS // BATCH)
 
 
-def measure_small(device: torch.device, rounds: int = 20, words: Sequence[str] = ()) -> dict[str, Any]:
+def measure(device: torch.device, rounds: int = 20, words: Sequence[str] = ()) -> dict[str, Any]:
     """Steps/s of real runs of experiment=tutorial_blobs_supervised, and of a bare loop over the same trained part.
 
     A turn is a whole run into an empty folder, of three blocks because speeds drift, and then as many bare stages.

@@ -1,4 +1,4 @@
-"""The parts `depth` and `slopes` of benchmark.py: what depth costs with a cache and without."""
+"""The time of whole runs over the number of blocks, with a cache and without."""
 
 from __future__ import annotations
 
@@ -10,58 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from _benchmark_steps import (
-    BATCH,
-    ReadyInputs,
-    block_segment,
-    images_on,
-    network,
-    precision_on,
-    stepper,
-    take_turns,
-    trainer_of,
-)
-from _runs import run_here
 
-from layerwise.core.interrupt import StopRequest
-from layerwise.features.codec import FeatureCodec, FeatureDtype
-from layerwise.features.sources import BatchPlan, Cached, Recompute
-from layerwise.features.store import FeatureStores
+from benchmarks.runs import run_here
 
 SLOPE_RUN = ("k=1", "model.width=64", "model.downsample=[]", "dataset=cifar10", "dataset.augment=false", "epochs=4")
 """A head of next to no cost, so that most of a step is the block; without augmentation one view is an exact cache."""
 
 
-def measure_depth(device: torch.device) -> dict[str, Any]:
-    """A step of block j for j = 1 … 8 of k = 3: exact cache, no cache, and the block alone on ready inputs."""
-    J, width = 8, 32
-    net = network(width, width, J).to(device, memory_format=torch.channels_last)
-    precision = precision_on(device)
-    codec = FeatureCodec(FeatureDtype(precision.name))
-    data = images_on(device, n=10 * BATCH, augment=False)  # without augmentation one view is exact
-    plan = BatchPlan(BATCH, seed=0)
-    cached = Cached(Recompute(data, plan, precision), FeatureStores(codec, folder=None), 1, StopRequest())
-    recompute = Recompute(data, plan, precision)
-    figures: dict[str, Any] = {}
-    for depth in range(1, J + 1):
-        if depth > 1:
-            cached.advance([net.blocks[depth - 2]])
-            recompute.advance([net.blocks[depth - 2]])
-        ready = list(cached.train(0, 0))
-        loops = [
-            stepper(trainer_of(block_segment(net, depth), device), source)
-            for source in (ReadyInputs(ready), cached, recompute)
-        ]
-        alone, with_cache, without = take_turns(loops, rounds=5, steps=3, device=device)
-        figures[f"j = {depth}"] = {
-            "alone_seconds": alone,
-            "cached_ratio": with_cache / alone,
-            "recomputed_ratio": without / alone,
-        }
-    return figures
-
-
-def measure_slopes(
+def measure(
     device: torch.device,
     depths: Sequence[int] = (1, 2, 4, 8),
     rounds: int = 2,

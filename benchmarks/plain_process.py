@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import sys
 from multiprocessing.connection import Connection
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -14,9 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
-
-import plain
+from benchmarks import plain
 
 IMAGES = 4096
 

@@ -1,13 +1,12 @@
-"""What the parts of benchmark.py share: networks, data, single training steps, and loops that take turns."""
+"""What the parts share: networks, data, single training steps, and loops that take turns."""
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import cycle
-from pathlib import Path
 
 import torch
 
@@ -164,6 +163,12 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def has_cifar10() -> bool:
-    """Whether the real CIFAR-10 is where train.py looks for it."""
-    return (Path(os.environ.get("LAYERWISE_DATA", "data")) / "cifar-10-batches-py").exists()
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Context in which PyTorch computes in one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

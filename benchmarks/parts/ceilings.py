@@ -1,4 +1,4 @@
-"""The part `ceilings` of benchmark.py: the floor under all times is work over these rates."""
+"""The highest rates of this machine: no time can be shorter than work divided by these."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from _benchmark_steps import seconds_of, take_turns
+
+from benchmarks.steps import seconds_of, take_turns
 
 SIDES = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192, 16384)}
 """Of the square matrices that are tried; larger ones on a device that needs them to be busy."""
@@ -44,7 +45,7 @@ def fastest_product(dtype: torch.dtype, device: torch.device, sides: Sequence[in
     return products[rates.index(max(rates))]
 
 
-def measure_ceilings(
+def measure(
     device: torch.device, sides: Sequence[int] | None = None, copied_bytes: int | None = None
 ) -> dict[str, Any]:
     """Rate of matrix products (TFLOP/s), and of copying, where a byte is read and written (GB/s)."""

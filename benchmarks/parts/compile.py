@@ -1,14 +1,15 @@
-"""The part `compile` of benchmark.py: what compile=true gains."""
+"""The gain of compile=true."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from _benchmark_steps import BATCH, block_segment, network, source_of, stepper, take_turns, trainer_of
+
+from benchmarks.steps import BATCH, block_segment, network, source_of, stepper, take_turns, trainer_of
 
 
-def measure_compile(device: torch.device, width: int = 128, rounds: int = 3, steps: int = 2) -> dict[str, Any]:
+def measure(device: torch.device, width: int = 128, rounds: int = 3, steps: int = 2) -> dict[str, Any]:
     """Images/s of a step of the first three blocks, k = 3, with its data: as it is, compiled, and on a GPU recorded.
 
     `recorded` replays the step as a CUDA graph, `both` is what compile=true does on a GPU.

@@ -1,4 +1,4 @@
-"""The part `cache` of benchmark.py: what it takes to hold x_1 and to go on to x_2."""
+"""Costs of holding x_1 in a cache and of advancing the cache to x_2."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _benchmark_steps import (
+from torch import Tensor
+
+from benchmarks.steps import (
     BATCH,
     block_segment,
     images_on,
@@ -21,8 +23,6 @@ from _benchmark_steps import (
     take_turns,
     trainer_of,
 )
-from torch import Tensor
-
 from layerwise.core.interrupt import StopRequest
 from layerwise.features.codec import FeatureCodec, FeatureDtype
 from layerwise.features.sources import BatchPlan, Cached, Recompute
@@ -30,7 +30,7 @@ from layerwise.features.store import FeatureStores
 from layerwise.models.blocknet import BlockNet
 
 
-def measure_cache(device: torch.device, width: int = 128, head_width: int = 256, batches: int = 8) -> dict[str, Any]:
+def measure(device: torch.device, width: int = 128, head_width: int = 256, batches: int = 8) -> dict[str, Any]:
     """Writing, reading (both GB/s) and advancing a cache in memory and on the disk, in the format that blocks compute.
 
     The shares are of a training step of block 2 of the k = 3 network: for a batch's features to be written, to be

@@ -1,0 +1,71 @@
+"""Whole runs of layerwise and of the plain implementation, in this process and as commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from layerwise.config.parse import parse
+from layerwise.config.resolve import resolve
+from layerwise.core.precision import choose_device, choose_precision
+from layerwise.experiment.run import run_in_folder
+
+ROOT = Path(__file__).resolve().parents[1]
+TRAIN = ROOT / "train.py"
+PLAIN = ROOT / "benchmarks" / "plain.py"
+
+
+def has_cifar10() -> bool:
+    """Whether the real CIFAR-10 is where train.py looks for it."""
+    return (Path(os.environ.get("LAYERWISE_DATA", "data")) / "cifar-10-batches-py").exists()
+
+
+def run_here(words: Sequence[str]) -> tuple[dict[str, Any], Path]:
+    """Trains a run of train.py in this process; returns its results.json and its folder."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = resolve(parse(compose("train", list(words))))
+    print("$", shlex.join(["python", "train.py", *words]), file=sys.stderr, flush=True)
+    device = choose_device(config.device)
+    return run_in_folder(config, device, choose_precision(config.precision, device))
+
+
+def ours_run(words: Sequence[str], device: torch.device) -> dict[str, float]:
+    """Seconds and the ensemble's accuracy of a run of train.py."""
+    with tempfile.TemporaryDirectory() as place:
+        options = ["progress=off", f"device={device}", f"output_dir={place}"]
+        seconds = seconds_of_command(TRAIN, [*words, *options])
+        (path,) = Path(place).glob("*/results.json")
+        results = json.loads(path.read_text())
+    return {"command": seconds, "run": results["seconds"], "top1": results["final"]["ensemble_top1"]}
+
+
+def plain_run(k: int, images: int, epochs: int, width: int, head_width: int, device: torch.device) -> dict[str, float]:
+    """The same of the plain implementation."""
+    J, downsample = (5, ["3", "4"]) if k == 1 else (4, ["3"])
+    words = [f"--k={k}", f"--J={J}", f"--width={width}", f"--head-width={head_width}", "--downsample", *downsample]
+    words += [f"--epochs={epochs}", f"--limit={images}", f"--limit-test={images // 5}", f"--device={device}"]
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place) / "plain.json"
+        seconds = seconds_of_command(PLAIN, [*words, f"--json={file}"])
+        results = json.loads(file.read_text())
+    return {"command": seconds, "run": results["seconds"], "top1": results["blocks"][-1]["ensemble"]}
+
+
+def seconds_of_command(script: Path | str, words: Sequence[str]) -> float:
+    """Seconds that Python takes for a script; its output is dropped."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, str(script), *words], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started
