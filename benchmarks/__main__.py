@@ -51,8 +51,7 @@ from rich.console import Console
 
 from benchmarks.runs import ROOT
 from benchmarks.tables import markdown, table
-from layerwise.core.allocator import keep_freed_memory
-from layerwise.core.machine import hardware, versions
+from layerwise.core.machine import hardware, keep_freed_memory, versions
 from layerwise.core.precision import choose_device
 
 Part = Callable[..., dict[str, Any]]

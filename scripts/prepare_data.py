@@ -76,7 +76,7 @@ def main() -> None:
 
         def advance(images: int) -> None:
             bar.advance(task, images)
-            stop.check()
+            stop.all_check()
 
         records = writer.write(advance)
     show(records)

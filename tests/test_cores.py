@@ -11,17 +11,15 @@ import pytest
 import torch
 
 from helpers.commands import ROOT
-from layerwise.core import cores
-from layerwise.core import machine as environment
-from layerwise.core.cores import decoding_workers, share_cores
-from layerwise.core.machine import usable_cores
+from layerwise.core import machine
+from layerwise.core.machine import decoding_workers, share_cores, usable_cores
 from layerwise.data.images.worker_map import WorkerMap
 
 
 @pytest.fixture
 def eight_cores(monkeypatch) -> Iterator[None]:
     """PyTorch uses three threads on a machine of eight cores."""
-    monkeypatch.setattr(cores, "usable_cores", lambda: 8)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 8)
     threads = torch.get_num_threads()
     torch.set_num_threads(3)
     yield
@@ -49,7 +47,7 @@ def test_processes_share_the_cores(eight_cores, monkeypatch, given, local_ranks,
 
 def test_one_process_takes_no_more_cores_than_it_may_use(eight_cores, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(cores, "usable_cores", lambda: 2)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 2)
     share_cores(1)
     assert torch.get_num_threads() == 2
 
@@ -59,7 +57,7 @@ def test_one_process_takes_no_more_cores_than_it_may_use(eight_cores, monkeypatc
 )
 def test_a_containers_bound_counts(monkeypatch, bound, expected):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
-    monkeypatch.setattr(environment, "_control_group", lambda name: bound)
+    monkeypatch.setattr(machine, "_control_group", lambda name: bound)
     assert usable_cores() == expected
 
 
@@ -68,7 +66,7 @@ def test_affinity_counts(monkeypatch):
         raise FileNotFoundError
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 5, 6}, raising=False)
-    monkeypatch.setattr(environment, "_control_group", no_groups)
+    monkeypatch.setattr(machine, "_control_group", no_groups)
     assert usable_cores() == 3
 
 

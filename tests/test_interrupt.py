@@ -12,12 +12,12 @@ from layerwise.core.interrupt import StopRequest
 
 
 class OwnAnswer:
-    """`distributed.Largest` of a process that has no others."""
+    """`distributed.AllReduceMax` of a process that has no others."""
 
     def __init__(self, *values: float) -> None:
         self.values = list(values)
 
-    def answer(self) -> list[float]:
+    def wait(self) -> list[float]:
         return self.values
 
 
@@ -33,7 +33,7 @@ def clock(monkeypatch) -> Clock:
     """Of one of several processes."""
     clock = Clock()
     monkeypatch.setattr(distributed, "joined", lambda: True)
-    monkeypatch.setattr(distributed, "Largest", OwnAnswer)
+    monkeypatch.setattr(distributed, "AllReduceMax", OwnAnswer)
     monkeypatch.setattr(interrupt.time, "perf_counter", clock)
     return clock
 
@@ -49,11 +49,11 @@ def test_a_signal_is_heard_within_seconds_or_a_few_steps(clock, step_seconds, be
             clock.seconds += step_seconds
             if step == signalled_at:
                 stop.signal, sent = signal.SIGTERM, clock.seconds
-            if stop.requested():
+            if stop.all_poll():
                 break
             if step % 50 == 49:  # the end of an epoch
                 clock.seconds += before_agreeing
-                if stop.agree():
+                if stop.all_agree():
                     break
         else:
             pytest.fail("the signal was not heard")

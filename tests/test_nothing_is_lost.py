@@ -12,9 +12,9 @@ import pytest
 from helpers.caches import decide_small
 from helpers.commands import assert_refused, start, wait_for
 from helpers.run_folders import corrupt, numbers, results_of
-from layerwise.core.allocator import keep_freed_memory, return_freed_memory
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.interrupt import StopRequest
+from layerwise.core.machine import keep_freed_memory, return_freed_memory
 from layerwise.features.cache_plan import in_words
 from layerwise.runs.metrics import Metrics
 

@@ -123,7 +123,7 @@ def submitted_task_stopped_by(number: int) -> Iterator[None]:
     with submitted_task(), StopRequest() as stop:
         os.kill(os.getpid(), number)
         yield
-        stop.check()
+        stop.all_check()
 
 
 def test_the_training_saves_before_it_is_requeued(task):

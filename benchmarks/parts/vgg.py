@@ -11,8 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks.steps import precision_on, trainer_of
-from layerwise.core.allocator import keep_freed_memory, return_freed_memory
-from layerwise.core.machine import peak_memory_mb
+from layerwise.core.machine import keep_freed_memory, peak_memory_mb, return_freed_memory
 from layerwise.data.dataset import Dataset, Resident
 from layerwise.data.torchvision_sets import CIFAR10
 from layerwise.features.sources import BatchPlan, Recompute

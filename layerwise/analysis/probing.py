@@ -214,7 +214,7 @@ def linear_separability(source: Recompute, images: int | None, seed: int, stop: 
     order = torch.arange(len(labels), device=labels.device) if images is None else limit(labels, images, seed, "limit")
 
     def averaged(split: SplitName, positions: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        return average_quadrants(stop.watch(source.read(split, positions, view=None)))
+        return average_quadrants(stop.all_watch(source.read(split, positions, view=None)))
 
     regression = OneVsRestClassifier(LogisticRegression(max_iter=ITERATIONS))
     classifier = make_pipeline(StandardScaler(), regression).fit(*averaged("train", order))
@@ -274,7 +274,7 @@ def cnn_separability(
         precision,
     )
     for _ in trainer.run(source, stop):
-        stop.check()
+        stop.all_check()
     trainer.end()
-    scores = predict(segment, stop.watch(source.evaluate("test")), precision)[depth]
+    scores = predict(segment, stop.all_watch(source.evaluate("test")), precision)[depth]
     return accuracies(scores, data.splits["test"].labels)["top1"]

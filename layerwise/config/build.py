@@ -22,11 +22,10 @@ from layerwise.config.schema import (
     filled,
 )
 from layerwise.core import distributed
-from layerwise.core.cores import decoding_workers
 from layerwise.core.distributed import ranks
 from layerwise.core.errors import LayerwiseError, suggest
 from layerwise.core.interrupt import StopRequest
-from layerwise.core.machine import HOST
+from layerwise.core.machine import HOST, decoding_workers
 from layerwise.core.precision import Precision
 from layerwise.core.shard import EVERYTHING, Shard
 from layerwise.core.types import Target

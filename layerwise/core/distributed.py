@@ -1,8 +1,11 @@
 """The processes of one run: their ranks, their collective calls, and how an error in one of them ends all.
 
-Each process has a rank, 0 … N−1. Rank 0, the main process, reads and writes the run folder and prints.
-torchrun, or Hydra's submitit launcher, starts the processes and describes them in environment variables.
-Without these variables N = 1 and every function here is a no-op.
+Each process has a rank, 0 … N−1. Rank 0, the main process, reads and writes the run folder and talks to the user.
+torchrun or Hydra's submitit launcher starts the processes and sets environment variables; without these there is one
+process, N = 1, and every function here is a no-op.
+
+Collective functions, which all processes have to call in the same order: `join`, `from_main`, `together`,
+`one_per_machine_first`, `barrier`, and all whose names begin with `all_reduce`, `AllReduce` or `gather`.
 """
 
 from __future__ import annotations
@@ -29,12 +32,12 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Place:
-    """Rank of a process in its run.
+    """The position of a process among those of its run.
 
     Attributes:
-        rank: number of this process, 0 … N−1.
+        rank: number of the process.
         ranks: N, the number of processes.
-        local_rank: number of this process on its machine, and of the GPU that it uses.
+        local_rank: number of the process on its machine, and of its GPU.
         local_ranks: number of processes on this machine.
     """
 
@@ -48,15 +51,15 @@ ALONE = Place()
 
 
 def read_place(environment: Mapping[str, str] = os.environ) -> Place:
-    """Read RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE, which a launcher sets.
+    """Reads RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE, which a launcher sets.
 
     Raises:
-        LaunchError: a variable is missing, is not a number, or contradicts another.
+        LaunchError: some variables are missing, or their values contradict each other.
     """
     given = {name: environment[name] for name in ("RANK", "WORLD_SIZE") if name in environment}
     if not given or given == {"WORLD_SIZE": "1"}:
         return ALONE
-    advice = "Start with `torchrun --nproc_per_node=N train.py …`, which sets all of them, or unset it."
+    advice = "Start with `torchrun --nproc_per_node=N train.py …`, which sets all that is needed, or unset it."
     for name in ("RANK", "WORLD_SIZE"):
         if name not in given:
             (other,) = given.items()
@@ -68,7 +71,7 @@ def read_place(environment: Mapping[str, str] = os.environ) -> Place:
     except ValueError as error:
         raise LaunchError(f"RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE: {error}. {advice}") from error
     if not 0 <= rank < ranks:
-        raise LaunchError(f"RANK={rank} is out of range: WORLD_SIZE={ranks} has ranks 0 … {ranks - 1}. {advice}")
+        raise LaunchError(f"RANK={rank}: there are only the ranks 0 … {ranks - 1} (WORLD_SIZE={ranks}). {advice}")
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in environment]
     if ranks > 1 and missing:
         raise LaunchError(f"WORLD_SIZE={ranks} is set, but {missing[0]} is not. {advice}")
@@ -76,48 +79,48 @@ def read_place(environment: Mapping[str, str] = os.environ) -> Place:
 
 
 def place() -> Place:
-    """Read the rank of this process from the environment of torchrun, or of SLURM if submitit started it."""
+    """Returns the position of this process, from the environment."""
     if os.environ.get("SUBMITIT_EXECUTOR") and int(os.environ.get("SLURM_NTASKS", 1)) > 1:
-        from submitit.helpers import TorchDistributedEnvironment  # installed, since it started this process
+        from submitit.helpers import TorchDistributedEnvironment  # installed, because submitit started this process
 
         TorchDistributedEnvironment().export(overwrite=True, set_cuda_visible_devices=False)
         if os.environ["SLURM_JOB_NUM_NODES"] == "1":
-            os.environ["MASTER_ADDR"] = "127.0.0.1"  # submitit sets the node's name, which may not resolve
+            os.environ["MASTER_ADDR"] = "127.0.0.1"  # the name of a node does not always resolve
     return read_place()
 
 
 def rank() -> int:
-    """Rank of this process; 0 if it is alone."""
+    """Returns the number of this process."""
     return dist.get_rank() if joined() else 0
 
 
 def ranks() -> int:
-    """Number of processes, N."""
+    """Returns N, the number of processes."""
     return dist.get_world_size() if joined() else 1
 
 
 def is_main() -> bool:
-    """Whether this is rank 0, which reads and writes the run folder and prints."""
+    """Returns whether this is rank 0, which reads and writes the run folder and talks to the user."""
     return rank() == 0
 
 
 def joined() -> bool:
-    """Whether this process has joined a group of several."""
+    """Returns whether this process belongs to a process group."""
     return dist.is_available() and dist.is_initialized()
 
 
 def join(here: Place, device: torch.device, seconds: float) -> None:
-    """Join the process group. A second call (the next job of a sweep) does nothing.
+    """Joins the process group: gloo for tensors on CPUs, NCCL for those on GPUs.
 
-    gloo connects the processes, and NCCL carries tensors on GPUs.
+    A second call, in the next job of a sweep, does nothing.
 
     Args:
-        here: rank and number of processes.
+        here: position of this process.
         device: device of this process.
-        seconds: time-out of this call and of every later collective call.
+        seconds: time-out of this call and of all later collective calls.
 
     Raises:
-        LaunchError: not every process joined in time.
+        LaunchError: not all processes joined in time.
     """
     if here.ranks == 1 or joined():
         return
@@ -135,20 +138,20 @@ def join(here: Place, device: torch.device, seconds: float) -> None:
         raise LaunchError(
             f"rank {here.rank} waited {seconds:g} s at {address} and did not meet all {here.ranks} processes "
             f"({str(error).strip().splitlines()[0]}). Start one process per rank with the same WORLD_SIZE, MASTER_ADDR "
-            "and MASTER_PORT (torchrun and slurm/train.sbatch do), check that this port is free on the first machine "
-            "and not blocked by a firewall, or wait longer with distributed.timeout=SECONDS."
+            "and MASTER_PORT (torchrun and slurm/train.sbatch do), see that this port is free on the first machine and "
+            "not blocked by a firewall, or wait longer with distributed.timeout=SECONDS."
         ) from error
 
 
 def leave() -> None:
-    """Leave the process group at the end of a process that succeeded."""
+    """Leaves the process group."""
     if joined():
         dist.destroy_process_group()
 
 
 @contextmanager
 def noticing_lost_processes() -> Iterator[None]:
-    """Turn PyTorch's error for a broken connection into a short message.
+    """Turns PyTorch's errors about a broken connection into one short message.
 
     Raises:
         LostProcess: another process has ended or does not answer.
@@ -159,20 +162,20 @@ def noticing_lost_processes() -> Iterator[None]:
         if not joined() or not any(word in str(error) for word in BROKEN):
             raise
         raise LostProcess(
-            f"rank {rank()} lost the connection to another process of this run. That process ended (see its message or "
-            "the launcher's; without one it was killed, perhaps for its memory) or did not answer within "
-            "distributed.timeout seconds. Everything saved is intact; run the same command again to go on."
+            f"rank {rank()} lost the connection to another process of this run: it has ended (its own message, or the "
+            "launcher's, says why; none at all: it was killed, perhaps for its memory) or did not answer in "
+            "distributed.timeout seconds. All that was saved is intact; run the same command again to go on."
         ) from error
 
 
 BROKEN = ("Connection closed by peer", "Connection reset", "Broken pipe", "Timed out", "NCCL", "Socket", "timed out")
-"""Words in the errors that gloo, NCCL and their store raise for a broken connection."""
+"""Words in the errors that gloo, NCCL and their store raise when a process is lost."""
 
 
 def from_main(function: Callable[[], T]) -> T:
-    """Call a function in the main process; every process returns its result or raises its error. Collective.
+    """Calls a function in the main process; all processes return its result or raise its error.
 
-    The result is sent with pickle: use it for small values, or tensors on the CPU.
+    The result is sent with pickle, so it should be small or hold tensors on the CPU.
     """
     if not joined():
         return function()
@@ -182,7 +185,7 @@ def from_main(function: Callable[[], T]) -> T:
             told[0] = function()
         except LayerwiseError as error:
             told[1] = error.shared()
-        except Exception as error:  # a bug: the others must not wait for the result
+        except Exception as error:  # a bug: the other processes must not wait for it
             _broadcast([None, LostProcess(f"rank 0 failed: {error}")])
             raise
     told = _broadcast(told)
@@ -192,7 +195,7 @@ def from_main(function: Callable[[], T]) -> T:
 
 
 def together(function: Callable[[], T]) -> T:
-    """Call a function in every process; if it fails in any, all raise the error of the lowest rank. Collective."""
+    """Calls a function in every process; if it fails in any, all processes raise the error of the lowest such rank."""
     if not joined():
         return function()
     result: Any = None
@@ -212,7 +215,7 @@ def together(function: Callable[[], T]) -> T:
 
 
 def one_per_machine_first(function: Callable[[], T]) -> T:
-    """Call a function first in one process per machine, then in the others, which find its downloads. Collective."""
+    """Calls a function in the first process of each machine, which may download files, and then in the others."""
     if not joined():
         return function()
     first = read_place().local_rank == 0
@@ -221,40 +224,40 @@ def one_per_machine_first(function: Callable[[], T]) -> T:
     return result if first else later  # type: ignore[return-value]
 
 
-def add_up(tensor: Tensor) -> Tensor:
-    """Sum a tensor over all processes, in place. Collective."""
+def all_reduce_sum(tensor: Tensor) -> Tensor:
+    """Sums a tensor over all processes, in place."""
     if joined():
         dist.all_reduce(tensor)
     return tensor
 
 
-def mean_of(tensor: Tensor) -> Tensor:
-    """Average a tensor over all processes, in place. Collective."""
-    return add_up(tensor).div_(ranks()) if joined() else tensor
+def all_reduce_mean(tensor: Tensor) -> Tensor:
+    """Averages a tensor over all processes, in place."""
+    return all_reduce_sum(tensor).div_(ranks()) if joined() else tensor
 
 
 def barrier() -> None:
-    """Wait until every process has called this. Collective."""
+    """Waits until all processes have called it."""
     if joined():
-        Largest(0.0).answer()
+        AllReduceMax(0.0).wait()
 
 
-class Largest:
-    """The element-wise maximum of some numbers over all processes, requested now and awaited later. Collective."""
+class AllReduceMax:
+    """The element-wise maximum of some numbers over all processes; it is computed while the caller goes on."""
 
     def __init__(self, *values: float) -> None:
         self._values = torch.tensor(values, dtype=torch.float64)
         self._work = dist.all_reduce(self._values, dist.ReduceOp.MAX, async_op=True) if joined() else None
 
-    def answer(self) -> list[float]:
-        """Wait for the result: the maximum of each number."""
+    def wait(self) -> list[float]:
+        """Returns the maxima, after all processes have given their numbers."""
         if self._work is not None:
             self._work.wait()
         return self._values.tolist()
 
 
 def gather(tree: Any) -> list[Any]:
-    """Return the values of all ranks, in order, in the main process and [] elsewhere. Sent with pickle. Collective."""
+    """Returns the trees of all processes by rank in the main process, and an empty list elsewhere; uses pickle."""
     if not joined():
         return [tree]
     found: list[Any] | None = [None] * ranks() if is_main() else None
@@ -263,21 +266,21 @@ def gather(tree: Any) -> list[Any]:
 
 
 def gather_rows(rows: Tensor, shard: Shard) -> Tensor:
-    """Gather the rows of all shards in the main process. Collective.
+    """Gathers the rows of all samples in the main process; the others get their own rows back.
 
     Args:
-        rows: [n, …] rows of the samples in this shard.
-        shard: shard of this process.
+        rows: [n, …], the rows of this process's samples.
+        shard: the samples of this process.
 
     Returns:
-        On the CPU: in the main process [N, …], the rows of all samples in order; elsewhere, or with one shard, `rows`.
+        [N, …] in the order of the samples, on the CPU.
     """
     rows = rows.cpu()
     if not joined() or shard.ranks == 1:
         return rows
     sizes = [0] * shard.ranks
     dist.all_gather_object(sizes, len(rows))
-    padded = rows.new_zeros(max(sizes), *rows.shape[1:])  # gloo sends equal sizes only
+    padded = rows.new_zeros(max(sizes), *rows.shape[1:])  # gloo needs equal sizes
     padded[: len(rows)] = rows
     received = [torch.empty_like(padded) for _ in sizes] if is_main() else None
     dist.gather(padded, received)
@@ -287,7 +290,7 @@ def gather_rows(rows: Tensor, shard: Shard) -> Tensor:
 
 
 def host() -> str:
-    """Name of this machine."""
+    """Returns the name of this machine."""
     return socket.gethostname()
 
 

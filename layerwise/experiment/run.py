@@ -17,11 +17,10 @@ from layerwise.config.parse import parse
 from layerwise.config.resolve import resolve
 from layerwise.config.schema import Config, Parallel, ProgressName, Summary
 from layerwise.core import distributed
-from layerwise.core.allocator import keep_freed_memory
-from layerwise.core.cores import share_cores
 from layerwise.core.distributed import from_main, noticing_lost_processes, one_per_machine_first, ranks, together
 from layerwise.core.errors import Interrupted, LayerwiseError
 from layerwise.core.interrupt import StopRequest
+from layerwise.core.machine import keep_freed_memory, share_cores
 from layerwise.core.precision import Precision, choose_device, choose_precision
 from layerwise.data.dataset import Dataset, DatasetSpec
 from layerwise.experiment.context import Run
@@ -219,7 +218,7 @@ def read_data(config: Config, spec: DatasetSpec, device: torch.device) -> Datase
     """
     data = one_per_machine_first(lambda: build.build_data(config, spec, device))
     numbers = [len(labels) for labels in data.labels.values()] + [int(labels.sum()) for labels in data.labels.values()]
-    most = distributed.Largest(*numbers, *(-number for number in numbers)).answer()
+    most = distributed.AllReduceMax(*numbers, *(-number for number in numbers)).wait()
     if most != [*numbers, *(-number for number in numbers)]:
         raise LayerwiseError(
             f"dataset={spec.name}: the processes have found different data. "

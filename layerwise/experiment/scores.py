@@ -9,8 +9,8 @@ from torch import Tensor
 
 from layerwise.config.build import build_objective
 from layerwise.config.schema import filled
-from layerwise.core.allocator import return_freed_memory
 from layerwise.core.distributed import from_main, gather_rows
+from layerwise.core.machine import return_freed_memory
 from layerwise.data.dataset import SplitName
 from layerwise.experiment.context import Run
 from layerwise.features.sources import Source

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from layerwise.config import build
-from layerwise.core.distributed import Largest, from_main
+from layerwise.core.distributed import AllReduceMax, from_main
 from layerwise.core.machine import peak_memory_mb
 from layerwise.experiment.context import Run
 from layerwise.experiment.scores import score_now, stage_rows
@@ -79,7 +79,7 @@ def run_stage(
                 run.metrics.append(line)
                 run.loggers.epoch(line)
                 run.display.end_epoch(report, held_out)
-            is_last, stopping = trainer.epoch == stage.epochs, run.stop.agree()
+            is_last, stopping = trainer.epoch == stage.epochs, run.stop.all_agree()
             if is_last or stopping or from_main(partial(is_due, last_saved)):
                 tree = {
                     "trainer": trainer.state_dict(),
@@ -90,7 +90,7 @@ def run_stage(
                 run.checkpoints.save_training(stage, trainer.steps_done, tree)
                 last_saved = time.perf_counter()
             if stopping:  # a signal that comes while saving has to wait for the next save
-                run.stop.check()
+                run.stop.all_check()
     finally:
         run.display.end_stage()
 
@@ -100,8 +100,8 @@ def run_stage(
     started = time.perf_counter()
     with run.display.doing(f"{title}  evaluating"):
         scored, scores = stage_rows(run, stages[: stage.index + 1], segment, source, report, earlier)
-    run.stop.check()
-    (memory,) = Largest(peak_memory_mb(run.data.device)).answer()
+    run.stop.all_check()
+    (memory,) = AllReduceMax(peak_memory_mb(run.data.device)).wait()
     costs = {
         "seconds": {"train": trainer.seconds, "advance": advance_seconds, "evaluate": time.perf_counter() - started},
         "images_per_second": stage.epochs * report.images / max(trainer.seconds, 1e-9),
@@ -144,7 +144,7 @@ def filters_to_keep(run: Run, stage: Stage, source: Source) -> list[int] | None:
     if stage.prune_to is None:
         return None
     block, head = run.network.blocks[stage.stop - 1], run.network.head(stage.stop)
-    batches = run.stop.watch(source.train(stage.index, epoch=0))
+    batches = run.stop.all_watch(source.train(stage.index, epoch=0))
     return most_important(taylor_importance(block, head, batches, run.precision), stage.prune_to)
 
 

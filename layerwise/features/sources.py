@@ -167,7 +167,7 @@ class Cached:
         freeze(prefix)
         self.store = stores.newest(prefix)  # None: the images are their own cache at depth 0
         depth = self.store.depth if self.store else 0
-        if distributed.Largest(depth, -depth).answer() != [depth, -depth]:
+        if distributed.AllReduceMax(depth, -depth).wait() != [depth, -depth]:
             self.store = None  # all processes advance alike
         self.prefix = list(prefix[: self.store.depth]) if self.store else []
         if missing := prefix[len(self.prefix) :]:
@@ -222,7 +222,7 @@ class Cached:
                 most = self.images.most_batches(split)
                 for view in range(self.views) if split == "train" else [None]:
                     with new.writer(split, view or 0, len(order)) as writer:
-                        for batch in self.stop.watch(self.read(split, order, view), most):
+                        for batch in self.stop.all_watch(self.read(split, order, view), most):
                             writer.append(run_frozen(blocks, batch.inputs, self.images.precision))
             new.commit()
             distributed.barrier()  # until all are whole, the old ones are what a crash goes back to

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from layerwise.core.distributed import mean_of
+from layerwise.core.distributed import all_reduce_mean
 from layerwise.core.types import Batch
 from layerwise.models.blocknet import BlockNet
 
@@ -74,5 +74,5 @@ def _statistics(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     for x in batches:
         means.append(x.double().mean((0, 2, 3)))
         squares.append(x.double().square().mean((0, 2, 3)))
-    mean, square = mean_of(torch.stack(means).mean(0)), mean_of(torch.stack(squares).mean(0))
+    mean, square = all_reduce_mean(torch.stack(means).mean(0)), all_reduce_mean(torch.stack(squares).mean(0))
     return mean.float(), (square - mean.square()).clamp_min(0).float()

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from layerwise.core.distributed import add_up
+from layerwise.core.distributed import all_reduce_sum
 from layerwise.core.precision import Precision
 from layerwise.core.types import Accuracies, Batch, Scores
 from layerwise.models.blocknet import Segment
@@ -53,7 +53,7 @@ def mean_losses(
         total += torch.stack(terms["means"]["loss"]).double().cpu() * len(batch.targets)
         n += len(batch.targets)
     if shared:
-        *sums, n = add_up(torch.cat([total, torch.tensor([n], dtype=torch.float64)])).tolist()
+        *sums, n = all_reduce_sum(torch.cat([total, torch.tensor([n], dtype=torch.float64)])).tolist()
         total = torch.tensor(sums, dtype=torch.float64)
     return dict(zip(segment.depths, (total / n).tolist(), strict=True))
 

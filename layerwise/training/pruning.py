@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from layerwise.core.distributed import add_up
+from layerwise.core.distributed import all_reduce_sum
 from layerwise.core.precision import Precision
 from layerwise.core.types import Batch
 from layerwise.models.blocknet import BlockNet
@@ -52,7 +52,7 @@ def taylor_importance(block: nn.Module, head: nn.Module, batches: Iterable[Batch
         products = (gradient.double() * maps.detach().double()).mean((2, 3)).abs().sum(0)  # [C]
         total = products if total is None else total + products
     assert total is not None, "no batches"
-    return add_up(total)
+    return all_reduce_sum(total)
 
 
 def prune_block(network: BlockNet, depth: int, kept: Sequence[int]) -> None:

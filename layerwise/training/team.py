@@ -123,14 +123,14 @@ class DataParallel(Alone):
     def merged(self, sums: Sums, images: int) -> tuple[Sums, int]:
         names = list(sums)
         number = torch.tensor([images], dtype=torch.float64, device=sums[names[0]].device)
-        table = distributed.add_up(torch.cat([*sums.values(), number]))  # one message
+        table = distributed.all_reduce_sum(torch.cat([*sums.values(), number]))  # one message
         parts = table.split([*(len(value) for value in sums.values()), 1])
         return dict(zip(names, parts, strict=False)), int(parts[-1])
 
     def settle(self, segment: Segment) -> None:
         for buffer in segment.buffers():
             if buffer.is_floating_point():
-                distributed.mean_of(buffer)
+                distributed.all_reduce_mean(buffer)
 
     def whole_sums(self, sums: RunningSums) -> dict[str, Any]:
         return sums_state(*self.merged(sums.now(), sums.images), sums.steps) if sums.steps else sums.state_dict()

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from layerwise.core.distributed import Largest, joined
+from layerwise.core.distributed import AllReduceMax, joined
 from layerwise.core.errors import NonFiniteLoss
 from layerwise.core.interrupt import StopRequest
 from layerwise.core.precision import Precision
@@ -203,7 +203,7 @@ class StageTrainer:
                 self._train_step(inputs, targets)
                 self.average.update()
                 self.step += 1
-                if stop.requested():
+                if stop.all_poll():
                     break
                 if self.team.rank == 0 and time.perf_counter() - last_glance > GLANCE_SECONDS:
                     glance(self._glance(time.perf_counter() - started))
@@ -262,14 +262,14 @@ class StageTrainer:
         """Refuses sums of the epoch, or weights of any process, that are not finite; in all processes alike."""
         with torch.no_grad():
             norms = torch.stack(torch._foreach_norm([*self.parameters]))
-        (bad_weight,) = Largest(float(not math.isfinite(float(norms.sum())))).answer()
+        (bad_weight,) = AllReduceMax(float(not math.isfinite(float(norms.sum())))).wait()
         bad_loss = not math.isfinite(float(sums["loss"].sum()))
         if not (bad_weight or bad_loss):
             return
         what, step = "a weight", self.step  # the last update is seen by no loss yet
         if bad_loss:
             own = self.sums.first_bad_step()
-            (earliest,) = Largest(-float(self.step if own is None else own + 1)).answer()
+            (earliest,) = AllReduceMax(-float(self.step if own is None else own + 1)).wait()
             what, step = "the loss", -int(earliest)
         raise NonFiniteLoss(
             f"{what} became NaN or infinite in stage {self.stage + 1}, epoch {self.epoch + 1}, step {step}. "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from layerwise.core.distributed import add_up
+from layerwise.core.distributed import all_reduce_sum
 from layerwise.core.randomness import below, bits, key
 from layerwise.data.dataset import Dataset
 from layerwise.models.blocknet import BlockNet
@@ -48,6 +48,6 @@ def whiten_input(network: BlockNet, data: Dataset) -> None:
         sums[:, :-2] += found.T @ found
         sums[:, -2] += found.sum(0)
         sums[:, -1] += len(found)
-    total = add_up(sums) / sums[:, -1:]
+    total = all_reduce_sum(sums) / sums[:, -1:]
     second, mean = total[:, :-2], total[:, -2]
     layer.fit(mean, second - mean[:, None] * mean)
