@@ -155,7 +155,7 @@ def trained(options: Options, epochs: int) -> tuple[TrainedNet, Dataset]:
     overrides = [
         *(f"name={name}", f"output_dir={options.output_dir}", f"J={options.J}", f"seed={options.seed}", "k=1"),
         *("dataset=digits", "batch_size=64", f"epochs={epochs}", "plan.warm_start=true", "progress=off"),
-        *(f"model.width={options.width}", "model.batch_norm=false", "model.downsample=[]"),
+        *(f"model.width={options.width}", "model.batch_norm=false", "model.bias=true", "model.downsample=[]"),
         # decays after the same epochs as in the reference run; this lr is the largest that trains all runs without
         # batch norm so smoothly that stopping early is a small perturbation
         *("optimizer.lr=0.02", f"optimizer.decay_every={DECAY_EVERY * options.epochs / epochs}"),

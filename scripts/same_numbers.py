@@ -31,7 +31,8 @@ DIGITS = ("dataset=digits", "dataset.limit=240", "dataset.limit_test=120", "batc
 SMALL = (*DIGITS, "model.width=8", "J=3")
 IMAGES = ("dataset=imagefolder", "dataset.root={images}", "batch_size=8", "epochs=2")
 RUNS: dict[str, tuple[str, ...]] = {
-    "greedy_k1_recomputed": (*SMALL, "k=1", "cache=none", "dataset.augment=true"),
+    # the old checkouts know no model.bias: there every block has a bias
+    "greedy_k1_recomputed": (*SMALL, "k=1", "cache=none", "dataset.augment=true", "model.bias=true"),
     "greedy_k2_exact_memory": (*SMALL, "k=2", "model.head_width=8", "cache=memory", "cache.views=epochs"),
     "greedy_k3_disk_two_views": (
         *SMALL,

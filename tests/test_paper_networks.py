@@ -35,6 +35,24 @@ def test_parameter_counts_on_cifar10(k, size):
     assert millions(paper_simcnn("cifar10", k), CIFAR10) == size
 
 
+def test_for_k1_block_1_alone_has_a_bias_as_in_the_official_code():
+    net = paper_simcnn("cifar10", 1)
+    assert total_parameters(block_costs(net, CIFAR10, torch.float32)) == 33_668_106
+    assert biased(net) == [True, False, False, False, False]
+
+
+def test_bias_sets_that_of_every_block():
+    for k in (1, 2):
+        for bias in (True, False):
+            assert set(biased(paper_simcnn("cifar10", k, bias=bias))) == {bias}
+    assert set(biased(paper_simcnn("cifar10", 2))) == {False}
+    assert set(biased(paper_simcnn("cifar10", 2, batch_norm=False))) == {True}
+
+
+def biased(net: BlockNet) -> list[bool]:
+    return [any(isinstance(layer, nn.Conv2d) and layer.bias is not None for layer in block) for block in net.blocks]
+
+
 @pytest.mark.parametrize(
     ("k", "final_head_width", "size"),
     [(1, None, 95.91), (2, None, 64.40), (3, None, 102.16), (3, 512, 46.46), (3, 1024, 60.31)],

@@ -279,6 +279,14 @@ def test_config_yaml_reads_back_as_the_same_configuration(train_py, tmp_path):
     assert config.progress.value == "auto"
 
 
+def test_a_k1_run_from_before_model_bias_keeps_the_biases_that_it_was_trained_with(train_py, tmp_path):
+    assert train_py(k=1, J=2, **{"model.bias": "true", "model.head_width": None}).code == 0
+    folder = only_run(tmp_path)
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text.replace("  bias: true\n", ""))
+    assert layerwise.load(folder).blocks[1][-2].bias is not None
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system tells")
 def test_the_peak_of_memory_is_not_that_of_a_larger_parent():
     ballast = torch.ones(2**27)  # 512 MB

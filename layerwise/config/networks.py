@@ -182,6 +182,7 @@ def _build_classifier(config: Config, spec: DatasetSpec, depths: Collection[int]
         downsample=filled(model.downsample),
         downsampling=filled(model.downsampling),
         batch_norm=filled(model.batch_norm),
+        bias=model.bias,
         input_downsample=filled(model.input_downsample),
         whiten_input=model.whiten_input,
         head=model.head,

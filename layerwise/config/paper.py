@@ -65,7 +65,7 @@ class TrainingValues:
 
 
 _CIFAR10 = {
-    1: SimCnnValues(J=5, width=256, head_width=256, downsample=(3, 4), batch_norm=False),  # 33.67 M
+    1: SimCnnValues(J=5, width=256, head_width=256, downsample=(3, 4), batch_norm=False),  # 33,668,106
     2: SimCnnValues(J=4, width=128, head_width=256, downsample=(3,), batch_norm=True),  # 3.12 M
     3: SimCnnValues(J=4, width=128, head_width=256, downsample=(3,), batch_norm=True),  # 5.48 M
 }

@@ -191,10 +191,18 @@ def from_yaml(path: Path) -> Config:
     try:
         loaded = OmegaConf.load(path)
         assert isinstance(loaded, DictConfig)
-        loaded.get("logger", {}).pop("name", None)  # there when there was nothing to choose
+        _update(loaded)
         return parse(loaded)
     except (OSError, ValueError, YAMLError, AssertionError, LayerwiseError) as error:
         raise LayerwiseError(f"{path}: cannot be read ({error}). Is {path.parent} a run folder?") from error
+
+
+def _update(loaded: DictConfig) -> None:
+    """Gives a config.yaml of an earlier version the keys that say today what it meant."""
+    loaded.get("logger", {}).pop("name", None)  # there when there was nothing to choose
+    model = loaded.get("model", {})
+    if model.get("kind") == "simcnn" and loaded.get("k") == 1 and model.get("batch_norm") is False:
+        model.setdefault("bias", True)  # every block had one
 
 
 def identity(config: Any) -> dict[str, Any]:

@@ -132,6 +132,7 @@ class ModelConfig:
     input_downsample: bool | None = None
     whiten_input: bool = False
     batch_norm: bool | None = None
+    bias: bool | None = None
     pool: int | None = None
     widths: list[int] | None = None
     activation: Activation = Activation.relu

@@ -34,6 +34,7 @@ def simcnn(
     downsample: Sequence[int],
     downsampling: Downsampling,
     batch_norm: bool,
+    bias: bool | None = None,
     input_downsample: bool = False,
     whiten_input: bool = False,
     head: HeadKind = HeadKind.cnn,
@@ -60,6 +61,7 @@ def simcnn(
         downsample: 1-based numbers of the blocks that halve the resolution.
         downsampling: how they do it.
         batch_norm: between W and ρ, and in the heads.
+        bias: of every W; None for the paper's code: none before a batch norm, and for k = 1 in block 1 alone.
         input_downsample: move 2×2 pixels of the image into channels first, without widening (ImageNet).
         whiten_input: before block 1's W stand a fixed whitening of the image's patches, which is to be fitted, and ρ.
         head: which auxiliary classifiers.
@@ -91,7 +93,8 @@ def simcnn(
             height, wide = height // 2, wide // 2
         with seeded(key("block", seed, j)):
             operator = downsampling if j in downsample else None
-            layers += downsample_and_convolve(channels, M, operator, bias=not batch_norm)
+            biased = not batch_norm and (k > 1 or j == 1) if bias is None else bias
+            layers += downsample_and_convolve(channels, M, operator, bias=biased)
             layers += [nn.BatchNorm2d(M)] if batch_norm else []
             block = nn.Sequential(*layers, *activation_layers(activation))
             blocks.append(initialise_convolutions(block, initialisation, identity=True))
