@@ -150,7 +150,7 @@ def test_the_help_explains_every_top_level_key(train_py):
 
 
 def test_the_help_names_every_value_of_every_choice(train_py):
-    text = train_py("--help").out.split("All keys with their present values")[0]
+    text = train_py("--help").out.split("All keys with their current values")[0]
     for value in sorted({value.value for choice in enums_of(Config()) for value in choice}):
         assert re.search(rf"\b{value}\b", text), value
 
