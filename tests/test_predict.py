@@ -16,7 +16,7 @@ import layerwise
 from helpers.commands import ROOT, Outcome
 from helpers.run_folders import results_of
 from layerwise.analysis.image_file import read_image
-from layerwise.data import digits
+from layerwise.data import toy
 from layerwise.data.dataset import DatasetSpec
 from layerwise.data.images import imagefolder, imagenet
 
@@ -47,7 +47,7 @@ def folder(train_py, tmp_path) -> Path:
 @pytest.fixture
 def images(tmp_path) -> Path:
     """The digits' test images as files, in folders named after their classes."""
-    _, (pixels, labels) = digits.read(tmp_path)
+    _, (pixels, labels) = toy.read_digits()
     for i, (image, label) in enumerate(zip(pixels, labels.tolist(), strict=True)):
         path = tmp_path / "images" / str(label) / f"{i:03}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

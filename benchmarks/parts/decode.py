@@ -15,9 +15,8 @@ from torchvision.datasets import ImageFolder
 
 from benchmarks.steps import BATCH, Loop, one_thread, take_turns
 from layerwise.core.randomness import key, permutation
-from layerwise.data.images.class_folders import TRAIN, VAL, ClassFolders
-from layerwise.data.images.encoded_images import Cut, EncodedImages
-from layerwise.data.images.image_source import open_source
+from layerwise.data.images.encoded import Cut, EncodedImages
+from layerwise.data.images.folders import TRAIN, VAL, ClassFolders, open_source
 from layerwise.data.images.record_writer import Preparation, RecordWriter
 from layerwise.data.images.resized_crop import ResizedCrop
 

@@ -11,7 +11,7 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.data.dataset import DatasetSpec
 from layerwise.data.images import imagenet
 from layerwise.data.images.decoding import UnreadableImage, decode
-from layerwise.data.images.encoded_images import Cut
+from layerwise.data.images.encoded import Cut
 
 
 def read_image(spec: DatasetSpec, path: Path) -> Tensor:

@@ -9,30 +9,14 @@ import torch
 
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.machine import available_memory
-from layerwise.data import blobs, digits, table, torchvision_sets
+from layerwise.data import table, torchvision_sets, toy
 from layerwise.data.augment import CropFlip, Cutout, Flip
 from layerwise.data.dataset import WHOLE, Dataset, DatasetSpec, Resident, Shards, Split, SplitName
-from layerwise.data.images import imagefolder, imagenet
 from layerwise.data.split import check_classes, dealing_order, fold_out, fraction_of, hold_out, limit, limit_both
 from layerwise.data.table import TableFiles
 
-__all__ = [
-    "NAMES",
-    "WHOLE",
-    "Dataset",
-    "DatasetSpec",
-    "Flip",
-    "Shards",
-    "Split",
-    "SplitName",
-    "TableFiles",
-    "augmented",
-    "check_mirrors",
-    "describe",
-    "load",
-]
-
-NAMES = (*torchvision_sets.SPECS, "digits", "blobs", "table", *imagenet.NAMES, "imagefolder")
+IMAGENETS = ("imagenet", "imagenette")
+NAMES = (*torchvision_sets.SPECS, *toy.SPECS, "table", *IMAGENETS, "imagefolder")
 
 
 def describe(name: str, root: Path, size: int | None = None, files: TableFiles | None = None) -> DatasetSpec:
@@ -47,7 +31,9 @@ def describe(name: str, root: Path, size: int | None = None, files: TableFiles |
     Raises:
         LayerwiseError: see the data sets' modules.
     """
-    if name in ("imagefolder", *imagenet.NAMES):
+    if name in ("imagefolder", *IMAGENETS):
+        from layerwise.data.images import imagefolder, imagenet  # with torchvision, which is slow to import
+
         if size is None:
             raise LayerwiseError(f"dataset.size: {name} needs a resolution in pixels, such as dataset.size=64.")
         return imagefolder.spec(root, size) if name == "imagefolder" else imagenet.spec(name, root, size)
@@ -55,7 +41,7 @@ def describe(name: str, root: Path, size: int | None = None, files: TableFiles |
         if files is None:
             raise LayerwiseError("dataset=table: say which file: dataset.path=FILE.csv (or .npy, .npz).")
         return table.spec(files)
-    return {"digits": digits.SPEC, "blobs": blobs.SPEC, **torchvision_sets.SPECS}[name]
+    return {**toy.SPECS, **torchvision_sets.SPECS}[name]
 
 
 def augmented(spec: DatasetSpec, flip: Flip, cutout: int) -> DatasetSpec:
@@ -217,16 +203,20 @@ def _read(
     crop_seed: int | None,
     skip_unreadable: bool,
 ) -> tuple[Split, Split]:
-    if spec.name in imagenet.NAMES:
+    if spec.name in IMAGENETS:
+        from layerwise.data.images import imagenet
+
         return imagenet.read(spec.name, root, spec.shape[1], device, workers, crop_seed, skip_unreadable)
     if spec.name == "imagefolder":
+        from layerwise.data.images import imagefolder
+
         budget = available_memory(device) // 4
         return imagefolder.read(root, spec.shape[1], device, workers, budget, skip_unreadable)
     if spec.name == "table":
         assert files is not None, "`describe` has refused that"
         train, test = table.read(files)
     elif spec.name == "blobs":
-        train, test = blobs.read()
+        train, test = toy.read_blobs()
     else:
-        train, test = digits.read(root) if spec.name == "digits" else torchvision_sets.read(spec.name, root)
+        train, test = toy.read_digits() if spec.name == "digits" else torchvision_sets.read(spec.name, root)
     return Resident(*train, device), Resident(*test, device)

@@ -1,4 +1,7 @@
-"""CIFAR-10, CIFAR-100, SVHN and Fashion-MNIST through torchvision, as uint8 tensors."""
+"""CIFAR-10, CIFAR-100, SVHN and Fashion-MNIST through torchvision, as uint8 tensors.
+
+torchvision is imported where it is used, since importing it takes seconds and most commands do without.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision import datasets
-from torchvision.datasets.utils import check_integrity
 
 from layerwise.core.errors import LayerwiseError
 from layerwise.data.dataset import DatasetSpec
@@ -69,6 +70,8 @@ def read(name: str, root: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Te
     Raises:
         LayerwiseError: absent and not to be downloaded, damaged (names the file), or not readable.
     """
+    from torchvision.datasets.utils import check_integrity
+
     files = list(_files(name, root))
     present = any(path.exists() for path, _ in files)
     for path, md5 in files:
@@ -93,6 +96,8 @@ def read(name: str, root: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Te
 
 
 def _construct(name: str, root: Path, train: bool, download: bool) -> tuple[Tensor, Tensor]:
+    from torchvision import datasets
+
     if name in ("cifar10", "cifar100"):
         cifar = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
         data = cifar(str(root), train=train, download=download)
@@ -113,9 +118,9 @@ def _remains(name: str, root: Path) -> str:
 
 
 def _folder(name: str, root: Path) -> Path:
-    subfolders: dict[str, str] = {
-        "cifar10": datasets.CIFAR10.base_folder,
-        "cifar100": datasets.CIFAR100.base_folder,
+    subfolders = {
+        "cifar10": "cifar-10-batches-py",
+        "cifar100": "cifar-100-python",
         "fashion_mnist": "FashionMNIST",
         "svhn": "",
     }
@@ -124,6 +129,8 @@ def _folder(name: str, root: Path) -> Path:
 
 def _files(name: str, root: Path) -> Iterator[tuple[Path, str | None]]:
     """The data set's files and their official MD5 sums, None where torchvision knows none."""
+    from torchvision import datasets
+
     folder = _folder(name, root)
     if name in ("cifar10", "cifar100"):
         cifar = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]

@@ -11,9 +11,8 @@ from pathlib import Path
 import torch
 
 from layerwise.data.dataset import IMAGENET_MEAN, IMAGENET_STD, DatasetSpec, Split
-from layerwise.data.images.class_folders import TRAIN, VAL
-from layerwise.data.images.encoded_images import Cut, EncodedImages
-from layerwise.data.images.image_source import open_source
+from layerwise.data.images.encoded import Cut, EncodedImages
+from layerwise.data.images.folders import TRAIN, VAL, open_source
 
 
 def spec(root: Path, size: int) -> DatasetSpec:

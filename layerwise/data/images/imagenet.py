@@ -16,9 +16,8 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from layerwise.core.errors import LayerwiseError
 from layerwise.data.dataset import IMAGENET_MEAN, IMAGENET_STD, DatasetSpec
-from layerwise.data.images.class_folders import TRAIN, VAL, ClassFolders, classes_of
-from layerwise.data.images.encoded_images import Cut, EncodedImages
-from layerwise.data.images.image_source import ImageSource, is_source
+from layerwise.data.images.encoded import Cut, EncodedImages
+from layerwise.data.images.folders import TRAIN, VAL, ClassFolders, ImageSource, classes_of, is_source
 from layerwise.data.images.records import Records, is_records
 from layerwise.data.images.resized_crop import ResizedCrop
 

@@ -21,10 +21,9 @@ from torchvision.transforms.v2 import functional as transforms
 
 from layerwise.core.errors import LayerwiseError, writing
 from layerwise.core.files import DamagedFile, fingerprint, load_tree, save_tree
-from layerwise.data.images.class_folders import TRAIN, VAL, ClassFolders
 from layerwise.data.images.decoding import UnreadableImage, decode
-from layerwise.data.images.encoded import Encoded, FileBytes
-from layerwise.data.images.encoded_images import name_left_out, problem
+from layerwise.data.images.encoded import Encoded, FileBytes, name_left_out, problem
+from layerwise.data.images.folders import TRAIN, VAL, ClassFolders
 from layerwise.data.images.records import FORMAT, INDEX, VERSION, Records, is_records, shard_path
 from layerwise.data.images.worker_map import WorkerMap
 
@@ -283,7 +282,7 @@ class _Prepared(NamedTuple):
 
 @dataclass(frozen=True)
 class _Prepare:
-    """For some positions, the images to store. An unreadable one gives a message, as in `encoded_images`."""
+    """For some positions, the images to store. An unreadable one gives a message, as in `encoded`."""
 
     encoded: Encoded
     preparation: Preparation

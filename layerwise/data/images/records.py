@@ -48,7 +48,7 @@ def shard_path(folder: Path, split: str, number: int) -> Path:
 
 
 class Records:
-    """A folder of records, as `image_source.ImageSource` asks for it. Reads the index and no image.
+    """A folder of records, as `folders.ImageSource` asks for it. Reads the index and no image.
 
     Args:
         folder: that holds them.
