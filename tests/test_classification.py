@@ -11,12 +11,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
 from sklearn.metrics import auc, confusion_matrix, roc_auc_score
 
+import layerwise
 from helpers.run_folders import only_run
+from layerwise.data.toy import read_digits
 from layerwise.runs.metrics import write_results
-from layerwise.training.classification import CURVE_POINTS, DETAILED_CLASSES, classification_report
+from layerwise.training.classification import (
+    CURVE_POINTS,
+    DETAILED_CLASSES,
+    class_probabilities,
+    classification_report,
+)
 from layerwise.training.evaluate import accuracies
+from layerwise.training.objectives import LossName
 
 
 def report(scores: list[list[float]], targets: list[int]) -> dict:
@@ -35,8 +44,8 @@ def test_a_confusion_matrix_by_hand():
 
 
 def test_areas_and_curves_by_hand():
-    # class 0 has the scores 0.9 and 0.4, the rest 0.6 and 0.1: three of four pairs are in order
-    found = report([[0.9, 0.1], [0.4, 0.6], [0.6, 0.4], [0.1, 0.9]], [0, 0, 1, 1])
+    # class 0 has the probabilities 0.9 and 0.4, the rest 0.6 and 0.1: three of four pairs are in order
+    found = report([[math.log(p), math.log(1 - p)] for p in (0.9, 0.4, 0.6, 0.1)], [0, 0, 1, 1])
     assert found["auc"] == [0.75, 0.75]
     assert found["macro_auc"] == 0.75
     positions, (rates, _) = found["roc"]["false_positive_rate"], found["roc"]["true_positive_rate"]
@@ -53,6 +62,21 @@ def test_perfect_and_reversed_scores():
     assert report([[0.0, 0.0]] * 4, [1, 1, 0, 0])["auc"] == [0.5, 0.5]
 
 
+def test_areas_do_not_depend_on_a_number_added_to_all_scores_of_a_sample():
+    found = report([[0.0, 1.0], [5.0, 4.0]], [1, 0])
+    assert found["confusion_matrix"] == [[1, 0], [0, 1]]
+    assert found["auc"] == [1, 1]
+
+
+def test_scores_become_probabilities_as_their_loss_says():
+    z = torch.tensor([[0.0, math.log(3)], [2.0, 2.0]])
+    assert class_probabilities(z, LossName.cross_entropy).tolist() == pytest.approx(
+        np.array([[0.25, 0.75], [0.5, 0.5]])
+    )
+    assert class_probabilities(z, LossName.binary_cross_entropy)[0].tolist() == pytest.approx([0.5, 0.75])
+    assert torch.equal(class_probabilities(z, LossName.squared_error), z.double())
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(2, 7), st.integers(8, 60), st.integers(0, 1000), st.booleans())
 def test_it_agrees_with_scikit_learn(classes, n, seed, rounded):
@@ -63,7 +87,8 @@ def test_it_agrees_with_scikit_learn(classes, n, seed, rounded):
         scores[np.arange(n), rng.integers(0, classes, n)] = 9
     found = report(scores.tolist(), targets.tolist())
     assert found["confusion_matrix"] == confusion_matrix(targets, scores.argmax(axis=1)).tolist()
-    areas = [roc_auc_score(targets == c, scores[:, c]) for c in range(classes)]
+    shares = softmax(scores.astype(np.float64), axis=1)
+    areas = [roc_auc_score(targets == c, shares[:, c]) for c in range(classes)]
     assert found["auc"] == pytest.approx(areas)
     assert found["macro_auc"] == pytest.approx(np.mean(areas))
     for rates in found["roc"]["true_positive_rate"]:
@@ -82,8 +107,8 @@ def test_thinned_curves_keep_the_area():
 
 def test_a_class_without_test_samples_has_no_area_and_no_warning():
     found = report([[0.9, 0.1, 0.3], [0.2, 0.6, 0.9], [0.1, 0.05, 0.0]], [0, 1, 1])
-    assert found["auc"] == [1.0, 0.5, None]
-    assert found["macro_auc"] == 0.75
+    assert found["auc"] == [1.0, 1.0, None]
+    assert found["macro_auc"] == 1.0
     assert found["roc"]["true_positive_rate"][2] is None
     assert found["confusion_matrix"] == [[1, 0, 0], [1, 0, 1], [0, 0, 0]]
 
@@ -98,7 +123,7 @@ def test_test_samples_of_one_class_alone_have_no_area_at_all():
 
 def test_scores_that_are_not_finite_give_no_area_and_no_error():
     found = report([[0.9, 0.1], [math.nan, 0.6], [math.inf, 0.2]], [0, 1, 1])
-    assert found["auc"] == [None, 1.0]
+    assert found["auc"] == [None, None]
     assert sum(map(sum, found["confusion_matrix"])) == 3
 
 
@@ -137,6 +162,20 @@ def test_results_of_a_run_describe_its_classes(train_py, tmp_path):
     for row in found["confusion_matrix"]:
         assert f"\n      {json.dumps(row)}" in text  # on one line
     assert len(text.splitlines()) < 300
+
+
+def test_areas_of_a_run_are_those_of_scikit_learn_on_the_softmax_of_its_network(train_py, tmp_path):
+    assert train_py(precision="fp32", **{"dataset.limit_test": None}).code == 0
+    folder = only_run(tmp_path)
+    found = json.loads((folder / "results.json").read_text())["classification"]
+    _, (pixels, labels) = read_digits()
+    network = layerwise.load(folder)
+    with torch.no_grad():
+        z = network(network.normalise(pixels.permute(0, 3, 1, 2)))
+    shares = z.double().softmax(dim=1).numpy()
+    assert found["macro_auc"] == pytest.approx(roc_auc_score(labels, shares, multi_class="ovr"), abs=1e-3)
+    raw = np.mean([roc_auc_score(labels == c, z[:, c]) for c in range(10)])
+    assert abs(found["macro_auc"] - raw) > 0.005  # else the test would not notice raw scores
 
 
 def test_the_description_is_of_the_depth_that_was_chosen(train_py, tmp_path):

@@ -86,7 +86,8 @@ class Recorder:
         scores = [outcome.scores.get("test", {}) for outcome in reversed(self._finished)]
         z = next(by_depth[depth] for by_depth in scores if depth in by_depth)
         data = self._run.data
-        return classification_report(z, data.labels["test"].cpu(), data.spec.classes)
+        loss = self._run.config.objective.loss
+        return classification_report(z, data.labels["test"].cpu(), data.spec.classes, loss)
 
     def _report(self) -> None:
         if self._run.config.report and distributed.is_main():

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from layerwise.training.objectives import LossName
+
 CURVE_POINTS = 51
 """Points that a curve is thinned to, evenly spaced in the false positive rate."""
 
@@ -15,23 +17,42 @@ DETAILED_CLASSES = 100
 """With more classes the matrix and the curves would be larger than all else; only the areas are given."""
 
 
-def classification_report(z: Tensor, targets: Tensor, classes: Sequence[str]) -> dict[str, Any]:
-    """What scikit-learn says of class scores.
+def class_probabilities(z: Tensor, loss: LossName) -> Tensor:
+    """Scores that can be compared between samples, float64 [N, c].
+
+    A network trained by cross-entropy may add any number to all scores of a sample, so only their softmax orders
+    samples. Each score trained by binary cross-entropy is the logit of a probability; scores trained by an error
+    approximate a one-hot vector and are used as they are.
 
     Args:
-        z: [N, c] on the CPU; only the order of the scores within a class matters to the curves.
+        z: [N, c] class scores.
+        loss: that the scores were trained with.
+    """
+    if loss is LossName.cross_entropy:
+        return z.double().softmax(dim=1)
+    return z.double().sigmoid() if loss is LossName.binary_cross_entropy else z.double()
+
+
+def classification_report(
+    z: Tensor, targets: Tensor, classes: Sequence[str], loss: LossName = LossName.cross_entropy
+) -> dict[str, Any]:
+    """Computes the confusion matrix, ROC curves and the areas under them with scikit-learn.
+
+    Args:
+        z: [N, c] class scores, on the CPU.
         targets: [N] int64, on the CPU.
         classes: names of the c classes.
+        loss: that the scores were trained with; it decides how they become probabilities.
 
     Returns:
         `classes`; `auc`, area under the curve of each class against the rest in [0, 1], None for a class
-        without or with only such samples, or whose scores are not all finite; `macro_auc`, the mean of those
-        there are. With at most `DETAILED_CLASSES` also `confusion_matrix`, [true][predicted] counts; and `roc`,
+        without or with only such samples, or whose probabilities are not all finite; `macro_auc`, the mean of the
+        areas that exist. With at most `DETAILED_CLASSES` also `confusion_matrix`, [true][predicted] counts; and `roc`,
         for each class `true_positive_rate` at the common `false_positive_rate`.
     """
     from sklearn.metrics import auc, confusion_matrix, roc_curve  # slow to import, and needed here only
 
-    scores, labels = z.float().numpy(), targets.numpy()
+    scores, labels = class_probabilities(z, loss).numpy(), targets.numpy()
     grid = np.linspace(0, 1, CURVE_POINTS)
     areas: list[float | None] = []
     curves: list[list[float] | None] = []
