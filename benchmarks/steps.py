@@ -19,10 +19,11 @@ from layerwise.features.sources import BatchPlan, Recompute, Source
 from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.models.downsampling import Downsampling
 from layerwise.models.simcnn import simcnn
-from layerwise.training.captured_step import CudaGraph
 from layerwise.training.objectives import LocalLoss
 from layerwise.training.optim import Constant, sgd
-from layerwise.training.trainer import Recipe, StageTrainer
+from layerwise.training.recipe import Recipe
+from layerwise.training.step import CudaGraph
+from layerwise.training.trainer import StageTrainer
 
 BATCH = 128
 Loop = Callable[[int], object]
@@ -91,7 +92,7 @@ def trainer_of(
     """
     on_gpu = device.type == "cuda"
     compiled_for = BATCH if (on_gpu if compiled is None else compiled) else None
-    recorder = CudaGraph(device) if (on_gpu if recorded is None else recorded) else None
+    graph = CudaGraph(device) if (on_gpu if recorded is None else recorded) else None
     segment.requires_grad_(True)
     optimizer = sgd(segment.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=False)
     recipe = Recipe(
@@ -105,7 +106,7 @@ def trainer_of(
         seed=0,
     )
     trainer = StageTrainer(
-        0, segment, LocalLoss(), optimizer, recipe, precision_on(device), compiled_for=compiled_for, recorder=recorder
+        0, segment, LocalLoss(), optimizer, recipe, precision_on(device), compiled_for=compiled_for, graph=graph
     )
     segment.train()
     return trainer

@@ -47,7 +47,7 @@ def test_training_does_not_depend_on_it_and_the_stage_ends_with_it(tiny_data):
     assert [report.loss for report in reports[0]] == [report.loss for report in reports[1]]
     last = weights_of(plain.segment)
     assert_same(weights_of(averaged.segment), last)
-    with averaged.judged():
+    with averaged.final_weights():
         seen = weights_of(averaged.segment)
     assert not any(torch.equal(a, b) for a, b in zip(seen, last, strict=True))
     assert_same(weights_of(averaged.segment), last)

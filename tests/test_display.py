@@ -17,7 +17,7 @@ from rich.text import Text
 from layerwise.reporting import terminal as progress
 from layerwise.reporting.tables import results_table
 from layerwise.reporting.terminal import Display
-from layerwise.training.trainer import EpochReport, Glance
+from layerwise.training.reports import EpochReport, Glance
 
 FULL = dict.fromkeys(("J", "epochs", "batch_size", "dataset.limit", "dataset.limit_test"), "null")
 FULL |= {"dataset": "cifar10", "model.width": "null", "model.head_width": "null", "model.downsample": "null"}

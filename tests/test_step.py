@@ -25,8 +25,8 @@ from layerwise.features.codec import FeatureCodec, FeatureDtype
 from layerwise.features.sources import Cached, Recompute
 from layerwise.features.store import FeatureStores
 from layerwise.models.blocknet import BlockNet, Segment, freeze
-from layerwise.training.captured_step import CudaGraph
 from layerwise.training.optim import StepDecay
+from layerwise.training.step import CudaGraph
 from layerwise.training.trainer import StageTrainer
 
 EPOCHS = 4  # of 5 steps each, the last on fewer images
@@ -39,13 +39,13 @@ class Playback:
     where the recording left them."""
 
     def __init__(self) -> None:
-        self.asides = self.replays = 0
+        self.warm_ups = self.replays = 0
 
-    def aside(self, work):
-        self.asides += 1
+    def warm_up(self, work):
+        self.warm_ups += 1
         return work()
 
-    def record(self, work):
+    def capture(self, work):
         before = copy.deepcopy(self.trainer.state_dict())
         self.work, self.results = work, work()
         self.trainer.load_state_dict(before)
@@ -60,10 +60,10 @@ class Playback:
                     old.copy_(new)
 
 
-def recorded(net: BlockNet, **changes) -> StageTrainer:
-    recorder = Playback()
-    recorder.trainer = trainer_of(net, recorder=recorder, **changes)
-    return recorder.trainer
+def captured(net: BlockNet, **changes) -> StageTrainer:
+    graph = Playback()
+    graph.trainer = trainer_of(net, graph=graph, **changes)
+    return graph.trainer
 
 
 def weights(net: BlockNet) -> torch.Tensor:
@@ -92,22 +92,22 @@ def test_twenty_steps_in_float32_are_to_the_bit_those_of_a_simple_loop(tiny_data
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.01])
-def test_a_recorded_step_is_to_the_bit_the_plain_one(tiny_data, clip_norm):
+def test_a_captured_step_is_to_the_bit_the_plain_one(tiny_data, clip_norm):
     plain, net = tiny_net(), tiny_net()
     reports = train(trainer_of(plain, epochs=EPOCHS, clip_norm=clip_norm, **EXACT), tiny_data)
-    trainer = recorded(net, epochs=EPOCHS, clip_norm=clip_norm, **EXACT)
+    trainer = captured(net, epochs=EPOCHS, clip_norm=clip_norm, **EXACT)
     again = train(trainer, tiny_data)
     assert [(r.loss, r.top1, r.lr) for r in again] == [(r.loss, r.top1, r.lr) for r in reports]
     assert torch.equal(weights(net), weights(plain))
-    recorder = trainer.take_step.recorder
-    assert (recorder.asides, recorder.replays) == (3, EPOCHS * 4 - 3)  # the four batches of 6 images run apart
+    graph = trainer.take_step.graph
+    assert (graph.warm_ups, graph.replays) == (3, EPOCHS * 4 - 3)  # the four batches of 6 images run apart
 
 
-@pytest.mark.parametrize("continued", [recorded, trainer_of], ids=["recorded", "plain"])
-def test_a_recorded_stage_goes_on_from_its_checkpoint(tiny_data, continued):
+@pytest.mark.parametrize("continued", [captured, trainer_of], ids=["captured", "plain"])
+def test_a_captured_stage_goes_on_from_its_checkpoint(tiny_data, continued):
     whole, part, rest = tiny_net(), tiny_net(), tiny_net(seed=5)
     reports = train(trainer_of(whole, epochs=EPOCHS, **EXACT), tiny_data)
-    trainer = recorded(part, epochs=EPOCHS, **EXACT)
+    trainer = captured(part, epochs=EPOCHS, **EXACT)
     for report in trainer.run(Recompute(tiny_data, PLAN, trainer.precision), StopRequest()):
         if report.epoch == 1:
             state = copy.deepcopy(trainer.state_dict())
@@ -118,12 +118,12 @@ def test_a_recorded_stage_goes_on_from_its_checkpoint(tiny_data, continued):
     assert [r.loss for r in train(resumed, tiny_data)] == [r.loss for r in reports[2:]]
 
 
-def test_what_cannot_be_recorded_says_so(tiny_data):
+def test_what_cannot_be_captured_says_so(tiny_data):
     class Refusing(Playback):
-        def record(self, work):
+        def capture(self, work):
             raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
-    trainer = trainer_of(tiny_net(), recorder=Refusing())
+    trainer = trainer_of(tiny_net(), graph=Refusing())
     with pytest.raises(LayerwiseError, match=r"compile=true: .* \(operation not permitted .*compile=false"):
         train(trainer, tiny_data)
 
@@ -144,12 +144,12 @@ def test_steps_are_recorded_where_nothing_asks_the_device(monkeypatch, overrides
     monkeypatch.setattr(build, "CudaGraph", lambda device: "graph")
     config = configured("k=3", *overrides)
     optimizer = build.build_optimizer(config, torch.nn.Linear(2, 2))
-    found = build.build_recorder(config, torch.device(device), Precision(dtype, device), optimizer)
+    found = build.build_graph(config, torch.device(device), Precision(dtype, device), optimizer)
     assert found == ("graph" if possible else None)
 
 
 def test_twenty_steps_of_all_fast_ways_differ_from_the_simple_ones_by_rounding_only(tiny_data, monkeypatch):
-    """bfloat16, channels_last, an exact cache, a compiled segment and recorded steps, against textbook PyTorch."""
+    """bfloat16, channels_last, an exact cache, a compiled segment and captured steps, against textbook PyTorch."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     fast, simple = tiny_net(), plain_net()
     half, full = Precision(torch.bfloat16, "cpu"), Precision(torch.float32, "cpu")
@@ -157,7 +157,7 @@ def test_twenty_steps_of_all_fast_ways_differ_from_the_simple_ones_by_rounding_o
     cached = Cached(
         Recompute(tiny_data, PLAN, half), FeatureStores(codec, None), EPOCHS, StopRequest(), fast.blocks[:1]
     )
-    trainer = recorded(fast, start=1, stop=2, epochs=EPOCHS, precision=half, compiled_for=16, lr=0.01)
+    trainer = captured(fast, start=1, stop=2, epochs=EPOCHS, precision=half, compiled_for=16, lr=0.01)
     reports = list(trainer.run(cached, StopRequest()))
     freeze(simple.blocks[:1])
     module = Segment(simple, 1, 2, (2,)).train()
@@ -173,7 +173,7 @@ def test_twenty_steps_of_all_fast_ways_differ_from_the_simple_ones_by_rounding_o
             optimizer.step()
             losses.append(loss.item() * len(y))
         assert reports[epoch].loss[0] == pytest.approx(sum(losses) / 70, rel=0.01)
-    assert trainer.take_step.recorder.replays > 0
+    assert trainer.take_step.graph.replays > 0
 
 
 def test_compiled_steps_differ_by_rounding_only(tiny_data):
@@ -216,8 +216,8 @@ def test_a_cuda_graph_gives_the_losses_of_plain_steps(compiled_for):
     device, precision = torch.device("cuda"), Precision(torch.float32, "cuda")
     data = data_on(device)
     reports = []
-    for recorder in (None, CudaGraph(device)):
+    for graph in (None, CudaGraph(device)):
         net = tiny_net().to(device)
-        trainer = trainer_of(net, precision=precision, epochs=EPOCHS, recorder=recorder, compiled_for=compiled_for)
+        trainer = trainer_of(net, precision=precision, epochs=EPOCHS, graph=graph, compiled_for=compiled_for)
         reports.append([report.loss[0] for report in train(trainer, data)])
     assert reports[0] == pytest.approx(reports[1], rel=1e-4)

@@ -17,8 +17,9 @@ from layerwise.features.sources import BatchPlan, Recompute
 from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.training.objectives import LocalLoss
 from layerwise.training.optim import Cosine
+from layerwise.training.recipe import Recipe
 from layerwise.training.timm_optim import check_timm_optimizer, timm_optimizer, usable_timm_optimizers
-from layerwise.training.trainer import Recipe, StageTrainer
+from layerwise.training.trainer import StageTrainer
 
 USABLE = usable_timm_optimizers()
 FULL = Precision(torch.float32, "cpu")

@@ -13,8 +13,8 @@ from helpers.run_folders import numbers, only_run, results_of
 from layerwise.core.files import load_tree
 from layerwise.data.dataset import Dataset, Resident
 from layerwise.models.whitening import Whitening, patches
-from layerwise.training import whitening
-from layerwise.training.whitening import whiten_input
+from layerwise.training import beginnings
+from layerwise.training.beginnings import whiten_input
 
 
 def smooth_data(order: torch.Tensor | None = None) -> Dataset:
@@ -46,8 +46,8 @@ def test_whitened_patches_are_uncorrelated_and_of_unit_variance(input_downsample
 
 def test_it_is_a_function_of_the_data_and_not_of_their_order(monkeypatch):
     fitted = []
-    for images in (whitening.IMAGES, 100):
-        monkeypatch.setattr(whitening, "IMAGES", images)
+    for images in (beginnings.WHITENED_IMAGES, 100):
+        monkeypatch.setattr(beginnings, "WHITENED_IMAGES", images)
         for order in (None, torch.randperm(200)):
             net = plain_net(whiten_input=True)
             whiten_input(net, smooth_data(order))

@@ -41,7 +41,6 @@ from layerwise.models.costs import BlockCost, block_costs
 from layerwise.models.heads import HeadKind
 from layerwise.models.simcnn import check_resolution
 from layerwise.training.block_parallel import BlockParallel, cuts
-from layerwise.training.captured_step import CudaGraph, Recorder
 from layerwise.training.objectives import LocalLoss, LossName, Objective, Penalised, Reconstruction
 from layerwise.training.optim import (
     Constant,
@@ -67,9 +66,10 @@ from layerwise.training.plan import (
     simultaneous,
 )
 from layerwise.training.pruning import pruned_copy
+from layerwise.training.recipe import Recipe
+from layerwise.training.step import CudaGraph, DeviceGraph
 from layerwise.training.team import ALONE, DataParallel, Team
 from layerwise.training.timm_optim import timm_optimizer
-from layerwise.training.trainer import Recipe
 
 
 def table_files(config: Config) -> TableFiles | None:
@@ -338,10 +338,10 @@ def build_team(config: Config, stage: Stage, network: BlockNet, data: Dataset, s
     return BlockParallel(parts, data, build_batch_plan(config, data))
 
 
-def build_recorder(
+def build_graph(
     config: Config, device: torch.device, precision: Precision, optimizer: torch.optim.Optimizer
-) -> Recorder | None:
-    """What replays whole training steps: with `compile=true` on one GPU, where nothing in a step asks the device.
+) -> DeviceGraph | None:
+    """Returns a CUDA graph for whole training steps: with `compile=true` on one GPU, if no step waits for it.
 
     The loss scaling of fp16 does ask it (whether gradients overflowed), as do some of timm's optimisers.
     """

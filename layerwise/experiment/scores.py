@@ -19,7 +19,7 @@ from layerwise.models.ensemble import ensemble
 from layerwise.runs.finished import FinishedStage, valid_depths
 from layerwise.training.evaluate import accuracies, mean_losses, predict, score
 from layerwise.training.plan import Stage
-from layerwise.training.trainer import EpochReport
+from layerwise.training.reports import EpochReport
 
 HELD_OUT: tuple[SplitName, ...] = ("validation", "test")
 

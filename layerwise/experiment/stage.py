@@ -18,11 +18,11 @@ from layerwise.experiment.scores import score_now, stage_rows
 from layerwise.features.sources import Source
 from layerwise.models.blocknet import Segment
 from layerwise.runs.finished import FinishedStage, segment_of
-from layerwise.training.beginnings import carry_head, warm_start
+from layerwise.training.beginnings import carry_head, warm_start, whiten_input
 from layerwise.training.plan import Stage
 from layerwise.training.pruning import most_important, prune_block, taylor_importance
-from layerwise.training.trainer import EpochReport, StageTrainer
-from layerwise.training.whitening import whiten_input
+from layerwise.training.reports import EpochReport
+from layerwise.training.trainer import StageTrainer
 
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
 """Epochs that are shorter than this are not all saved; a signal saves at once."""
@@ -73,7 +73,7 @@ def run_stage(
         for latest in trainer.run(source, run.stop, run.display.glance):
             if latest.complete:
                 report = latest
-                with trainer.judged():
+                with trainer.final_weights():
                     held_out = score_now(run, stage, segment, source, report)
                 line = metrics_line(stage, report, steps_before + trainer.steps_done) | held_out
                 run.metrics.append(line)
@@ -106,7 +106,7 @@ def run_stage(
         "seconds": {"train": trainer.seconds, "advance": advance_seconds, "evaluate": time.perf_counter() - started},
         "images_per_second": stage.epochs * report.images / max(trainer.seconds, 1e-9),
         "peak_memory_mb": memory,
-        **trainer.team.utilisation(),
+        **trainer.team.gather_utilisation(),
     }
     kept_on_host = {split: {depth: z.cpu() for depth, z in by_depth.items()} for split, by_depth in scores.items()}
     filters = filters_to_keep(run, stage, source)
@@ -157,13 +157,13 @@ def build_trainer(run: Run, stages: Sequence[Stage], stage: Stage, segment: Segm
     return StageTrainer(
         stage.index,
         segment,
-        build.build_objective(run.config, stage.target, team.part(segment)),
+        build.build_objective(run.config, stage.target, team.local_segment(segment)),
         optimizer,
         build.build_recipe(run.config, stage, run.data),
         run.precision,
         team,
         compiled_for=build.build_batch_plan(run.config, run.data).size if run.config.compile else None,
-        recorder=build.build_recorder(run.config, run.data.device, run.precision, optimizer),
+        graph=build.build_graph(run.config, run.data.device, run.precision, optimizer),
     )
 
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from layerwise.reporting.row_columns import Column, Row, score_columns
-from layerwise.training.trainer import EpochReport, Glance
+from layerwise.training.reports import EpochReport, Glance
 
 SECONDS_BETWEEN_LINES = 1.0
 """Epochs that are shorter than this are not all shown; metrics.jsonl has them all."""

@@ -1,7 +1,8 @@
-"""What a stage begins with: the head of the depth before, and perhaps a block that is the identity.
+"""The weights that a stage begins with, where they are not the network's initialisation.
 
-With P = Id, W = Id and the previous classifier, the new problem starts at the risk where the old one
-ended, because ρ ∘ ρ = ρ: Proposition 3.1 made executable.
+A carried head or decoder begins as the trained one before it. A warm start makes the new block the identity: with
+P = Id, W = Id and the previous classifier the new problem starts at the risk where the old one ended, because
+ρ ∘ ρ = ρ (the paper's proposition 3.1). A whitening of the input is fitted to the training images, once.
 """
 
 from __future__ import annotations
@@ -13,23 +14,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from layerwise.core.distributed import all_reduce_mean
+from layerwise.core.distributed import all_reduce_mean, all_reduce_sum
+from layerwise.core.randomness import below, bits, key
 from layerwise.core.types import Batch
+from layerwise.data.dataset import Dataset
 from layerwise.models.blocknet import BlockNet
+from layerwise.models.whitening import Whitening, patches
 
 STATISTICS_BATCHES = 8
+"""Batches from which a warm start estimates the statistics of a batch norm."""
+
+WHITENED_IMAGES = 2_000
+"""About how many training images a whitening is fitted to, where there are more."""
+
+PATCH_VALUES = 2**25
+"""Upper bound on the float64 values of the patches that are in memory at once."""
 
 
 def carry_head(readers: nn.ModuleDict, before: int, depth: int) -> bool:
-    """Copies the weights of a trained head or decoder to the one at another depth; the trained one stays as it is.
+    """Copies the weights of a trained head or decoder to the one at another depth.
 
     Args:
         readers: heads or decoders by depth.
-        before: depth whose weights are taken.
-        depth: depth that gets them.
+        before: depth of the trained one, which does not change.
+        depth: depth of the one that gets its weights.
 
     Returns:
-        False if the two differ in shape: then nothing is copied.
+        False if the two differ in shape; then nothing is copied.
     """
     trained, new = readers[str(before)].state_dict(), readers[str(depth)].state_dict()
     if [value.shape for value in trained.values()] != [value.shape for value in new.values()]:
@@ -40,13 +51,14 @@ def carry_head(readers: nn.ModuleDict, before: int, depth: int) -> bool:
 
 @torch.no_grad()
 def warm_start(network: BlockNet, depth: int, features: Iterable[Batch]) -> None:
-    """Makes block `depth` the identity.
+    """Makes block `depth` the identity. Collective.
 
-    A batch norm becomes the identity by taking mean and variance of its input both as statistics
-    and as shift and scale; they are estimated on the first batches.
+    A batch norm becomes the identity if the mean and variance of its input are both its statistics and its shift and
+    scale; they are estimated on the first `STATISTICS_BATCHES` batches.
 
     Args:
-        network: its block `depth` is a convolution, perhaps a batch norm, and a ReLU, not downsampled.
+        network: network whose block `depth` is a convolution, optionally a batch norm, and a ReLU, without
+            downsampling.
         depth: j ≥ 2.
         features: batches of x_{j−1}.
     """
@@ -69,10 +81,45 @@ def _make_identity(norm: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
 
 
 def _statistics(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean and variance [C] per channel of all processes' [B, C, H, W] batches, each batch weighted alike."""
+    """Returns mean and variance [C] per channel over the [B, C, H, W] batches of all processes, with equal weights."""
     means, squares = [], []
     for x in batches:
         means.append(x.double().mean((0, 2, 3)))
         squares.append(x.double().square().mean((0, 2, 3)))
     mean, square = all_reduce_mean(torch.stack(means).mean(0)), all_reduce_mean(torch.stack(squares).mean(0))
     return mean.float(), (square - mean.square()).clamp_min(0).float()
+
+
+@torch.no_grad()
+def whiten_input(network: BlockNet, data: Dataset) -> None:
+    """Fits the whitening of block 1, if it has one, to the training images without augmentation. Collective.
+
+    The number of an image in the data set alone decides whether it is used. So the fit does not depend on the seed, and
+    on the number of processes only by rounding.
+
+    Args:
+        network: network on its device.
+        data: this process's samples.
+    """
+    layers = list(network.blocks[0].children())
+    found = [i for i, layer in enumerate(layers) if isinstance(layer, Whitening)]
+    if not found:
+        return
+    before, layer = layers[: found[0]], layers[found[0]]
+    assert isinstance(layer, Whitening)
+    split = data.splits["train"]
+    used = below(bits(key("whitening"), split.samples), len(data.labels["train"]), lane=0) < WHITENED_IMAGES
+    order = used.nonzero().flatten()
+    dimensions, pixels = layer.dimensions, data.spec.shape[1] * data.spec.shape[2]
+    sums = torch.zeros(dimensions, dimensions + 2, dtype=torch.float64, device=data.device)  # of x xᵀ, x and 1
+    for batch in data.batches("train", order, max(1, PATCH_VALUES // (pixels * dimensions))):
+        x = batch.inputs
+        for step in before:
+            x = step(x)
+        rows = patches(x.double())  # [n, C·9]
+        sums[:, :-2] += rows.T @ rows
+        sums[:, -2] += rows.sum(0)
+        sums[:, -1] += len(rows)
+    means = all_reduce_sum(sums) / sums[:, -1:]
+    second, mean = means[:, :-2], means[:, -2]
+    layer.fit(mean, second - mean[:, None] * mean)

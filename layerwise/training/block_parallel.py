@@ -1,10 +1,9 @@
 """Simultaneous training with consecutive blocks on different processes (`distributed.parallel=blocks`).
 
-As no gradient passes from one group of blocks to the one before, a process needs nothing back: it sends
-the detached outputs of its last block on and begins with the next batch, while the process behind it
-trains on them. So J blocks train at once without waiting for a backward pass through all of them, and
-each sees the very batches that it would see in one process (Belilovsky et al. 2020 call the waiting
-that falls away the backward lock).
+No gradient passes from one group of blocks to the group before it. So a process sends the detached outputs of its last
+block to the next process and goes on with the next batch: J blocks train at once, and none waits for a backward pass
+through the others (Belilovsky et al. 2020 call this backward unlocking). Each block sees the same batches as in one
+process.
 """
 
 from __future__ import annotations
@@ -25,22 +24,22 @@ from layerwise.data.dataset import Dataset
 from layerwise.features.sources import BatchPlan, TrainingSource
 from layerwise.models.blocknet import Readout, Segment
 from layerwise.training.running_sums import RunningSums
-from layerwise.training.team import Alone, Forward, Sums, sums_state, whole_totals
+from layerwise.training.team import Forward, Sums, Team, sums_state, totals_of
 
 AHEAD = 2
-"""Batches that a process may be ahead of the next one: so many outputs wait in its memory."""
+"""Batches that a process may be ahead of the next one; their outputs wait in its memory."""
 
 
 def cuts(costs: Sequence[int], ends: Sequence[int], n: int) -> list[tuple[int, int]]:
-    """Cuts a network into n runs of consecutive groups so that the dearest run costs least.
+    """Cuts a network into n sequences of consecutive groups, so that the most expensive sequence costs least.
 
     Args:
-        costs: of each block (with its head), from 1.
-        ends: depths at which groups end, the last of them the network's.
-        n: processes, at most as many as groups.
+        costs: cost of each block with its head, in any unit.
+        ends: depths at which groups end; the last is the depth of the network.
+        n: number of processes, at most the number of groups.
 
     Returns:
-        (start, stop) of each process.
+        (start, stop) for each process, which trains blocks start+1 … stop.
     """
     starts = [0, *ends[:-1]]
     groups = [sum(costs[start:stop]) for start, stop in zip(starts, ends, strict=True)]
@@ -58,13 +57,13 @@ def cuts(costs: Sequence[int], ends: Sequence[int], n: int) -> list[tuple[int, i
     return list(zip([0, *stops[:-1]], stops, strict=True))
 
 
-class BlockParallel(Alone):
-    """Each process trains one of some consecutive parts of a stage.
+class BlockParallel(Team):
+    """Each process trains one of several consecutive parts of a stage.
 
     Args:
-        parts: of the stage's segment, by rank; the gradient stops behind each head.
-        data: all training samples, of which all but the first process use the labels only.
-        plan: of their batches.
+        parts: parts of the stage's segment, by rank; the gradient stops behind each head.
+        data: all training samples. Processes other than the first use their labels only.
+        plan: how the samples are cut into batches.
     """
 
     def __init__(self, parts: Sequence[Segment], data: Dataset, plan: BatchPlan) -> None:
@@ -72,13 +71,25 @@ class BlockParallel(Alone):
         self._part = parts[self.rank]
         self._stream = Stream(self.rank, self.rank == len(parts) - 1, data.device)
         self._data, self._plan = data, plan
-        self._began = 0.0  # of the present epoch
-        self._trained = self._waited = 0.0  # seconds: of all epochs, and of them for all others to end theirs
+        self._epoch_began = 0.0
+        self._trained = 0.0  # seconds of all epochs
+        self._waited = 0.0  # seconds of these, until the other processes had ended their epochs
 
-    def part(self, segment: Segment) -> Segment:
+    def local_segment(self, segment: Segment) -> Segment:
         return self._part
 
-    def forward(self, segment: Segment, compiled_for: int | None) -> Forward:
+    def local_source(self, source: TrainingSource) -> TrainingSource:
+        self._epoch_began = time.perf_counter()
+        return source if self.rank == 0 else Received(self._data, self._plan, self._stream)
+
+    def local_sums(self, segment: Segment, state: dict[str, Any]) -> dict[str, Any]:
+        if not state["steps"]:
+            return state
+        own = [i for i, depth in enumerate(segment.depths) if depth in self._part.depths]
+        totals = {name: total[own] for name, total in totals_of(state).items()}
+        return sums_state(totals, state["images"], state["steps"])
+
+    def wrap_forward(self, segment: Segment, compiled_for: int | None) -> Forward:
         walk = compile_for(compiled_for, self._part.walk)
 
         def run(x: Tensor) -> Sequence[Readout]:
@@ -88,58 +99,50 @@ class BlockParallel(Alone):
 
         return run
 
-    def source(self, source: TrainingSource) -> TrainingSource:
-        self._began = time.perf_counter()
-        return source if self.rank == 0 else Received(self._data, self._plan, self._stream)
-
-    def merged(self, sums: Sums, images: int) -> tuple[Sums, int]:
+    def all_reduce_sums(self, sums: Sums, images: int) -> tuple[Sums, int]:
         ready = time.perf_counter()
-        whole = self._of_all_parts(sums)
+        of_all_heads = self._all_gather_heads(sums)
         self._waited += time.perf_counter() - ready
-        self._trained += time.perf_counter() - self._began
-        return whole, images
+        self._trained += time.perf_counter() - self._epoch_began
+        return of_all_heads, images
 
-    def _of_all_parts(self, sums: Sums) -> Sums:
-        parts: list[Any] = [None] * len(self.parts)
-        dist.all_gather_object(parts, {name: total.cpu() for name, total in sums.items()})
-        return {name: torch.cat([part[name] for part in parts]) for name in sorted(sums)}
-
-    def settle(self, segment: Segment) -> None:
+    def sync_weights(self, segment: Segment) -> None:
         for rank, part in enumerate(self.parts):
             for tensor in part.state_dict().values():
                 dist.broadcast(tensor, src=rank)
 
-    def whole_optimizer(self, segment: Segment, state: dict[str, Any]) -> dict[str, Any]:
+    def gather_optimizer_state(self, segment: Segment, state: dict[str, Any]) -> dict[str, Any]:
         own = {id(parameter) for parameter in self._part.parameters()}
         numbers = [i for i, parameter in enumerate(segment.parameters()) if id(parameter) in own]
         slots = {i: {k: on_host(v) for k, v in state["state"][i].items()} for i in numbers if i in state["state"]}
         parts = distributed.gather(slots)
         return {**state, "state": {i: part[i] for part in parts for i in sorted(part)}}
 
-    def whole_sums(self, sums: RunningSums) -> dict[str, Any]:
-        return sums_state(self._of_all_parts(sums.now()), sums.images, sums.steps) if sums.steps else sums.state_dict()
+    def gather_sums(self, sums: RunningSums) -> dict[str, Any]:
+        if not sums.steps:
+            return sums.state_dict()
+        return sums_state(self._all_gather_heads(sums.now()), sums.images, sums.steps)
 
-    def own_sums(self, segment: Segment, state: dict[str, Any]) -> dict[str, Any]:
-        if not state["steps"]:
-            return state
-        own = [i for i, depth in enumerate(segment.depths) if depth in self._part.depths]
-        totals = {name: total[own] for name, total in whole_totals(state).items()}
-        return sums_state(totals, state["images"], state["steps"])
-
-    def utilisation(self) -> dict[str, Any]:
-        if not self._trained:  # by an earlier process of this run
+    def gather_utilisation(self) -> dict[str, Any]:
+        if not self._trained:  # an earlier process of this run trained the stage
             return {}
         busy = 1 - (self._stream.waited + self._waited) / self._trained
         blocks = [self._part.start + 1, self._part.depths[-1]]
         return {"processes": distributed.gather({"blocks": blocks, "utilisation": round(busy, 3)})}
 
+    def _all_gather_heads(self, sums: Sums) -> Sums:
+        """Returns the sums of all heads of the stage, on the CPU."""
+        parts: list[Any] = [None] * len(self.parts)
+        dist.all_gather_object(parts, {name: total.cpu() for name, total in sums.items()})
+        return {name: torch.cat([part[name] for part in parts]) for name in sorted(sums)}
+
 
 class Received:
-    """Training features that the process before sends, and the labels that belong to them.
+    """Training features from the process before, with their labels.
 
     Args:
-        data, plan: the same as in the process that reads the images.
-        stream: gives the features.
+        data, plan: the same as in rank 0, which reads the images.
+        stream: receives the features.
     """
 
     def __init__(self, data: Dataset, plan: BatchPlan, stream: Stream) -> None:
@@ -154,12 +157,12 @@ class Received:
 
 
 class Stream:
-    """Features on their way from process to process.
+    """Sends features to the next process and receives those of the process before.
 
     Args:
-        rank: of this process.
-        last: no process comes behind it.
-        device: of the features.
+        rank: number of this process.
+        last: whether this is the last process, which sends nothing.
+        device: device of the features.
     """
 
     def __init__(self, rank: int, last: bool, device: torch.device) -> None:
@@ -170,28 +173,28 @@ class Stream:
         self._sending: deque[tuple[dist.Work, Tensor]] = deque()
 
     def send(self, x: Tensor) -> None:
-        """Sends x_stop on and returns before it is there; waits where the next process is too far behind."""
+        """Starts to send x_stop to the next process; waits if that is more than `AHEAD` batches behind."""
         if self.last:
             return
         rows = channels_last(x.detach())
         if not self._format_sent:
             dist.send_object_list([rows.dtype, tuple(rows.shape[1:])], dst=self.rank + 1, device=distributed.CPU)
             self._format_sent = True
-        self._sending.append((_under_way(dist.isend(rows, dst=self.rank + 1)), rows))
+        self._sending.append((_started(dist.isend(rows, dst=self.rank + 1)), rows))
         if len(self._sending) > AHEAD:
             self._wait(self._sending.popleft()[0])
 
     def receive(self, sizes: Sequence[int]) -> Iterator[Tensor]:
-        """Batches of the given sizes from the process before; the next one is on its way while one is used."""
-        coming = self._begin(sizes[0])
+        """Yields batches of the given sizes from the process before, and receives the next one meanwhile."""
+        coming = self._start_receiving(sizes[0])
         for following in [*sizes[1:], None]:
             work, rows = coming
             self._wait(work)
             if following is not None:
-                coming = self._begin(following)
+                coming = self._start_receiving(following)
             yield rows.permute(0, 3, 1, 2) if rows.dim() == 4 else rows
 
-    def _begin(self, size: int) -> tuple[dist.Work, Tensor]:
+    def _start_receiving(self, size: int) -> tuple[dist.Work, Tensor]:
         if self._format is None:
             told: list[Any] = [None, None]
             started = time.perf_counter()
@@ -200,7 +203,7 @@ class Stream:
             self._format = (told[0], told[1])
         dtype, shape = self._format
         rows = torch.empty(size, *shape, dtype=dtype, device=self.device)
-        return _under_way(dist.irecv(rows, src=self.rank - 1)), rows
+        return _started(dist.irecv(rows, src=self.rank - 1)), rows
 
     def _wait(self, work: dist.Work) -> None:
         started = time.perf_counter()
@@ -208,16 +211,16 @@ class Stream:
         self.waited += time.perf_counter() - started
 
 
-def _under_way(work: dist.Work | None) -> dist.Work:
+def _started(work: dist.Work | None) -> dist.Work:
     assert work is not None, "this process belongs to the group"
     return work
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """[B, C, H, W] → [B, H, W, C], without a copy where that is how it lies in memory; vectors as they are."""
+    """[B, C, H, W] → [B, H, W, C], without a copy of a tensor in channels_last; vectors [B, F] do not change."""
     return (x.permute(0, 2, 3, 1) if x.dim() == 4 else x).contiguous()
 
 
 def on_host(value: Any) -> Any:
-    """A tensor on the CPU; other values as they are."""
+    """Moves a tensor to the CPU; other values do not change."""
     return value.cpu() if isinstance(value, Tensor) else value

@@ -1,6 +1,6 @@
-"""Optimiser, learning-rate schedules, and the restart of the momentum at a decay.
+"""Optimizers, learning-rate schedules, and the restart of the momentum at a decay.
 
-A schedule is a pure function of the progress through the stage, so nothing of it needs saving.
+A schedule is a pure function of the progress through the stage, so checkpoints need not hold it.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from torch import Tensor, nn
 
 
 class Schedule(Protocol):
-    """Factor on the base learning rate at a progress in [0, 1)."""
+    """The factor on the base learning rate at a progress in [0, 1) through the stage."""
 
     @property
     def decays_in_steps(self) -> bool:
-        """Whether the factor is constant but for a few drops."""
+        """Whether the factor is constant except at a few decays."""
 
     def __call__(self, progress: float) -> float: ...
 
 
 @dataclass(frozen=True)
 class StepDecay:
-    """×gamma after each further fraction `every` of the stage (CIFAR-10: ×0.2 each 15 of 50 epochs)."""
+    """×gamma after each fraction `every` of the stage (CIFAR-10: ×0.2 after every 15 of 50 epochs)."""
 
     every: float
     gamma: float
@@ -71,11 +71,11 @@ class Constant:
 
 
 Parameters = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
-"""What an optimiser is over: parameters, or groups of them."""
+"""What an optimizer takes: parameters, or groups of them."""
 
 
 def without_norm_decay(parameters: Sequence[nn.Parameter]) -> list[dict[str, Any]]:
-    """Two groups, of which the second is exempt from the weight decay: vectors, which are biases and those of norms."""
+    """Returns two groups. The second, of vectors (biases and the parameters of norms), has no weight decay."""
     matrices, vectors = ([p for p in parameters if (p.dim() > 1) is matrix] for matrix in (True, False))
     return [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
 
@@ -83,7 +83,7 @@ def without_norm_decay(parameters: Sequence[nn.Parameter]) -> list[dict[str, Any
 def sgd(parameters: Parameters, *, lr: float, momentum: float, weight_decay: float, nesterov: bool) -> torch.optim.SGD:
     """SGD as one fused kernel over all parameters.
 
-    Nothing is exempt from the weight decay, as in the paper's code, unless a group of parameters says so.
+    As in the paper's code, the weight decay applies to every parameter whose group does not override it.
     """
     return torch.optim.SGD(
         parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, fused=True
@@ -96,7 +96,7 @@ def adam(parameters: Parameters, *, lr: float, weight_decay: float) -> torch.opt
 
 
 def adamw(parameters: Parameters, *, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """Adam with a weight decay of its own beside the gradient, as one fused kernel."""
+    """Adam with decoupled weight decay, as one fused kernel over all parameters."""
     return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
 
 
@@ -110,15 +110,15 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def can_be_captured(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether its update may be part of a CUDA graph: as one fused kernel it asks the device for nothing."""
-    known = isinstance(optimizer, (torch.optim.SGD, torch.optim.Adam))  # AdamW is one, too
+    """Returns whether a CUDA graph can hold the update: a fused kernel never waits for the GPU."""
+    known = isinstance(optimizer, (torch.optim.SGD, torch.optim.Adam))  # AdamW is a subclass of Adam
     return known and all(group.get("fused") for group in optimizer.param_groups)
 
 
 def make_capturable(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """Lets an update be recorded: what changes from step to step lies on the device, as the learning rate does then.
+    """Prepares an optimizer for a CUDA graph: the learning rate and the step count are kept on the device.
 
-    PyTorch would warn that steps before the recording are slower than they need be; they are few.
+    PyTorch would warn about slow steps before the capture; there are only a few, so the warning is off.
     """
     optimizer._warned_capturable_if_run_uncaptured = True
     for group in optimizer.param_groups:
@@ -128,7 +128,7 @@ def make_capturable(optimizer: torch.optim.Optimizer, device: torch.device) -> N
 
 
 def portable_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Its state without what `make_capturable` changed, so that it may go on without that."""
+    """Returns the optimizer's state without the changes of `make_capturable`, which a resumed run need not make."""
     state = optimizer.state_dict()
     for group in state["param_groups"]:
         group["lr"] = float(group["lr"])
@@ -137,10 +137,19 @@ def portable_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     return state
 
 
-def restart_momentum(optimizer: torch.optim.Optimizer) -> None:
-    """Forgets the momentum, as the paper's code does by making a new optimiser at each decay.
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Restores an optimizer's state; each buffer gets the memory format of its parameter."""
+    optimizer.load_state_dict(state)
+    for parameter, slots in optimizer.state.items():
+        for name, value in slots.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                slots[name] = torch.empty_like(parameter).copy_(value)
 
-    A zero buffer and a missing one give the same next step (SGD without dampening).
+
+def restart_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Clears the momentum, as the paper's code does by making a new optimizer at each decay.
+
+    A zero buffer gives the same next step as a missing one (SGD without dampening).
     """
     for state in optimizer.state.values():
         if (buffer := state.get("momentum_buffer")) is not None:

@@ -1,12 +1,12 @@
-"""How the processes of a run share the work of a stage: each trains all of it on a part of the batch, or
-(`block_parallel`) a part of the blocks on all of it. What a team does with one process is nothing.
+"""How the processes of a run share a stage: `Team` is one process that does all of it, `DataParallel` gives each
+process a part of every batch, and `BlockParallel` (in `block_parallel`) a part of the blocks.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,136 +19,118 @@ from layerwise.models.blocknet import Readout, Segment
 from layerwise.training.running_sums import RunningSums
 
 Forward = Callable[[Tensor], Sequence[Readout]]
+"""From features x_start [B, …] to one readout per head."""
+
 Sums = dict[str, Tensor]
-Result = TypeVar("Result")
+"""Sums over samples by name, [D] float64 each."""
 
 
-class Team(Protocol):
-    """A way to share the work; what is asked of it is asked in all processes alike."""
+class Team:
+    """One process, which trains the whole segment on whole batches.
 
-    @property
-    def rank(self) -> int:
-        """Number of this process."""
-
-    def part(self, segment: Segment) -> Segment:
-        """What of a stage's segment this process trains."""
-
-    def forward(self, segment: Segment, compiled_for: int | None) -> Forward:
-        """What runs in a step: from this process's features to the readouts of its heads; see `compile_for`."""
-
-    def source(self, source: TrainingSource) -> TrainingSource:
-        """Where this process's training features come from."""
-
-    def share(self, images: int, of: int) -> float:
-        """Factor on the loss of this process's images, so that all gradients together are those of the whole batch."""
-
-    def merged(self, sums: Sums, images: int) -> tuple[Sums, int]:
-        """Sums over the samples of all processes, with an entry per head of the stage, and the number of samples."""
-
-    def settle(self, segment: Segment) -> None:
-        """Gives all processes the same weights and statistics of the whole segment."""
-
-    def whole_optimizer(self, segment: Segment, state: dict[str, Any]) -> dict[str, Any]:
-        """In the main process the optimiser's state for all parameters of the segment."""
-
-    def whole_sums(self, sums: RunningSums) -> dict[str, Any]:
-        """In the main process the state of sums over all samples and heads."""
-
-    def own_sums(self, segment: Segment, state: dict[str, Any]) -> dict[str, Any]:
-        """This process's part of what `whole_sums` gave, for any number of processes."""
-
-    def utilisation(self) -> dict[str, Any]:
-        """What there is to say of how busy each process was, for a row of the results."""
-
-
-class Alone:
-    """One process."""
+    In its subclasses the methods `wrap_forward`, `all_reduce_…`, `gather_…` and `sync_…` are collective: all processes
+    call them in the same order. The others are local.
+    """
 
     rank = 0
 
-    def part(self, segment: Segment) -> Segment:
+    def local_segment(self, segment: Segment) -> Segment:
+        """Returns the blocks and heads of a stage that this process trains."""
         return segment
 
-    def forward(self, segment: Segment, compiled_for: int | None) -> Forward:
-        return compile_for(compiled_for, segment)
-
-    def source(self, source: TrainingSource) -> TrainingSource:
+    def local_source(self, source: TrainingSource) -> TrainingSource:
+        """Returns where this process's training features come from."""
         return source
 
-    def share(self, images: int, of: int) -> float:
+    def local_sums(self, segment: Segment, state: dict[str, Any]) -> dict[str, Any]:
+        """Returns this process's part of a state of `gather_sums`, which any number of processes may have written."""
+        return state
+
+    def loss_scale(self, images: int, batch_images: int) -> float:
+        """Returns the factor on the loss of this process that makes the combined gradient that of the whole batch.
+
+        Args:
+            images: samples of the batch in this process.
+            batch_images: samples of the batch in all processes.
+        """
         return 1.0
 
-    def merged(self, sums: Sums, images: int) -> tuple[Sums, int]:
+    def wrap_forward(self, segment: Segment, compiled_for: int | None) -> Forward:
+        """Returns the forward pass of this process's part of a segment; for `compiled_for` see `compile_for`."""
+        return compile_for(compiled_for, segment)
+
+    def all_reduce_sums(self, sums: Sums, images: int) -> tuple[Sums, int]:
+        """Returns the sums over the samples of all processes, with an entry per head of the stage, and their number."""
         return sums, images
 
-    def settle(self, segment: Segment) -> None:
-        pass
+    def sync_weights(self, segment: Segment) -> None:
+        """Gives all processes the same weights and batch-norm statistics of the whole segment."""
 
-    def whole_optimizer(self, segment: Segment, state: dict[str, Any]) -> dict[str, Any]:
+    def gather_optimizer_state(self, segment: Segment, state: dict[str, Any]) -> dict[str, Any]:
+        """Returns, in the main process, the optimizer's state for all parameters of the segment."""
         return state
 
-    def whole_sums(self, sums: RunningSums) -> dict[str, Any]:
+    def gather_sums(self, sums: RunningSums) -> dict[str, Any]:
+        """Returns, in the main process, the state of the sums over all samples and heads."""
         return sums.state_dict()
 
-    def own_sums(self, segment: Segment, state: dict[str, Any]) -> dict[str, Any]:
-        return state
-
-    def utilisation(self) -> dict[str, Any]:
+    def gather_utilisation(self) -> dict[str, Any]:
+        """Returns how busy each process was, as entries for a row of the results."""
         return {}
 
 
-ALONE = Alone()
+ALONE = Team()
 
 
-class DataParallel(Alone):
-    """Each process computes the gradient of its part of a batch; gradients are averaged.
-
-    A stage is wrapped anew, since what is trained changes from stage to stage.
-    """
+class DataParallel(Team):
+    """Each process computes the gradient on its part of every batch; the gradients are averaged."""
 
     def __init__(self) -> None:
         self.rank, self.ranks = distributed.rank(), distributed.ranks()
 
-    def forward(self, segment: Segment, compiled_for: int | None) -> Forward:
+    def local_sums(self, segment: Segment, state: dict[str, Any]) -> dict[str, Any]:
+        if self.rank == 0 or not state["steps"]:
+            return state
+        return sums_state(
+            {name: torch.zeros_like(total) for name, total in totals_of(state).items()}, 0, state["steps"]
+        )
+
+    def loss_scale(self, images: int, batch_images: int) -> float:
+        return images * self.ranks / batch_images  # 1 except in the last batch of an epoch
+
+    def wrap_forward(self, segment: Segment, compiled_for: int | None) -> Forward:
         with warnings.catch_warnings():
-            # newer versions of PyTorch have another name for it
+            # newer versions of PyTorch rename the argument
             warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
-            # buffers: the statistics of batch norms are the same in all processes, or averaged by `settle`
+            # no broadcast: batch-norm statistics are the same in all processes, or averaged by `sync_weights`
             wrapped = DistributedDataParallel(segment, broadcast_buffers=False, gradient_as_bucket_view=True)
         return compile_for(compiled_for, wrapped)
 
-    def share(self, images: int, of: int) -> float:
-        return images * self.ranks / of  # 1 but in the last batch of an epoch
-
-    def merged(self, sums: Sums, images: int) -> tuple[Sums, int]:
+    def all_reduce_sums(self, sums: Sums, images: int) -> tuple[Sums, int]:
         names = list(sums)
         number = torch.tensor([images], dtype=torch.float64, device=sums[names[0]].device)
         table = distributed.all_reduce_sum(torch.cat([*sums.values(), number]))  # one message
         parts = table.split([*(len(value) for value in sums.values()), 1])
         return dict(zip(names, parts, strict=False)), int(parts[-1])
 
-    def settle(self, segment: Segment) -> None:
+    def sync_weights(self, segment: Segment) -> None:
         for buffer in segment.buffers():
             if buffer.is_floating_point():
                 distributed.all_reduce_mean(buffer)
 
-    def whole_sums(self, sums: RunningSums) -> dict[str, Any]:
-        return sums_state(*self.merged(sums.now(), sums.images), sums.steps) if sums.steps else sums.state_dict()
-
-    def own_sums(self, segment: Segment, state: dict[str, Any]) -> dict[str, Any]:
-        if self.rank == 0 or not state["steps"]:
-            return state
-        totals = whole_totals(state)
-        return sums_state({name: torch.zeros_like(total) for name, total in totals.items()}, 0, state["steps"])
+    def gather_sums(self, sums: RunningSums) -> dict[str, Any]:
+        if not sums.steps:
+            return sums.state_dict()
+        return sums_state(*self.all_reduce_sums(sums.now(), sums.images), sums.steps)
 
 
 def sums_state(totals: Sums, images: int, steps: int) -> dict[str, Any]:
-    """State of `RunningSums` whose steps are all in the totals."""
+    """Returns the state of a `RunningSums` that has added up all its steps."""
     return {"totals": totals, "means": {}, "counts": {}, "sizes": [], "images": images, "steps": steps}
 
 
-def whole_totals(state: dict[str, Any]) -> Sums:
-    """The sums that a state of `RunningSums` stands for, on the CPU."""
+def totals_of(state: dict[str, Any]) -> Sums:
+    """Returns the sums of a state of `RunningSums`, on the CPU."""
     sums = RunningSums(torch.device("cpu"))
     sums.load_state_dict(state)
     return sums.now()

@@ -1,4 +1,4 @@
-"""The only training loop: one stage, whatever it trains."""
+"""The training loop. It trains one stage, whichever blocks and heads that has."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,124 +19,38 @@ from layerwise.core.randomness import key
 from layerwise.features.sources import Source
 from layerwise.models.blocknet import Segment
 from layerwise.training.averaging import WeightAverage
-from layerwise.training.captured_step import CapturedStep, Recorder
 from layerwise.training.objectives import Objective
-from layerwise.training.optim import Schedule, make_capturable, portable_state, restart_momentum, set_learning_rate
+from layerwise.training.optim import (
+    load_optimizer_state,
+    make_capturable,
+    portable_state,
+    restart_momentum,
+    set_learning_rate,
+)
+from layerwise.training.recipe import Recipe
+from layerwise.training.reports import EpochReport, Glance
 from layerwise.training.running_sums import RunningSums
-from layerwise.training.step import EagerStep, TrainingStep
+from layerwise.training.step import CapturedStep, DeviceGraph, EagerStep, TrainingStep
 from layerwise.training.team import ALONE, Team
 
 GLANCE_SECONDS = 2.0
-"""How often running sums are read between two steps: for the display, and to notice a NaN early."""
-
-
-@dataclass(frozen=True)
-class EpochReport:
-    """What one epoch gave, over its own (augmented) training samples.
-
-    `sums` are those of the objective over all samples, with an entry per head.
-    """
-
-    epoch: int
-    steps: int
-    sums: dict[str, list[float]]
-    lr: float
-    seconds: float
-    images: int
-    complete: bool  # False: a stop was requested in mid-epoch
-
-    @property
-    def loss(self) -> list[float]:
-        """Mean loss of each head."""
-        return [total / self.images for total in self.sums["loss"]]
-
-    @property
-    def top1(self) -> list[float]:
-        """Accuracy of each head in per cent; empty where nothing is classified."""
-        return [100.0 * total / self.images for total in self.sums.get("correct", [])]
-
-    @property
-    def images_per_second(self) -> float:
-        return self.images / max(self.seconds, 1e-9)
-
-
-@dataclass(frozen=True)
-class Glance:
-    """An epoch so far, read between two steps: of the last head that this process trains, over its own samples.
-
-    Attributes:
-        steps: of the epoch that are done.
-        loss: mean so far.
-        top1: accuracy so far in per cent; None where nothing is classified.
-        images: of the epoch that are done, of all processes together.
-        seconds: spent on them.
-    """
-
-    steps: int
-    loss: float
-    top1: float | None
-    images: int
-    seconds: float
-
-    @property
-    def images_per_second(self) -> float:
-        return self.images / max(self.seconds, 1e-9)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a stage is optimised.
-
-    Attributes:
-        epochs: passes over the data.
-        samples: in each.
-        batch_size: images per step of all processes together.
-        lr: base learning rate, multiplied by the schedule's factor at each step.
-        schedule: see `optim`.
-        restart_momentum: forget the momentum where a stepwise schedule decays.
-        clip_norm: bound on the gradient's norm, or None.
-        seed: of the layers that draw random numbers, such as dropout.
-        average: decay of an average of the weights, which the stage ends with; 0 for none.
-    """
-
-    epochs: int
-    samples: int
-    batch_size: int
-    lr: float
-    schedule: Schedule
-    restart_momentum: bool
-    clip_norm: float | None
-    seed: int
-    average: float = 0.0
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches in an epoch; the last may be smaller."""
-        return -(-self.samples // self.batch_size)
-
-    def lr_at(self, step: int) -> float:
-        """Learning rate of a step, counted from the beginning of the stage."""
-        return self.lr * self.schedule(step / (self.epochs * self.steps_per_epoch))
-
-    def images(self, step: int) -> int:
-        """Size of a step's batch, of all processes together."""
-        return min(self.batch_size, self.samples - step * self.batch_size)
+"""Time between two glances at the running sums, for the display and to notice a NaN early."""
 
 
 class StageTrainer:
-    """Trains the parameters of a segment on a source, and can be saved and restored between any two steps.
+    """Trains the parameters of a segment on a source. It can be saved and restored between any two steps.
 
     Args:
-        stage: index of the stage; it keys all randomness.
-        segment: maps features to one readout per head.
+        stage: index of the stage, which keys all randomness.
+        segment: maps features x_start to one readout per head.
         objective: from readouts and targets to the loss.
-        optimizer: over the segment's parameters.
-        recipe: epochs, schedule and their like.
-        precision: of forward and backward passes.
+        optimizer: optimizer of the segment's parameters.
+        recipe: epochs, schedule, and other numbers of the optimisation.
+        precision: number format of the forward and backward passes.
         team: how the processes of the run share the work.
-        compiled_for: size of the batches for which the segment goes through torch.compile; None: for none.
-        recorder: replays the steps on full batches; None: they are not recorded. It is for one process and for
-            optimisers that `can_be_captured`.
+        compiled_for: size of the batches for which torch.compile compiles the segment; None: it is not compiled.
+        graph: captures and replays the steps on full batches, in one process and with optimizers that
+            `can_be_captured`; None: every step is eager.
     """
 
     def __init__(
@@ -150,55 +63,54 @@ class StageTrainer:
         precision: Precision,
         team: Team = ALONE,
         compiled_for: int | None = None,
-        recorder: Recorder | None = None,
+        graph: DeviceGraph | None = None,
     ) -> None:
         self.stage, self.segment, self.objective = stage, segment, objective
         self.optimizer, self.recipe, self.precision, self.team = optimizer, recipe, precision, team
-        self.parameters = [p for p in team.part(segment).parameters() if p.requires_grad]
+        self.parameters = [p for p in team.local_segment(segment).parameters() if p.requires_grad]
         self.device = self.parameters[0].device
         self.scaler = precision.grad_scaler()
-        forward = team.forward(segment, compiled_for)
+        forward = team.wrap_forward(segment, compiled_for)
         self.take_step: TrainingStep = EagerStep(
             forward, objective, optimizer, self.parameters, precision, self.scaler, recipe.clip_norm
         )
-        self.recorded = recorder is not None
-        if recorder is not None:
-            self.take_step = CapturedStep(self.take_step, recorder, recipe.batch_size)
+        self.captured = graph is not None
+        if graph is not None:
+            self.take_step = CapturedStep(self.take_step, graph, recipe.batch_size)
             make_capturable(optimizer, self.device)
         self.average = WeightAverage(segment, recipe.average)
-        self.epoch = 0  # next epoch
-        self.step = 0  # next step in it
-        self.seconds = 0.0  # spent on the whole stage
+        self.epoch = 0  # the next one
+        self.step = 0  # the next one in this epoch
+        self.seconds = 0.0  # spent on the finished epochs
         self.epoch_seconds = 0.0  # spent on the present epoch
         self.sums = RunningSums(self.device)
 
     @property
     def steps_done(self) -> int:
-        """Steps of the whole stage that are done."""
+        """Finished steps of the stage."""
         return self.epoch * self.recipe.steps_per_epoch + self.step
 
     def run(
         self, source: Source, stop: StopRequest, glance: Callable[[Glance], None] = lambda seen: None
     ) -> Iterator[EpochReport]:
-        """Trains to the end of the stage and yields a report after each epoch.
+        """Trains to the end of the stage and yields a report after each epoch, at which the caller may save.
 
-        The caller saves `state_dict()` at each report. When a stop is requested, the report of the
-        unfinished epoch comes last, with `complete=False`.
+        When a stop is requested, it yields the report of the unfinished epoch, with `complete=False`.
 
         Args:
-            source: gives the batches.
-            stop: asked between steps.
-            glance: called now and then with the epoch so far.
+            source: source of the batches.
+            stop: polled after each step.
+            glance: called every `GLANCE_SECONDS` with the epoch so far.
 
         Raises:
-            NonFiniteLoss: names stage, epoch and step.
+            NonFiniteLoss: the loss or a weight is NaN or infinite; the message names stage, epoch and step.
         """
         while self.epoch < self.recipe.epochs:
             if self.step == 0:
                 self._seed()
             self.segment.train()
             started, last_glance = time.perf_counter() - self.epoch_seconds, time.perf_counter()
-            batches = self.team.source(source).train(self.stage, self.epoch, self.step, self.objective.target)
+            batches = self.team.local_source(source).train(self.stage, self.epoch, self.step, self.objective.target)
             for inputs, targets in batches:
                 self._train_step(inputs, targets)
                 self.average.update()
@@ -208,65 +120,65 @@ class StageTrainer:
                 if self.team.rank == 0 and time.perf_counter() - last_glance > GLANCE_SECONDS:
                     glance(self._glance(time.perf_counter() - started))
                     last_glance = time.perf_counter()
-            sums, images = self.team.merged(self.sums.now(), self.sums.images)
-            self._check_finite(sums)  # waits for the device, so that its time counts
+            sums, images = self.team.all_reduce_sums(self.sums.now(), self.sums.images)
+            self._check_finite(sums)  # waits for the device: the epoch's time includes all its steps
             self.epoch_seconds = time.perf_counter() - started
             yield self._end_epoch(sums, images)
 
-    @contextmanager
-    def judged(self) -> Iterator[None]:
-        """Between two steps: the segment as it would be if the stage ended now, in all processes alike."""
-        self.team.settle(self.segment)
-        if not self.recipe.average:
-            yield
-            return
+    def sync_weights(self) -> None:
+        """Gives all processes the same weights and statistics, and the same average of them. Collective."""
+        self.team.sync_weights(self.segment)
         with self.average.in_place():
-            self.team.settle(self.segment)
+            self.team.sync_weights(self.segment)
+
+    @contextmanager
+    def final_weights(self) -> Iterator[None]:
+        """Context in which the segment is as it would be if the stage ended now, in all processes. Collective."""
+        self.sync_weights()
+        with self.average.in_place():
             yield
 
     def end(self) -> None:
-        """Gives the segment the weights that the stage ends with; the training cannot go on then."""
+        """Gives the segment the weights that the stage ends with. Collective; the training cannot go on after it."""
         if self.recipe.average:
             self.average.adopt()
-            self.team.settle(self.segment)
+            self.team.sync_weights(self.segment)
 
     def _seed(self) -> None:
-        """Seeds the generators that layers draw from (torch.manual_seed would also keep a stack trace of each call)."""
-        apart = () if self.team.rank == 0 else (self.step, self.team.rank)  # processes draw for different samples
+        """Seeds the generators of the layers (torch.manual_seed would also keep a stack trace of each call)."""
+        apart = () if self.team.rank == 0 else (self.step, self.team.rank)  # other samples need other numbers
         seed = key("layers", self.recipe.seed, self.stage, self.epoch, *apart)
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
     def _train_step(self, inputs: Tensor, targets: Tensor) -> None:
-        """One step at the schedule's learning rate; nothing here waits for the device."""
-        recipe, step = self.recipe, self.steps_done
-        lr = recipe.lr_at(step)
-        set_learning_rate(self.optimizer, lr)
-        decayed = step > 0 and recipe.schedule.decays_in_steps and lr != recipe.lr_at(step - 1)
-        if decayed and recipe.restart_momentum:
+        """Takes one step at the schedule's learning rate. Nothing in it waits for the device."""
+        recipe = self.recipe
+        set_learning_rate(self.optimizer, recipe.lr_at(self.steps_done))
+        if recipe.restart_momentum and recipe.decays_at(self.steps_done):
             restart_momentum(self.optimizer)
-        terms = self.take_step(inputs, targets, self.team.share(len(targets), recipe.images(self.step)))
+        terms = self.take_step(inputs, targets, self.team.loss_scale(len(targets), recipe.images(self.step)))
         self.sums.add(terms, len(targets))
 
     def _glance(self, seconds: float) -> Glance:
-        """The epoch so far (waits for the device)."""
+        """Returns the epoch so far. Waits for the device."""
         sums = self.sums.now()
-        if not joined():  # else all processes see it together, at the end of the epoch
+        if not joined():  # several processes check together, at the end of the epoch
             self._check_finite(sums)
         top1 = 100.0 * float(sums["correct"][-1]) / self.sums.images if "correct" in sums else None
         images = min(self.step * self.recipe.batch_size, self.recipe.samples)
         return Glance(self.step, float(sums["loss"][-1]) / self.sums.images, top1, images, seconds)
 
     def _check_finite(self, sums: dict[str, Tensor]) -> None:
-        """Refuses sums of the epoch, or weights of any process, that are not finite; in all processes alike."""
+        """Raises in all processes if a sum of the epoch, or a weight of any process, is not finite. Collective."""
         with torch.no_grad():
             norms = torch.stack(torch._foreach_norm([*self.parameters]))
         (bad_weight,) = AllReduceMax(float(not math.isfinite(float(norms.sum())))).wait()
         bad_loss = not math.isfinite(float(sums["loss"].sum()))
         if not (bad_weight or bad_loss):
             return
-        what, step = "a weight", self.step  # the last update is seen by no loss yet
+        what, step = "a weight", self.step  # no loss has seen the last update yet
         if bad_loss:
             own = self.sums.first_bad_step()
             (earliest,) = AllReduceMax(-float(self.step if own is None else own + 1)).wait()
@@ -295,46 +207,41 @@ class StageTrainer:
         return report
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a resumed stage needs, between any two steps; to be asked for by all processes of a team.
+        """Returns all that a resumed stage needs. Collective.
 
-        It does not depend on their number, and is whole in the main process only.
+        The state is complete in the main process only, and does not depend on the number of processes.
         """
         random = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
-        with self.judged():
-            pass  # whatever the processes hold apart has settled, in the weights and in their average
+        self.sync_weights()
         return {
             "segment": self.segment.state_dict(),
-            "optimizer": self.team.whole_optimizer(self.segment, portable_state(self.optimizer)),
+            "optimizer": self.team.gather_optimizer_state(self.segment, portable_state(self.optimizer)),
             "scaler": self.scaler.state_dict(),
             "average": self.average.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
             "seconds": self.seconds,
             "epoch_seconds": self.epoch_seconds,
-            "sums": self.team.whole_sums(self.sums),
+            "sums": self.team.gather_sums(self.sums),
             "random": random,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave."""
+        """Restores the state that `state_dict` returned."""
         self.segment.load_state_dict(state["segment"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.recorded:
+        load_optimizer_state(self.optimizer, state["optimizer"])
+        if self.captured:
             make_capturable(self.optimizer, self.device)
-        for parameter, slots in self.optimizer.state.items():
-            for name, value in slots.items():
-                if isinstance(value, Tensor) and value.shape == parameter.shape:
-                    slots[name] = torch.empty_like(parameter).copy_(value)  # the parameter's memory format
         self.scaler.load_state_dict(state["scaler"])
         if self.recipe.average:
             self.average.load_state_dict(state["average"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.seconds, self.epoch_seconds = state["seconds"], state["epoch_seconds"]
-        self.sums.load_state_dict(self.team.own_sums(self.segment, state["sums"]))
+        self.sums.load_state_dict(self.team.local_sums(self.segment, state["sums"]))
         if self.team.rank > 0:
-            self._seed()  # the state that is saved is rank 0's
+            self._seed()  # the saved state is that of rank 0
             return
         torch.set_rng_state(state["random"]["cpu"])
         if "cuda" in state["random"]:
