@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _figure import MARKERS, PALETTE, pyplot, save
 from _tutorial_tables import (
     PUBLISHED_BLOBS,
     PUBLISHED_ENCODER,
@@ -21,6 +20,7 @@ from _tutorial_tables import (
 )
 
 import layerwise
+from layerwise.analysis.drawing import MARKERS, PALETTE, pyplot, save
 from layerwise.data.factory import describe, load
 
 

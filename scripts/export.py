@@ -1,60 +1,8 @@
-"""Writes a trained network to a file that other programs run, and checks that it gives the same scores.
+"""`python scripts/export.py …` is `layerwise export …`, under its old name."""
 
-    python scripts/export.py FOLDER                              ONNX, the last classifier
-    python scripts/export.py FOLDER --depth 2                    the blocks up to depth 2 and the classifier there
-    python scripts/export.py FOLDER --ensemble                   all classifiers and their 2^j ensemble
-    python scripts/export.py FOLDER --format torch_export        or torchscript
+import sys
 
-The network standardises its inputs itself: it takes images as float32 [B, C, H, W] in [0, 1] (with --inputs uint8:
-pixels), or the vectors of a table as they are, and gives class scores [B, c]; their softmax are probabilities. B is
-free. An ONNX file names them `inputs` and `scores`, and its metadata hold the names of the classes as JSON. Needs the
-extra: pip install -e ".[export]".
-
-Before it is written, the file's content is read back (ONNX by onnxruntime) and run on random inputs; the largest
-difference from PyTorch's scores is printed. A network that differs is not written. PyTorch has deprecated TorchScript
-and maintains it no longer: --format torchscript is for programs that read nothing else.
-"""
-
-from __future__ import annotations
-
-import argparse
-from pathlib import Path
-
-from layerwise.analysis.exporting import BATCH_SIZES, Format, Inputs, Servable, export
-from layerwise.commands.errors import reported
-from layerwise.core.files import write_atomically
-from layerwise.runs.loading import load
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="of a run")
-    parser.add_argument("--depth", type=int, metavar="J", help="of the classifier that answers (default: the last)")
-    parser.add_argument(
-        "--ensemble", action="store_true", help="the ensemble of all classifiers up to that depth answers"
-    )
-    parser.add_argument("--inputs", choices=[kind.value for kind in Inputs], default="unit", help="of images")
-    parser.add_argument("--format", choices=[form.value for form in Format], default="onnx")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: FOLDER/depthJ.onnx, ensemble.onnx, …")
-    options = parser.parse_args()
-    form = Format(options.format)
-    servable = Servable(load(options.folder), options.depth, options.ensemble, Inputs(options.inputs))
-    name = ("ensemble" if options.ensemble else "depth") + str(servable.depth)
-    path = options.output or options.folder / f"{name}{form.suffix}"
-    exported = export(servable, form)
-    write_atomically(path, exported.content, kept="The run is intact.")
-    answers = (
-        f"the ensemble up to depth {servable.depth}"
-        if options.ensemble
-        else f"the classifier at depth {servable.depth}"
-    )
-    print(f"{form.value}: {path} ({len(exported.content) / 1e6:.1f} MB), {answers}")
-    told = servable.metadata
-    print(f"inputs: {told['inputs']}; outputs: {told['outputs']} [B, {len(servable.network.spec.classes)}]")
-    batches = ", ".join(map(str, BATCH_SIZES))
-    print(f"largest difference from PyTorch on random batches of {batches}: {exported.difference:.2g}")
-
+from layerwise.__main__ import main
 
 if __name__ == "__main__":
-    with reported():
-        main()
+    main(["export", *sys.argv[1:]])

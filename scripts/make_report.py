@@ -1,60 +1,8 @@
-"""Makes report.html of one run, or one that compares several.
+"""`python scripts/make_report.py …` is `layerwise report …`, under its old name."""
 
-    python scripts/make_report.py FOLDER                         of one run, into its folder
-    python scripts/make_report.py outputs --output compare.html  of all runs below a folder
-    python scripts/make_report.py FOLDER FOLDER FOLDER           into report.html here
-
-A FOLDER is that of a run, or holds runs; of several runs one that cannot be read is left out with a warning.
-The report is one file that needs neither network nor data set.
-"""
-
-from __future__ import annotations
-
-import argparse
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-from _collected import runs_below
-
-from layerwise.commands.errors import reported
-from layerwise.core.errors import LayerwiseError
-from layerwise.core.files import write_atomically
-from layerwise.reporting.html.page import render
-from layerwise.reporting.html.run_record import RunRecord, read_record
-from layerwise.runs.folder import REPORT
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="of a run, or one that holds runs")
-    parser.add_argument("--output", type=Path, metavar="FILE", help=f"default: {REPORT}, of one run in its folder")
-    options = parser.parse_args()
-    runs = list({folder.resolve(): folder for _, folder in runs_below(options.folders)}.values())  # each once
-    output = options.output or (runs[0] if len(runs) == 1 else Path()) / REPORT
-    write_atomically(output, render(readable(runs)), kept="The runs are intact.")
-    print(f"report: {output}")
-
-
-def readable(folders: Sequence[Path]) -> list[RunRecord]:
-    """The records of some runs, but for those that cannot be read, as of one that has only just begun.
-
-    Raises:
-        LayerwiseError: none can.
-    """
-    records, problems = [], []
-    for folder in folders:
-        try:
-            records.append(read_record(folder))
-        except LayerwiseError as error:
-            problems.append(error)
-    if not records:
-        raise problems[0]
-    for problem in problems:
-        print(f"warning: a run is left out: {problem}", file=sys.stderr)
-    return records
-
+from layerwise.__main__ import main
 
 if __name__ == "__main__":
-    with reported():
-        main()
+    main(["report", *sys.argv[1:]])

@@ -48,12 +48,12 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from _figure import MARKERS, PALETTE, pyplot, save
 from _options import at_least, read_options
 from hydra import compose, initialize_config_dir
 from rich.table import Table
 from torch import Tensor
 
+from layerwise.analysis.drawing import MARKERS, PALETTE, pyplot, save
 from layerwise.commands.errors import reported
 from layerwise.config.build import build_data
 from layerwise.config.parse import from_yaml

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _figure import pyplot
 from _runs import ROOT, run_here
 from _tutorial_figures import FIGURES
 from _tutorial_tables import TABLES, Runs
 
+from layerwise.analysis.drawing import pyplot
 from layerwise.commands.errors import reported
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import write_atomically

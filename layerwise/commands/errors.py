@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
+from types import ModuleType
 
-import torch
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from layerwise.config.parse import suggest_key
 from layerwise.config.schema import LoggerConfig
-from layerwise.core import distributed
 from layerwise.core.errors import Interrupted, LaunchError, LayerwiseError, LostProcess, suggest
 
 
@@ -35,14 +35,27 @@ def reported() -> Iterator[None]:
             raise
         message, exit_code = known
         say(message if isinstance(error, KeyboardInterrupt) else f"error: {message}", concerns_all(error))
-        if distributed.joined():
+        if joined():
             end(exit_code, isinstance(error, LayerwiseError) and error.is_shared)
         sys.exit(exit_code)
+
+
+def loaded_processes() -> ModuleType | None:
+    """`core.distributed` if it is loaded. It imports torch, which is slow; a command without it is one process."""
+    return sys.modules.get("layerwise.core.distributed")
+
+
+def joined() -> bool:
+    """Whether this process has joined the other processes of its run."""
+    processes = loaded_processes()
+    return processes is not None and bool(processes.joined())
 
 
 def end(exit_code: int, together: bool) -> None:
     """Ends one of several processes: with the others, or without a word to those that may wait for it."""
     if together:
+        from layerwise.core import distributed
+
         with suppress(RuntimeError):  # one of them may be gone
             distributed.barrier()  # launchers end all processes as soon as one has ended; the main one has more to do
         distributed.leave()
@@ -78,7 +91,7 @@ def concerns_all(error: BaseException) -> bool:
         return False
     if isinstance(error, LostProcess | KeyboardInterrupt):
         return True
-    if not distributed.joined():  # before they meet they read the same arguments
+    if not joined():  # before they meet they read the same arguments
         return True
     return isinstance(error, LayerwiseError) and error.is_shared
 
@@ -87,7 +100,7 @@ def say(text: str, of_all: bool = True) -> None:
     """Prints a message on stderr: the main process one that concerns all processes of the run, else each its own."""
     number = os.environ.get("RANK", "0")
     if not of_all and number != "0":
-        text = f"[rank {number} on {distributed.host()}] {text}"
+        text = f"[rank {number} on {socket.gethostname()}] {text}"
     if not of_all or number == "0":
         print(text, file=sys.stderr)
 
@@ -95,7 +108,9 @@ def say(text: str, of_all: bool = True) -> None:
 def remedy_for(error: RuntimeError) -> str | None:
     """What to do about a failure of PyTorch itself, or None: it is a bug."""
     reason = str(error).strip().splitlines()[0]
-    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):  # on a CPU only words say so
+    if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(
+        error
+    ):  # on a CPU only words say so
         return f"out of memory ({reason}). Use a smaller batch_size or model.width, or cache=none."
     if "DataLoader worker" in str(error):
         return (

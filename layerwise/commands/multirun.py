@@ -10,6 +10,7 @@ validation accuracy. There a loss that diverges is an ordinary outcome, and does
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -28,8 +29,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from layerwise.commands.errors import concerns_all, end, explain, explained, reported, say, wants_tracebacks
-from layerwise.core import distributed
+from layerwise.commands.errors import concerns_all, end, explain, explained, joined, reported, say, wants_tracebacks
 from layerwise.core.errors import Interrupted, LaunchError, LayerwiseError, LostProcess, NonFiniteLoss
 
 BEST = "optimization_results.yaml"
@@ -75,7 +75,7 @@ def run_job(run: Callable[[DictConfig], float | None], composed: DictConfig) -> 
             failure = _failure(hydra, error)
             if ends_all_jobs(error):  # Hydra would go on after an exception
                 exit_code = error.exit_code if isinstance(error, LayerwiseError) else 1
-                if distributed.joined():
+                if joined():
                     end(exit_code, together=False)
                 sys.exit(exit_code)
             return failure
@@ -83,7 +83,7 @@ def run_job(run: Callable[[DictConfig], float | None], composed: DictConfig) -> 
 
 def ends_all_jobs(error: Exception) -> bool:
     """Whether no further job can run: the processes of the run have not met, or no longer do the same."""
-    parted = distributed.joined() and not concerns_all(error)
+    parted = joined() and not concerns_all(error)
     return parted or isinstance(error, LaunchError | LostProcess)
 
 
@@ -211,7 +211,7 @@ def watched_jobs() -> Iterator[None]:
         plugins.instantiate_launcher = instantiate  # type: ignore[method-assign]
         if multirun.failures:
             say(multirun.summary())
-    if multirun.searches and not multirun.found_nothing and distributed.place().rank == 0:
+    if multirun.searches and not multirun.found_nothing and os.environ.get("RANK", "0") == "0":
         _show_best(multirun)
     if multirun.failed:
         sys.exit(1)

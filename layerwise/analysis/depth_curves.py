@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from _collected import run_folders
-
+from layerwise.analysis.collecting import run_folders
 from layerwise.analysis.probing import PROBES
 from layerwise.config.parse import from_yaml, identity
 from layerwise.core.errors import LayerwiseError

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from _figure import over_depth
+from layerwise.analysis.drawing import over_depth
 
 PROBES = {"linear": "linear separability", "cnn1": "CNN-1 separability", "cnn2": "CNN-2 separability"}
 """Figures of a depth in probes.json, and how they are called."""

@@ -1,0 +1,62 @@
+"""What the commands' arguments have in common: one parser, one form of errors, and the words of earlier versions."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from layerwise.core.errors import LayerwiseError, suggest
+
+
+class Parser(argparse.ArgumentParser):
+    """Parses the arguments of `layerwise NAME`; a bad argument is a `LayerwiseError`, as any other bad input."""
+
+    def __init__(self, name: str, usage: str | None) -> None:
+        """Args: name: of the command. usage: its description and examples, shown by --help."""
+        super().__init__(
+            prog=f"layerwise {name}",
+            description=usage,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        unknown = [word for word in message.split() if word.startswith("--")] if "unrecognized" in message else []
+        hint = suggest(unknown[0].split("=")[0], self._option_string_actions) if unknown else ""
+        raise LayerwiseError(f"{message}.{hint or f' `{self.prog} --help` explains the arguments.'}")
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+    """The `type=` of an argument that is a whole number, `minimum` or more."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f"{text} is too small: use {minimum} or more")
+        return value
+
+    return number
+
+
+def modern(words: Sequence[str], positional: Sequence[str], options: Sequence[str] = ()) -> list[str]:
+    """Arguments of earlier versions, `run=[A,B] epochs=3`, in today's form, `A B --epochs 3`.
+
+    Args:
+        words: in either form.
+        positional: keys whose values are positional arguments today, in their order. Other plain words follow them.
+        options: keys that are options today.
+    """
+    values: dict[str, list[str]] = {key: [] for key in positional}
+    rest = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key not in (*positional, *options) or Path(word).exists():  # a file may have = in its name
+            rest.append(word)
+        elif key in options:
+            rest.append(f"--{key}={value}")
+        else:
+            is_list = value.startswith("[") and value.endswith("]") and not Path(value).exists()
+            values[key] += [part.strip() for part in value[1:-1].split(",")] if is_list else [value]
+    return [*(value for key in positional for value in values[key]), *rest]

@@ -1,0 +1,114 @@
+"""Cross-validates: trains one run for each fold of the training samples, and averages over the folds.
+
+    layerwise cross_validate experiment=tutorial_blobs_supervised J=3
+    layerwise cross_validate --folds 10 --json FILE dataset=digits plan.patience=2
+
+The words KEY=VALUE are arguments of layerwise train; dataset.folds=N and dataset.fold=1 … N are added. A fold replaces
+the validation split of an experiment file. Finished folds are not trained again, and a stopped one continues.
+
+The table has a row for each depth: mean ± sample standard deviation over the folds, and in how many folds its
+validation accuracy was the best (of equal depths the smaller one counts). Runs that choose their depth (plan.patience)
+need not all reach a depth: `folds` says how many did. The last line is about the depth that each run ends with. --json
+also writes the values of each fold.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from layerwise.analysis.spread import spread, with_spread
+from layerwise.commands.arguments import Parser
+from layerwise.commands.in_process import run_here
+from layerwise.core.errors import LayerwiseError, NonFiniteLoss
+from layerwise.core.files import write_atomically
+from layerwise.reporting.tables import show
+
+REFUSED = {
+    "dataset.folds": "--folds says it",
+    "dataset.fold": "all folds are run",
+    "name": "each fold has a run folder of its own; output_dir=FOLDER says where",
+    "summary": "that is for layerwise train",
+}
+"""Keys that one would not get what one asked for with, and why."""
+
+
+def main(words: Sequence[str]) -> None:
+    parser = Parser("cross_validate", __doc__)
+    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="arguments of layerwise train")
+    parser.add_argument("--folds", type=int, default=5, metavar="N", help="2 or more (default 5)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures also go")
+    options = parser.parse_intermixed_args(words)
+    if options.folds < 2:
+        raise LayerwiseError(f"--folds {options.folds}: must be 2 or more.")
+    for key in (word.lstrip("+").split("=")[0] for word in options.words):
+        if key in REFUSED:
+            raise LayerwiseError(f"{key}=…: {REFUSED[key]}. Leave it out.")
+    runs, folders = zip(*run_folds(options.folds, options.words), strict=True)
+    record = {"folds": options.folds, "arguments": options.words, "runs": list(map(str, folders)), **put_together(runs)}
+    show(table(record))
+    print(result_line(record["result"]))
+    if options.json:
+        write_atomically(options.json, json.dumps(record, indent=1) + "\n", kept="The runs are intact.")
+
+
+def run_folds(folds: int, words: list[str]) -> list[tuple[dict[str, Any], Path]]:
+    """Results and folder of each fold's run of layerwise train.
+
+    Raises:
+        LayerwiseError, HydraException: as layerwise train would report.
+    """
+    runs = []
+    for fold in range(1, folds + 1):
+        own = [f"dataset.folds={folds}", f"dataset.fold={fold}"]
+        try:
+            # the first word undoes an experiment file's split; one among `words` comes after it, and is refused
+            runs.append(run_here(["dataset.validation=0", *words, *own]))
+        except NonFiniteLoss as error:
+            raise LayerwiseError(f"fold {fold} of {folds}: {error}") from error
+    return runs
+
+
+def put_together(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """`depths`: a row for each that some fold reached; `result`: the depth that each fold ends with.
+
+    Args:
+        runs: results.json of each fold.
+    """
+    by_depth = [{row["block"]: row for row in run["blocks"] if "validation" in row} for run in runs]
+    best = Counter(max(sorted(rows), key=lambda d: rows[d]["validation"]["top1"]) for rows in by_depth)
+    depths = []
+    for depth in sorted(set().union(*by_depth)):
+        reached = {fold: rows[depth] for fold, rows in enumerate(by_depth, 1) if depth in rows}
+        figures = accuracies(list(reached.values()))
+        depths.append({"block": depth, "in_folds": list(reached), **figures, "best": best[depth]})
+    chosen = [run["final"]["block"] for run in runs]
+    last = [rows[depth] for rows, depth in zip(by_depth, chosen, strict=True)]
+    return {"depths": depths, "result": {"block": chosen, **accuracies(last)}}
+
+
+def accuracies(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {split: spread([row[split]["top1"] for row in rows]) for split in ("validation", "test")}
+
+
+def table(record: dict[str, Any]) -> Table:
+    made = Table(title=f"{record['folds']} folds: mean ± standard deviation", title_justify="left", min_width=60)
+    for name in ("depth", "folds", "validation %", "test %", "best in"):
+        made.add_column(name, justify="right")
+    for row in record["depths"]:
+        figures = [with_spread(row[split]) for split in ("validation", "test")]
+        reached = f"{len(row['in_folds'])} of {record['folds']}"
+        made.add_row(str(row["block"]), reached, *figures, f"{row['best']} of {record['folds']}")
+    return made
+
+
+def result_line(result: dict[str, Any]) -> str:
+    """What the runs end with, and of which depths."""
+    depths = ", ".join(f"depth {depth} in {n}" for depth, n in sorted(Counter(result["block"]).items()))
+    validation, test = (with_spread(result[split]) for split in ("validation", "test"))
+    return f"the result ({depths} of {len(result['block'])} folds): validation {validation} %, test {test} %"

@@ -1,0 +1,75 @@
+"""Classifies images with a trained network, at each depth.
+
+    layerwise predict RUN FILE FILE …
+    layerwise predict RUN FOLDER --format json
+
+The class is the prediction of the last classifier, whose test accuracy results.json calls `final`. The ensemble weighs
+the classifier at depth j with 2^j. Confidence is the largest softmax output, which is not how often the prediction is
+right. Of an unfinished run the finished depths predict. A run with evaluation.mirror=true also averages over the
+mirror image. Images are resized and cropped as the held-out images of the run's data set.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from layerwise.analysis.predicting import Guess, Prediction, image_files, predict_files
+from layerwise.commands.arguments import Parser, modern
+from layerwise.core.precision import choose_device
+from layerwise.reporting.tables import show
+from layerwise.runs.loading import load
+
+
+def main(words: Sequence[str]) -> None:
+    parser = Parser("predict", __doc__)
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image file, or folder of images")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
+    parser.add_argument("--format", choices=["table", "json"], default="table", help="default: table")
+    options = parser.parse_args(modern(words, ["run", "image"], ["device", "format"]))
+    paths = [path for name in options.images for path in image_files(name)]
+    predictions = predict_files(load(options.run, choose_device(options.device)), paths)
+    if options.format == "json":
+        print(json.dumps([entry(path, made) for path, made in zip(paths, predictions, strict=True)], indent=1))
+    else:
+        show(table(paths, predictions))
+
+
+def entry(path: Path, prediction: Prediction) -> dict[str, Any]:
+    """An image in the JSON output."""
+
+    def told(guess: Guess) -> dict[str, Any]:
+        return {"class": guess.name, "confidence": guess.confidence}
+
+    depths = [{"block": depth, **told(guess)} for depth, guess in prediction.by_depth.items()]
+    return {"image": str(path), **told(prediction.result), "depths": depths, "ensemble": told(prediction.ensemble)}
+
+
+def table(paths: Sequence[Path], predictions: Sequence[Prediction]) -> Table:
+    """A row per image; what the depths say stands beside the result where there are several."""
+    whole = [path.absolute() for path in paths]
+    folder, depths = os.path.commonpath([path.parent for path in whole]), list(predictions[0].by_depth)
+    made = Table("image", "class", "confidence", title=Text(f"images of {folder}"), title_justify="left")
+    made.columns[0].overflow = "fold"  # names of files are never cut short
+    made.columns[2].justify = "right"
+    if len(depths) > 1:
+        for name in (*(f"depth {depth}" for depth in depths), "ensemble"):
+            made.add_column(name, justify="right")
+    for path, prediction in zip(whole, predictions, strict=True):
+        result = prediction.result
+        more = (*prediction.by_depth.values(), prediction.ensemble) if len(depths) > 1 else ()
+        name = str(path.relative_to(folder))
+        cells = (name, result.name, percent(result), *(f"{guess.name}\n{percent(guess)}" for guess in more))
+        made.add_row(*map(Text, cells))  # a name in brackets is no markup
+    return made
+
+
+def percent(guess: Guess) -> str:
+    return f"{100 * guess.confidence:.1f} %"

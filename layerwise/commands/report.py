@@ -1,0 +1,53 @@
+"""Writes report.html of one run, or a report that compares several.
+
+    layerwise report FOLDER                         one run, into its folder
+    layerwise report outputs --output compare.html  all runs below a folder
+    layerwise report FOLDER FOLDER FOLDER           several runs, into report.html here
+
+A FOLDER is a run folder, or a folder with runs below it. Among several runs, one that cannot be read is left out with a
+warning. The report is one file; it needs neither the network nor the data set.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from layerwise.analysis.collecting import runs_below
+from layerwise.commands.arguments import Parser
+from layerwise.core.errors import LayerwiseError
+from layerwise.core.files import write_atomically
+from layerwise.reporting.html.page import render
+from layerwise.reporting.html.run_record import RunRecord, read_record
+from layerwise.runs.folder import REPORT
+
+
+def main(words: Sequence[str]) -> None:
+    parser = Parser("report", __doc__)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="of a run, or one that holds runs")
+    parser.add_argument("--output", type=Path, metavar="FILE", help=f"default: {REPORT}, of one run in its folder")
+    options = parser.parse_args(words)
+    runs = list({folder.resolve(): folder for _, folder in runs_below(options.folders)}.values())  # each once
+    output = options.output or (runs[0] if len(runs) == 1 else Path()) / REPORT
+    write_atomically(output, render(readable(runs)), kept="The runs are intact.")
+    print(f"report: {output}")
+
+
+def readable(folders: Sequence[Path]) -> list[RunRecord]:
+    """The records of some runs, but for those that cannot be read, as of one that has only just begun.
+
+    Raises:
+        LayerwiseError: none can.
+    """
+    records, problems = [], []
+    for folder in folders:
+        try:
+            records.append(read_record(folder))
+        except LayerwiseError as error:
+            problems.append(error)
+    if not records:
+        raise problems[0]
+    for problem in problems:
+        print(f"warning: a run is left out: {problem}", file=sys.stderr)
+    return records

@@ -1,0 +1,39 @@
+"""`layerwise train KEY=VALUE …`: composes a configuration with Hydra and trains it. `--help` explains the keys."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import hydra
+from omegaconf import DictConfig
+
+from layerwise.commands.errors import loaded_processes
+from layerwise.commands.multirun import Failure, run_job, watched_jobs
+from layerwise.commands.slurm_task import submitted_task
+from layerwise.config.compose import CONF
+
+
+def main(words: Sequence[str]) -> None:
+    sys.argv[1:] = words  # where Hydra reads them
+    with watched_jobs():
+        compose_and_train()
+        if processes := loaded_processes():
+            processes.leave()
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
+def compose_and_train(composed: DictConfig) -> float | Failure | None:
+    return run_job(train, composed)
+
+
+def train(composed: DictConfig) -> float | None:
+    """Trains, continues or shows the run of a composed configuration.
+
+    Returns:
+        validation accuracy in %, if samples are held out: what a search over configurations maximises.
+    """
+    from layerwise.experiment.run import run  # loads torch, which --help and a mistyped key need not wait for
+
+    with submitted_task():
+        return run(composed)

@@ -1,0 +1,29 @@
+"""From arguments of `layerwise train` to a `Config` without starting a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from layerwise.config.parse import parse
+from layerwise.config.resolve import resolve
+from layerwise.config.schema import Config
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if (path / "train.yaml").is_file())
+"""The YAML files: inside the package if it is installed, beside it in a checkout."""
+
+
+def configuration(words: Sequence[str]) -> Config:
+    """The resolved configuration of some arguments of `layerwise train`.
+
+    Raises:
+        LayerwiseError, HydraException: as `layerwise train` would report.
+    """
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return resolve(parse(compose("train", list(words))))
