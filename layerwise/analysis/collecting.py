@@ -81,12 +81,12 @@ def read_run(folder: Path) -> Collected:
         results, figures = read_results(folder / RESULTS)
     except LayerwiseError as error:
         return Collected(folder, DAMAGED, config, error=str(error))
-    status, error = results["status"], results.get("error")
+    status, reason = results["status"], results.get("error")
     if status != COMPLETED and in_use(folder):  # also one that was interrupted or failed, and goes on
-        status, error = RUNNING, None
+        status, reason = RUNNING, None
     elif status == RUNNING:
         status = STOPPED
-    return Collected(folder, status, config, figures, error)
+    return Collected(folder, status, config, figures, reason)
 
 
 def read_results(path: Path) -> tuple[dict[str, Any], dict[str, float]]:

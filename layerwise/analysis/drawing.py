@@ -18,7 +18,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = "osD^vP*"
 """A marker for each colour: lines can be told apart without colours, too."""
 
-STYLE = {
+STYLE: dict[str, Any] = {
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -38,11 +38,11 @@ def pyplot() -> ModuleType:
     try:
         import matplotlib
     except ImportError as error:
-        raise LayerwiseError('figures need matplotlib: pip install -e ".[report]"') from error
+        raise LayerwiseError('figures need matplotlib: pip install "layerwise[report]"') from error
     matplotlib.use("Agg")
     import matplotlib.pyplot
 
-    matplotlib.pyplot.rcParams.update(STYLE)
+    matplotlib.pyplot.rcParams.update(STYLE)  # type: ignore[arg-type, unused-ignore]
     return matplotlib.pyplot
 
 

@@ -1,4 +1,4 @@
-"""What a trained network says of images: the class at each depth, and that of the ensemble."""
+"""Classifying images with a trained network: the prediction at each depth, and that of the ensemble."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.transforms.v2 import functional as transforms
 
-from layerwise.analysis.image_file import read_image
 from layerwise.core.errors import LayerwiseError
+from layerwise.data.dataset import DatasetSpec
+from layerwise.data.images import imagenet
+from layerwise.data.images.decoding import UnreadableImage, decode
+from layerwise.data.images.encoded import Cut
 from layerwise.models.ensemble import EnsembleOn, ensemble
 from layerwise.runs.loading import TrainedNet
 
@@ -21,12 +25,7 @@ BATCH_SIZE = 64
 
 @dataclass(frozen=True)
 class Guess:
-    """A class and the probability that is given to it.
-
-    Attributes:
-        name: of the class.
-        confidence: 0 … 1; the largest softmax output.
-    """
+    """A class name and its softmax probability, in [0, 1]: the largest of all classes."""
 
     name: str
     confidence: float
@@ -34,11 +33,11 @@ class Guess:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is said of one image.
+    """The predictions for one image.
 
     Attributes:
-        by_depth: by the classifier at each depth that has one, in ascending order.
-        ensemble: by the 2^j ensemble of all of them; of a single classifier what that one says.
+        by_depth: of each classifier, by its depth in ascending order.
+        ensemble: of the 2^j ensemble of them; with one classifier, its prediction.
     """
 
     by_depth: dict[int, Guess]
@@ -46,24 +45,24 @@ class Prediction:
 
     @property
     def result(self) -> Guess:
-        """What the last classifier says, which is the network's result."""
+        """The prediction of the last classifier, which is the network's result."""
         return self.by_depth[max(self.by_depth)]
 
 
 def predict_files(network: TrainedNet, paths: Sequence[Path]) -> list[Prediction]:
-    """Predictions for image files, which are brought to the shape of the training images.
+    """Predicts image files, after bringing them to the shape of the training images.
 
     Args:
-        network: of a run on images, as `layerwise.load` gives it.
-        paths: of the files.
+        network: of a run on images, as `layerwise.load` returns it.
+        paths: image files.
 
     Raises:
-        LayerwiseError: the network reads vectors, or a file is no image that can be decoded.
+        LayerwiseError: the network reads vectors, or a file cannot be decoded.
     """
     if not network.spec.has_images:
         raise LayerwiseError(
             f"the run was trained on a table of {network.spec.shape[0]} features (dataset={network.spec.name}), "
-            "and not on images. Predict rows in Python: net = layerwise.load(FOLDER); net(net.normalise(rows))."
+            "not on images. Predict rows in Python: net = layerwise.load(FOLDER); net(net.normalise(rows))."
         )
     predictions = []
     for first in range(0, len(paths), BATCH_SIZE):
@@ -74,7 +73,7 @@ def predict_files(network: TrainedNet, paths: Sequence[Path]) -> list[Prediction
 
 @torch.no_grad()
 def predict(network: TrainedNet, values: Tensor) -> list[Prediction]:
-    """Predictions for samples of the training shape.
+    """Predicts samples of the training shape.
 
     Args:
         network: in eval mode, on any device.
@@ -97,17 +96,44 @@ def guesses(probabilities: Tensor, classes: Sequence[str]) -> list[Guess]:
     return [Guess(classes[c], p) for c, p in zip(numbers.tolist(), confidence.tolist(), strict=True)]
 
 
-def image_files(path: Path) -> list[Path]:
-    """A file itself, or the images below a folder in the order of their names.
+def read_image(spec: DatasetSpec, path: Path) -> Tensor:
+    """Reads an image file at the resolution and in the colours of a data set.
+
+    An image of that size is not changed. Others are resized by their short side and cropped to the centre as the
+    held-out images of the data set (ImageNet and Imagenette crop a margin). Colours become grey where the data set is.
+
+    Args:
+        spec: a data set of images.
+        path: image file.
+
+    Returns:
+        uint8 [C, H, W].
 
     Raises:
-        LayerwiseError: there is neither, or the folder holds no images.
+        LayerwiseError: the file is absent or cannot be decoded.
+    """
+    try:
+        image = decode(str(path))
+    except UnreadableImage as error:
+        raise LayerwiseError(f"{path} cannot be decoded ({error}). Give image files, such as PNG or JPEG.") from error
+    if spec.shape[0] == 1:  # the weights add up to 0.9999: rounded, a grey pixel keeps its value
+        image = transforms.rgb_to_grayscale(image.float()).round().byte()
+    size = spec.shape[1]
+    cut = imagenet.evaluation_cut(size) if spec.name in imagenet.NAMES else Cut(size, short_side=size)
+    return cut.centre(image)
+
+
+def image_files(path: Path) -> list[Path]:
+    """The file itself, or all images below a folder, sorted by name.
+
+    Raises:
+        LayerwiseError: the path does not exist, or the folder holds no images.
     """
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise LayerwiseError(f"image={path}: there is no such file or folder.")
+        raise LayerwiseError(f"{path}: no such file or folder.")
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMG_EXTENSIONS and file.is_file())
     if not files:
-        raise LayerwiseError(f"image={path}: the folder holds no images ({', '.join(IMG_EXTENSIONS)}).")
+        raise LayerwiseError(f"{path}: the folder holds no images ({', '.join(IMG_EXTENSIONS)}).")
     return files

@@ -165,7 +165,7 @@ def as_csv(rows: Sequence[Row]) -> str:
     headings = [heading for name in figures for heading in ([name, f"{name} std"] if several else [name])]
     writer.writerow([*labels_of(rows), *headings])
     for row in rows:
-        line = [value if isinstance(value, float) else as_text(value) for value in row.labels.values()]
+        line: list[Any] = [value if isinstance(value, float) else as_text(value) for value in row.labels.values()]
         for name in figures:
             mean, std = mean_and_std(row.values.get(name, []))
             line += [mean, std] if several else [mean]

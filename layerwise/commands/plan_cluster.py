@@ -36,10 +36,10 @@ from layerwise.analysis.stage_work import count_work
 from layerwise.commands.arguments import Parser
 from layerwise.config import build
 from layerwise.config.compose import configuration
-from layerwise.config.schema import Config, PrecisionName, filled
+from layerwise.config.schema import Config, filled
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import write_atomically
-from layerwise.core.precision import Precision, choose_device, choose_precision
+from layerwise.core.precision import Precision, PrecisionName, choose_device, choose_precision
 from layerwise.features.codec import FeatureCodec, FeatureDtype
 
 NODES = [1, 2, 4, 8, 16, 32, 64]

@@ -28,8 +28,7 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.core.interrupt import StopRequest
 from layerwise.core.machine import usable_cores
 from layerwise.data.images import imagenet
-from layerwise.data.images.class_folders import ClassFolders
-from layerwise.data.images.image_source import ImageSource, open_source
+from layerwise.data.images.folders import ClassFolders, ImageSource, open_source
 from layerwise.data.images.record_writer import Preparation, RecordWriter
 from layerwise.data.images.records import Records
 
