@@ -15,8 +15,8 @@ from helpers.networks import tiny_net
 from helpers.run_folders import numbers, results_of
 from helpers.training import FP32, PLAN
 from layerwise.analysis.anytime import Predictor, measure
-from layerwise.analysis.image_file import read_image
 from layerwise.analysis.predicting import predict as predict_images
+from layerwise.analysis.predicting import read_image
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.interrupt import StopRequest
 from layerwise.features.sources import Cached, Recompute

@@ -15,7 +15,7 @@ from torchvision.utils import save_image
 import layerwise
 from helpers.commands import ROOT, Outcome
 from helpers.run_folders import results_of
-from layerwise.analysis.image_file import read_image
+from layerwise.analysis.predicting import read_image
 from layerwise.data import toy
 from layerwise.data.dataset import DatasetSpec
 from layerwise.data.images import imagefolder, imagenet
@@ -102,15 +102,15 @@ def test_one_classifier_has_no_columns_of_depths(predict_py, train_py, images, t
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["image=x.png"], "run=… is missing"),
-        (["run=RUN"], "image=… is missing"),
-        (["run=RUN", "imgae=x.png"], "unknown key 'imgae'. Did you mean 'image'?"),
-        (["run=RUN", "run=RUN", "image=GOOD"], "run is given 2 times"),
-        (["run=RUN", "image=absent.png"], "image=absent.png: there is no such file or folder."),
+        (["image=x.png"], "the following arguments are required: IMAGE"),
+        (["run=RUN"], "the following arguments are required: IMAGE"),
+        (["run=RUN", "imgae=x.png"], "imgae=x.png: no such file or folder."),
+        (["RUN", "absent.png"], "absent.png: no such file or folder."),
+        (["RUN", "absent.png", "--fromat", "json"], "unrecognized arguments: --fromat. Did you mean '--format'?"),
         (["run=RUN", "image=EMPTY"], "the folder holds no images"),
         (["run=RUN", "image=TEXT"], "cannot be decoded"),
         (["run=RUN", "image=GOOD", "device=tpu"], "device=tpu: unknown device"),
-        (["run=RUN", "image=GOOD", "format=jsn"], "format=jsn: unknown format. Did you mean 'json'?"),
+        (["run=RUN", "image=GOOD", "format=jsn"], "--format: invalid choice: 'jsn' (choose from"),
         (["run=EMPTY", "image=GOOD"], "EMPTY"),
     ],
 )
