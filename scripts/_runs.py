@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from layerwise.analysis.spread import spread, with_spread
+from layerwise.commands.compose import configuration
 from layerwise.commands.in_process import run_here
 from layerwise.commands.own_process import run_process
-from layerwise.config.compose import configuration
 
 __all__ = ["ROOT", "call_script", "configuration", "run_here", "spread", "with_spread"]
 

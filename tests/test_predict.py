@@ -106,7 +106,7 @@ def test_one_classifier_has_no_columns_of_depths(predict_py, train_py, images, t
         (["run=RUN"], "the following arguments are required: IMAGE"),
         (["run=RUN", "imgae=x.png"], "imgae=x.png: no such file or folder."),
         (["RUN", "absent.png"], "absent.png: no such file or folder."),
-        (["RUN", "absent.png", "--fromat", "json"], "unrecognized arguments: --fromat. Did you mean '--format'?"),
+        (["RUN", "absent.png", "--fromat", "json"], "--fromat json. Did you mean '--format'?"),
         (["run=RUN", "image=EMPTY"], "the folder holds no images"),
         (["run=RUN", "image=TEXT"], "cannot be decoded"),
         (["run=RUN", "image=GOOD", "device=tpu"], "device=tpu: unknown device"),

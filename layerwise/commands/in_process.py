@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from layerwise.config.compose import configuration
+from layerwise.commands.compose import configuration
 from layerwise.core.precision import choose_device, choose_precision
 from layerwise.experiment.run import run_in_folder
 

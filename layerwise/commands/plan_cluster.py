@@ -34,8 +34,8 @@ from layerwise.analysis.cluster_costs import (
 from layerwise.analysis.cluster_tables import print_record
 from layerwise.analysis.stage_work import count_work
 from layerwise.commands.arguments import Parser
+from layerwise.commands.compose import configuration
 from layerwise.config import build
-from layerwise.config.compose import configuration
 from layerwise.config.schema import Config, filled
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import write_atomically

@@ -24,10 +24,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from layerwise.commands import train
 from layerwise.commands.arguments import Parser
+from layerwise.commands.compose import configuration
 from layerwise.commands.errors import explain, reported
 from layerwise.commands.own_process import run_process
 from layerwise.config.build import build_spec
-from layerwise.config.compose import configuration
 from layerwise.config.parse import run_name
 from layerwise.core.errors import LayerwiseError
 
@@ -159,8 +159,9 @@ def run_one(task: Task) -> int:
     """Trains one run in this process, so that signals reach it and torchrun can start it; returns the exit code."""
     print(f"{task.place}: {task.line}", file=sys.stderr, flush=True)
     try:
+        words = task.words()
         with reported():
-            train.main(task.words())
+            train.main(words)
     except LayerwiseError as error:
         raise LayerwiseError(f"{task.place}: {error}") from error
     except SystemExit as end:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import hydra
 from omegaconf import DictConfig
 
+from layerwise.commands.compose import CONF
 from layerwise.commands.errors import loaded_processes
 from layerwise.commands.multirun import Failure, run_job, watched_jobs
 from layerwise.commands.slurm_task import submitted_task
-from layerwise.config.compose import CONF
 
 
 def main(words: Sequence[str]) -> None:
