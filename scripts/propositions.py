@@ -56,7 +56,6 @@ from torch import Tensor
 from layerwise.analysis.drawing import MARKERS, PALETTE, pyplot, save
 from layerwise.commands.errors import reported
 from layerwise.config.build import build_data
-from layerwise.config.parse import from_yaml
 from layerwise.core.errors import LayerwiseError, suggest
 from layerwise.core.machine import git_commit, hardware, versions
 from layerwise.core.precision import PrecisionName, choose_precision
@@ -65,7 +64,7 @@ from layerwise.experiment.run import run
 from layerwise.features.sources import BatchPlan, Recompute
 from layerwise.models.blocknet import Segment
 from layerwise.reporting.tables import show
-from layerwise.runs.folder import CONFIG
+from layerwise.runs.depth_search import run_config
 from layerwise.runs.loading import TrainedNet, load
 from layerwise.runs.metrics import write_results
 from layerwise.training.beginnings import carry_head, warm_start
@@ -167,7 +166,7 @@ def trained(options: Options, epochs: int) -> tuple[TrainedNet, Dataset]:
         run(composed)
     folder = Path(options.output_dir) / name
     network = load(folder)
-    return network, build_data(from_yaml(folder / CONFIG), network.spec, CPU)
+    return network, build_data(run_config(folder), network.spec, CPU)
 
 
 def progressive_improvement(network: TrainedNet, data: Dataset) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from helpers.data import CPU
 from helpers.run_folders import results_of
 from layerwise.config.build import build_data, build_spec
 from layerwise.config.parse import from_yaml
+from layerwise.config.resolve import resolve
 
 BLOBS = ("experiment=tutorial_blobs_supervised", "J=4", "epochs=3", "plan.patience=1", "seed=3")
 """Not all of three folds reach the same depth."""
@@ -93,7 +94,7 @@ def test_each_training_sample_is_held_out_exactly_once(cross_validate, tmp_path)
     assert cross_validate(run=DIGITS).code == 0
     held = []
     for folder in folds_in(tmp_path).values():
-        config = from_yaml(folder / "config.yaml")
+        config = resolve(from_yaml(folder / "config.yaml"))
         splits = build_data(config, build_spec(config), CPU).splits
         held.append(splits["validation"].samples)
         assert not torch.isin(splits["train"].samples, held[-1]).any()

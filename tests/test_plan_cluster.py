@@ -31,7 +31,7 @@ from layerwise.analysis.cluster_costs import (
 from layerwise.analysis.stage_work import StageWork
 from layerwise.config.parse import parse
 from layerwise.config.resolve import resolve
-from layerwise.config.schema import Config
+from layerwise.config.resolved import ResolvedConfig
 from layerwise.features.codec import FeatureCodec, FeatureDtype
 from layerwise.features.store import DiskFeatureStore
 from layerwise.training.plan import greedy
@@ -100,7 +100,7 @@ def test_ddp_reduces_the_gradient_bytes_that_were_predicted(plan, tmp_path):
     assert sent == predicted  # each of two ranks passes on half of the gradient to sum it and half to spread it
 
 
-def configuration(*words: str) -> Config:
+def configuration(*words: str) -> ResolvedConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return resolve(parse(compose("train", [*TINY_WORDS, *words])))

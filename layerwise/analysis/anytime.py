@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from layerwise.config.build import build_agenda, build_data, build_spec
-from layerwise.config.schema import filled
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.machine import git_commit, versions
 from layerwise.models.costs import BlockCost, block_costs
@@ -250,7 +249,7 @@ def measure(run_folder: str | Path, on: Predictor, points: int) -> dict[str, Any
             stored[split] |= {depth: z for depth, z in by_depth.items() if depth in depths}
     splits = build_data(config, network.spec, torch.device("cpu")).splits
     labels = splits["test"].labels
-    validation, test = (predictions(stored[split], on, filled(config.ensemble.on)) for split in ("validation", "test"))
+    validation, test = (predictions(stored[split], on, config.ensemble.on) for split in ("validation", "test"))
     costs = block_costs(network, network.spec.shape, torch.float32)
     fixed = torch.cat([exit_macs(costs, depths, [position], on) for position in range(len(depths))])
     chosen = []

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from layerwise.config.build import build_agenda, build_data, build_objective, build_optimizer, build_recipe, build_spec
-from layerwise.config.schema import Config, filled
+from layerwise.config.resolved import ResolvedConfig
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import fingerprint
 from layerwise.core.interrupt import StopRequest
@@ -167,7 +167,7 @@ def read_probes(path: Path) -> list[dict[str, Any]]:
 
 
 def probe_depth(
-    config: Config,
+    config: ResolvedConfig,
     network: TrainedNet,
     depth: int,
     data: Dataset,
@@ -177,7 +177,7 @@ def probe_depth(
 ) -> dict[str, Any]:
     """Test accuracies in per cent of all probes on x_depth, seconds, and what they were computed on."""
     started = time.perf_counter()
-    plan = BatchPlan(filled(config.batch_size), settings.seed)
+    plan = BatchPlan(config.batch_size, settings.seed)
     source = Recompute(data, plan, precision, list(network.blocks[:depth]))
     separability = {"linear": linear_separability(source, settings.limit, settings.seed, stop)}
     for name, p in CNN_PROBES.items():
@@ -232,7 +232,7 @@ def average_quadrants(batches: Iterable[Batch]) -> tuple[np.ndarray, np.ndarray]
 
 
 def cnn_separability(
-    config: Config,
+    config: ResolvedConfig,
     network: BlockNet,
     depth: int,
     source: Recompute,

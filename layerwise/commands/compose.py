@@ -1,4 +1,4 @@
-"""From arguments of `layerwise train` to a `Config` without starting a run."""
+"""From arguments of `layerwise train` to a `ResolvedConfig` without starting a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from layerwise.config.parse import parse
 from layerwise.config.resolve import resolve
-from layerwise.config.schema import Config
+from layerwise.config.resolved import ResolvedConfig
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -18,7 +18,7 @@ CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if (p
 """The YAML files: inside the package if it is installed, beside it in a checkout."""
 
 
-def configuration(words: Sequence[str]) -> Config:
+def configuration(words: Sequence[str]) -> ResolvedConfig:
     """The resolved configuration of some arguments of `layerwise train`.
 
     Raises:

@@ -36,7 +36,7 @@ from layerwise.analysis.stage_work import count_work
 from layerwise.commands.arguments import Parser
 from layerwise.commands.compose import configuration
 from layerwise.config import build
-from layerwise.config.schema import Config, filled
+from layerwise.config.resolved import ResolvedConfig
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import write_atomically
 from layerwise.core.precision import Precision, PrecisionName, choose_device, choose_precision
@@ -112,7 +112,7 @@ def plan(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def workload(config: Config, precision: Precision) -> Workload:
+def workload(config: ResolvedConfig, precision: Precision) -> Workload:
     """What a configuration's run has to do."""
     spec = build.build_spec(config)
     stages = build.build_agenda(config).stages()
@@ -126,11 +126,11 @@ def workload(config: Config, precision: Precision) -> Workload:
         shapes=tuple(cost.output_shape for cost in costs),
         images=images,
         held_out=held_out,
-        batch_size=filled(config.batch_size),
+        batch_size=config.batch_size,
     )
 
 
-def stored_views(wanted: Sequence[int | None], config: Config) -> list[int]:
+def stored_views(wanted: Sequence[int | None], config: ResolvedConfig) -> list[int]:
     """Numbers of views, each at most one per epoch of the longest stage (so is None); 1 if nothing is augmented."""
     augmented = config.dataset.augment and build.build_spec(config).augmented
     needed = build.cached_epochs(build.build_agenda(config).stages()) if augmented else 1

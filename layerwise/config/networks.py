@@ -7,7 +7,8 @@ from dataclasses import fields
 
 import torch
 
-from layerwise.config.schema import Config, ModelConfig, ModelKind, Plan, filled
+from layerwise.config.resolved import ResolvedConfig
+from layerwise.config.schema import ModelConfig, ModelKind, Plan, filled
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import key, seeded
 from layerwise.data.dataset import DatasetSpec
@@ -93,7 +94,7 @@ def label(model: ModelConfig) -> str:
 
 
 def build_network(
-    config: Config, spec: DatasetSpec, depths: Collection[int], decoder_depths: Collection[int] = ()
+    config: ResolvedConfig, spec: DatasetSpec, depths: Collection[int], decoder_depths: Collection[int] = ()
 ) -> BlockNet:
     """The network of a resolved configuration at its initialisation, on the CPU.
 
@@ -130,8 +131,8 @@ def check_samples(model: ModelConfig, spec: DatasetSpec) -> None:
         )
 
 
-def _build_classifier(config: Config, spec: DatasetSpec, depths: Collection[int]) -> BlockNet:
-    model, classes, on = config.model, len(spec.classes), filled(config.ensemble.on)
+def _build_classifier(config: ResolvedConfig, spec: DatasetSpec, depths: Collection[int]) -> BlockNet:
+    model, classes, on = config.model, len(spec.classes), config.ensemble.on
     if model.kind is ModelKind.mlp:
         return mlp(
             spec.shape,
@@ -176,7 +177,7 @@ def _build_classifier(config: Config, spec: DatasetSpec, depths: Collection[int]
         spec.shape,
         classes,
         k=config.k,
-        J=filled(config.J),
+        J=config.J,
         width=width,
         head_width=model.head_widths or model.head_width or width,
         downsample=filled(model.downsample),

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from layerwise.config.networks import fixed_depth, greedy_depth, label
 from layerwise.config.paper import simcnn_values, training_values
+from layerwise.config.resolved import ResolvedConfig, ResolvedEnsemble, ResolvedOptimizer, ResolvedPlan, narrowed
 from layerwise.config.schema import (
     Config,
-    EnsembleConfig,
     FinetuneConfig,
     HeadStart,
     ModelConfig,
@@ -31,7 +31,7 @@ MLP_WIDTH, MLP_BLOCKS = 256, 3
 """A multi-layer perceptron's hidden layers, unless they are given."""
 
 
-def resolve(config: Config) -> Config:
+def resolve(config: Config) -> ResolvedConfig:
     """The configuration with the paper's values in place of null. The argument is not changed.
 
     Raises:
@@ -43,19 +43,22 @@ def resolve(config: Config) -> Config:
     plan_epochs = _given(config.plan.epochs, _stages_to_match(config, J) * epochs)
     lr = _given(config.optimizer.lr, training.lr)
     on_probabilities = model.kind not in (ModelKind.simcnn, ModelKind.mlp)  # as the paper's code for VGG
-    resolved = replace(
+    resolved = narrowed(
+        ResolvedConfig,
         config,
         J=J,
         epochs=epochs,
         batch_size=_given(config.batch_size, training.batch_size),
         model=model,
-        plan=replace(
+        plan=narrowed(
+            ResolvedPlan,
             config.plan,
             epochs=plan_epochs,
             classifier_epochs=_given(config.plan.classifier_epochs, plan_epochs),
             finetune=_resolve_finetuning(config.plan.finetune, lr),
         ),
-        optimizer=replace(
+        optimizer=narrowed(
+            ResolvedOptimizer,
             config.optimizer,
             name=_given(config.optimizer.name, config.optimizer.kind.value),
             lr=lr,
@@ -64,7 +67,7 @@ def resolve(config: Config) -> Config:
             decay=_given(config.optimizer.decay, training.decay),
             decay_every=_given(config.optimizer.decay_every, training.decay_every),
         ),
-        ensemble=EnsembleConfig(
+        ensemble=ResolvedEnsemble(
             on=_given(config.ensemble.on, EnsembleOn.probabilities if on_probabilities else training.ensemble_on)
         ),
     )
@@ -139,7 +142,7 @@ def _resolve_finetuning(finetune: FinetuneConfig, lr: float) -> FinetuneConfig:
     return replace(finetune, lr=_given(finetune.lr, lr / FINETUNE_DIVISOR))
 
 
-def check_pruning(config: Config) -> None:
+def check_pruning(config: ResolvedConfig) -> None:
     """Refuses a compression that cannot be done.
 
     Raises:

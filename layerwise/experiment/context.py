@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from layerwise.config.schema import Config
+from layerwise.config.resolved import ResolvedConfig
 from layerwise.core.interrupt import StopRequest
 from layerwise.core.precision import Precision
 from layerwise.data.dataset import Dataset
@@ -20,7 +20,7 @@ from layerwise.training.plan import Agenda
 class Run:
     """The objects that a configuration was built into, and where the run is recorded."""
 
-    config: Config
+    config: ResolvedConfig
     agenda: Agenda
     network: BlockNet
     data: Dataset

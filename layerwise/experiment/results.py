@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from layerwise.config.schema import Config
+from layerwise.config.resolved import ResolvedConfig
 from layerwise.core.machine import git_commit, hardware, versions
 from layerwise.core.precision import Precision
 from layerwise.features.cache_plan import CacheDecision
@@ -19,7 +19,7 @@ SCHEMA = 1
 
 
 def assemble_results(
-    config: Config,
+    config: ResolvedConfig,
     name: str,
     agenda: Agenda,
     finished: Sequence[FinishedStage],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +15,8 @@ from omegaconf import DictConfig
 from layerwise.config import build
 from layerwise.config.parse import parse
 from layerwise.config.resolve import resolve
-from layerwise.config.schema import Config, Parallel, ProgressName, Summary
+from layerwise.config.resolved import ResolvedConfig
+from layerwise.config.schema import Parallel, ProgressName, Summary
 from layerwise.core import distributed
 from layerwise.core.distributed import from_main, noticing_lost_processes, one_per_machine_first, ranks, together
 from layerwise.core.errors import Interrupted, LayerwiseError
@@ -40,6 +41,7 @@ from layerwise.runs.finished import FinishedStage, restore
 from layerwise.runs.folder import METRICS, REPORT, RunFolder, check_data
 from layerwise.runs.metrics import Metrics
 from layerwise.runs.reuse import shared_stages, take_over
+from layerwise.training.plan import Stage
 
 
 def run(composed: DictConfig) -> float | None:
@@ -77,7 +79,7 @@ FINISHED = "this run is finished; fresh=true would start it over"
 
 
 def run_in_folder(
-    config: Config, device: torch.device, precision: Precision, if_finished: str = FINISHED
+    config: ResolvedConfig, device: torch.device, precision: Precision, if_finished: str = FINISHED
 ) -> tuple[dict[str, Any], Path]:
     """The results of a resolved configuration and their folder: trained now, or found there.
 
@@ -107,10 +109,11 @@ def run_in_folder(
 
 
 def search_then_train(
-    config: Config, spec: DatasetSpec, folder: RunFolder, device: torch.device, precision: Precision
+    config: ResolvedConfig, spec: DatasetSpec, folder: RunFolder, device: torch.device, precision: Precision
 ) -> dict[str, Any]:
     """Chooses the depth on a part of the data and trains it on all of them."""
-    data = read_data(config, spec, device)  # before the search: what cannot be trained is refused at once
+    stages = build.build_agenda(config).stages()
+    data = read_data(config, spec, device, stages)  # before the search: what cannot be trained is refused at once
     folder.begin(data.spec)
     try:
         search = search_config(config, folder.path, len(data.labels["train"]))
@@ -135,7 +138,7 @@ def search_then_train(
 
 
 def train(
-    config: Config,
+    config: ResolvedConfig,
     spec: DatasetSpec,
     folder: RunFolder,
     device: torch.device,
@@ -167,7 +170,7 @@ def train(
 
     source = None if config.plan.reuse is None else Path(config.plan.reuse)
     shared = [] if source is None else from_main(lambda: shared_stages(source, config, folder.path))
-    data = data or read_data(config, spec, device)
+    data = data or read_data(config, spec, device, stages)
     folder.begin(data.spec)
     checkpoints = Checkpoints(folder.checkpoints, display.warn)
     if source is not None and (reused := from_main(lambda: take_over(source, shared, checkpoints))):
@@ -210,13 +213,19 @@ def train(
         recorder.close()
 
 
-def read_data(config: Config, spec: DatasetSpec, device: torch.device) -> Dataset:
+def read_data(config: ResolvedConfig, spec: DatasetSpec, device: torch.device, stages: Sequence[Stage]) -> Dataset:
     """This process's samples; an error that any process meets is one of all.
 
     Raises:
-        LayerwiseError: the data cannot be read, or are not the same on all machines.
+        LayerwiseError: the data cannot be read or trained on, or are not the same on all machines.
     """
-    data = one_per_machine_first(lambda: build.build_data(config, spec, device))
+
+    def read() -> Dataset:
+        data = build.build_data(config, spec, device)
+        build.check_data_suffice(config, data, stages)
+        return data
+
+    data = one_per_machine_first(read)
     numbers = [len(labels) for labels in data.labels.values()] + [int(labels.sum()) for labels in data.labels.values()]
     most = distributed.AllReduceMax(*numbers, *(-number for number in numbers)).wait()
     if most != [*numbers, *(-number for number in numbers)]:

@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor
 
 from layerwise.config.build import build_objective
-from layerwise.config.schema import filled
 from layerwise.core.distributed import from_main, gather_rows
 from layerwise.core.machine import return_freed_memory
 from layerwise.data.dataset import SplitName
@@ -96,7 +95,7 @@ def class_rows(
 ) -> list[dict[str, Any]]:
     """Scores, ensemble and parameters of each depth whose classes the last of some stages reads."""
     rows = []
-    stage, on = stages[-1], filled(run.config.ensemble.on)
+    stage, on = stages[-1], run.config.ensemble.on
     known = [*(outcome.scores.get("test", {}) for outcome in earlier), scores["test"]]
     latest = {depth: z for by_depth in known for depth, z in by_depth.items()}
     valid = valid_depths(stages, "labels")

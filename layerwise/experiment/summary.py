@@ -6,14 +6,15 @@ import json
 
 from layerwise.config import build
 from layerwise.config.parse import as_plain
-from layerwise.config.schema import Config, Summary
+from layerwise.config.resolved import ResolvedConfig
+from layerwise.config.schema import Summary
 from layerwise.core.precision import choose_device, choose_precision
 from layerwise.features.cache_plan import store_bytes
 from layerwise.models.costs import total_parameters
 from layerwise.reporting.tables import costs_table, show
 
 
-def summarise(config: Config) -> None:
+def summarise(config: ResolvedConfig) -> None:
     """Prints what the network costs, as a table or as JSON on stdout."""
     spec = build.build_spec(config)
     stages = build.build_agenda(config).stages()

@@ -13,12 +13,13 @@ from typing import Any
 
 from layerwise.config.parse import from_yaml
 from layerwise.config.resolve import resolve
-from layerwise.config.schema import Config, FinetuneConfig, filled
+from layerwise.config.resolved import ResolvedConfig
+from layerwise.config.schema import FinetuneConfig
 from layerwise.core.errors import LayerwiseError
 from layerwise.runs.folder import CONFIG, RESULTS, SEARCH
 
 
-def search_config(config: Config, folder: Path, samples: int) -> Config:
+def search_config(config: ResolvedConfig, folder: Path, samples: int) -> ResolvedConfig:
     """The search that belongs to a run: without patience it grows to the end and takes the best depth.
 
     Args:
@@ -26,25 +27,26 @@ def search_config(config: Config, folder: Path, samples: int) -> Config:
         folder: of the run.
         samples: its training samples.
     """
-    plan, J = config.plan, filled(config.J)
+    plan, fraction = config.plan, config.plan.search_fraction
+    assert fraction is not None
     wandb = replace(config.logger.wandb, job_type=SEARCH)  # a run of its own there, too, beside those it serves
     return replace(
         config,
         name=SEARCH,
         output_dir=str(folder),
         report=False,
-        dataset=replace(config.dataset, limit=max(1, round(filled(plan.search_fraction) * samples))),
+        dataset=replace(config.dataset, limit=max(1, round(fraction * samples))),
         plan=replace(
             plan,
             search_fraction=None,
-            patience=J if plan.patience is None else plan.patience,
+            patience=config.J if plan.patience is None else plan.patience,
             finetune=FinetuneConfig(),
         ),
         logger=replace(config.logger, wandb=wandb),
     )
 
 
-def final_config(config: Config, depth: int) -> Config:
+def final_config(config: ResolvedConfig, depth: int) -> ResolvedConfig:
     """The run on all data, once the depth is known."""
     model = config.model
     model = replace(
@@ -57,7 +59,7 @@ def final_config(config: Config, depth: int) -> Config:
     return replace(config, J=depth, model=model, plan=plan)
 
 
-def run_config(folder: Path) -> Config:
+def run_config(folder: Path) -> ResolvedConfig:
     """The resolved configuration of the network in a run folder, with the depth that a search chose.
 
     Raises:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from layerwise.config.parse import from_yaml, identity, run_name, to_yaml
-from layerwise.config.schema import CacheKind, Config
+from layerwise.config.resolved import ResolvedConfig
+from layerwise.config.schema import CacheKind
 from layerwise.core.distributed import from_main, host, rank, ranks, together
 from layerwise.core.errors import LayerwiseError, writing
 from layerwise.core.files import write_atomically
@@ -39,7 +40,7 @@ class RunFolder:
         LayerwiseError: the folder cannot be made, is no run folder, holds another configuration's run, or is in use.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: ResolvedConfig) -> None:
         self.path = Path(config.output_dir) / run_name(config)
         self.config = config
         self._begun = False

@@ -12,7 +12,7 @@ from typing import Any
 from layerwise.config.build import build_agenda
 from layerwise.config.parse import from_yaml, identity
 from layerwise.config.resolve import resolve
-from layerwise.config.schema import Config, filled
+from layerwise.config.resolved import ResolvedConfig
 from layerwise.core.errors import LayerwiseError
 from layerwise.runs.checkpoints import Checkpoints, rows_of
 from layerwise.runs.folder import CHECKPOINTS, CONFIG
@@ -22,7 +22,7 @@ LAST_BLOCK_ONLY = ("model.final_head_width", "J", "plan.max_blocks")
 """Keys that change nothing before the last block of either run."""
 
 
-def shared_stages(source: Path, config: Config, folder: Path) -> list[Stage]:
+def shared_stages(source: Path, config: ResolvedConfig, folder: Path) -> list[Stage]:
     """The stages that a run has in common with another one: those of the blocks before the last of either.
 
     Args:
@@ -38,7 +38,7 @@ def shared_stages(source: Path, config: Config, folder: Path) -> list[Stage]:
         raise LayerwiseError(f"plan.reuse={source}: is the folder of this run. Name another run's, or leave it out.")
     other = resolve(from_yaml(source / CONFIG))
     here, there = identity(config), identity(other)
-    both = min(filled(config.J), filled(other.J))
+    both = min(config.J, other.J)
     differing = [
         key
         for key in here

@@ -9,14 +9,14 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.nn.parallel import DistributedDataParallel
 
 from layerwise.config import build
-from layerwise.config.schema import Config
+from layerwise.config.resolved import ResolvedConfig
 from layerwise.core.types import Shape
 from layerwise.models.blocknet import BlockNet
 from layerwise.runs.finished import segment_of
 from layerwise.training.plan import Stage
 
 
-def count_gradient_bytes(rank: int, ranks: int, configs: Sequence[Config], folder: Path) -> None:
+def count_gradient_bytes(rank: int, ranks: int, configs: Sequence[ResolvedConfig], folder: Path) -> None:
     """Writes the bytes that DDP reduces in a step to `folder`/<rank>, a line per stage of each configuration."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks)

@@ -1,0 +1,34 @@
+"""From a resolved configuration to the objects of a run."""
+
+from layerwise.config.build.data import build_batch_plan, build_data, build_spec, check_data_suffice, sample_counts
+from layerwise.config.build.features import build_cache_decision, build_source, cached_epochs, codec
+from layerwise.config.build.network import build_agenda, build_costs, build_network
+from layerwise.config.build.training import (
+    build_graph,
+    build_objective,
+    build_optimizer,
+    build_recipe,
+    build_schedule,
+    build_team,
+)
+
+__all__ = [
+    "build_agenda",
+    "build_batch_plan",
+    "build_cache_decision",
+    "build_costs",
+    "build_data",
+    "build_graph",
+    "build_network",
+    "build_objective",
+    "build_optimizer",
+    "build_recipe",
+    "build_schedule",
+    "build_source",
+    "build_spec",
+    "build_team",
+    "cached_epochs",
+    "check_data_suffice",
+    "codec",
+    "sample_counts",
+]

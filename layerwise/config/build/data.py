@@ -1,0 +1,187 @@
+"""From the configuration to the data of a run, and what it asks of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from layerwise.config import networks
+from layerwise.config.resolved import ResolvedConfig
+from layerwise.config.schema import (
+    ModelKind,
+    Parallel,
+    Plan,
+    Unreadable,
+    filled,
+)
+from layerwise.core import distributed
+from layerwise.core.distributed import ranks
+from layerwise.core.errors import LayerwiseError, suggest
+from layerwise.core.machine import decoding_workers
+from layerwise.core.shard import EVERYTHING, Shard
+from layerwise.data.dataset import Dataset, DatasetSpec, Shards
+from layerwise.data.factory import NAMES, augmented, check_mirrors, describe, load
+from layerwise.data.table import TableFiles
+from layerwise.features.sources import BatchPlan
+from layerwise.models.heads import HeadKind
+from layerwise.models.simcnn import check_resolution
+from layerwise.training.objectives import LossName
+from layerwise.training.plan import (
+    Stage,
+    check_warm_start,
+)
+
+
+def table_files(config: ResolvedConfig) -> TableFiles | None:
+    """The files of `dataset=table`."""
+    dataset = config.dataset
+    if dataset.path is None:
+        return None
+    test_path = None if dataset.test_path is None else Path(dataset.test_path)
+    return TableFiles(Path(dataset.path), dataset.label, test_path, dataset.test)
+
+
+def build_spec(config: ResolvedConfig) -> DatasetSpec:
+    """What is known of the data set without reading it; refuses what does not fit it.
+
+    Raises:
+        LayerwiseError: an unknown data set, or a network that does not fit its samples.
+    """
+    dataset = config.dataset
+    if dataset.name not in NAMES:
+        raise LayerwiseError(f"dataset.name={dataset.name}: unknown.{suggest(dataset.name, NAMES)}")
+    spec = describe(dataset.name, Path(dataset.root), dataset.size, table_files(config))
+    if config.evaluation.mirror:
+        check_mirrors(spec, "evaluation.mirror=true")
+    spec = augmented(spec, dataset.flip, dataset.cutout)
+    networks.check_samples(config.model, spec)
+    if config.model.kind is ModelKind.simcnn:
+        J, downsample = config.J, filled(config.model.downsample)
+        check_resolution(spec.shape, J, downsample, filled(config.model.input_downsample))
+        if config.plan.warm_start:
+            check_warm_start(J, downsample)
+    return spec
+
+
+def shards(config: ResolvedConfig) -> Shards:
+    """Which part of each split this process keeps; of parallel blocks all see all training samples."""
+    own = Shard(distributed.rank(), distributed.ranks())
+    train = EVERYTHING if config.distributed.parallel is Parallel.blocks else own
+    return {"train": train, "validation": own, "test": own}
+
+
+def build_data(config: ResolvedConfig, spec: DatasetSpec, device: torch.device) -> Dataset:
+    """This process's samples, on the device where they fit; LayerwiseError: they cannot be read."""
+    dataset, kept, local_ranks = config.dataset, shards(config), distributed.place().local_ranks
+    compiled = config.compile and device.type == "cuda"  # on a CPU it is a thousandth of a step
+    return load(
+        spec,
+        Path(dataset.root),
+        device,
+        files=table_files(config),
+        validation=dataset.validation,
+        folds=dataset.folds,
+        fold=dataset.fold,
+        limit_train=dataset.limit,
+        limit_test=dataset.limit_test,
+        labelled=dataset.labelled,
+        standardise=dataset.standardise,
+        augment=dataset.augment,
+        seed=config.seed,
+        workers=dataset.workers if dataset.workers is not None else decoding_workers(device, local_ranks),
+        skip_unreadable=dataset.unreadable is Unreadable.skip,
+        shards=kept,
+        compiled_for=config.batch_size // kept["train"].ranks if compiled else None,
+    )
+
+
+def check_data_suffice(config: ResolvedConfig, data: Dataset, stages: Sequence[Stage]) -> None:
+    """Refuses data that cannot be trained on as configured.
+
+    Args:
+        data: this process's samples.
+        stages: the plan.
+
+    Raises:
+        LayerwiseError: a batch that is larger than the training set or that the processes cannot share, more processes
+            than there is work for, or inputs outside [0, 1] that a binary cross-entropy is to reconstruct.
+    """
+    _check_processes(config, data, stages)
+    for target in {stage.target for stage in stages}:
+        which = "labelled " if target == "labels" and config.dataset.labelled < 1 else ""
+        _check_batches(config, data.having(target), which, data.shards["train"].ranks)
+    in_unit = config.objective.reconstruction is LossName.binary_cross_entropy
+    if config.plan.name is Plan.autoencoder and in_unit and not data.within_unit_interval():
+        raise LayerwiseError(
+            "objective.reconstruction=binary_cross_entropy needs inputs in [0, 1], and this table has others. "
+            "Use squared_error or absolute_error, or scale the table."
+        )
+
+
+def _check_processes(config: ResolvedConfig, data: Dataset, stages: Sequence[Stage]) -> None:
+    """Refuses more processes than there is work for."""
+    groups = len(stages[0].depths)
+    if config.distributed.parallel is Parallel.blocks and ranks() > groups:
+        raise LayerwiseError(
+            f"distributed.parallel=blocks: {ranks()} processes were started for {groups} group(s) of blocks. "
+            f"Start {groups} or fewer."
+        )
+    few, split = min((len(data.labels[split]), split) for split in data.splits if split != "train")
+    if few < ranks():
+        raise LayerwiseError(f"{ranks()} processes are more than the {few} {split} samples. Start {few} or fewer.")
+
+
+def _check_batches(config: ResolvedConfig, samples: int, which: str, processes: int) -> None:
+    """Refuses a batch size that the samples or the processes cannot be divided by.
+
+    Args:
+        samples: number of training samples.
+        which: adjective of these samples, "" or "labelled ".
+        processes: that share a batch.
+    """
+    batch_size, model = config.batch_size, config.model
+    if batch_size % processes:
+        below, above = batch_size // processes * processes, -(-batch_size // processes) * processes
+        nearest = f"{below} or {above}" if below else str(above)
+        raise LayerwiseError(
+            f"batch_size={batch_size} cannot be shared evenly by {processes} processes. Use batch_size={nearest}."
+        )
+    if batch_size > samples:
+        raise LayerwiseError(
+            f"batch_size={batch_size}: there are only {samples} {which}training samples. "
+            f"Use batch_size={samples} or less, or more data (dataset.limit, dataset.labelled)."
+        )
+    last = samples % batch_size or batch_size
+    if last < processes:
+        raise LayerwiseError(
+            f"batch_size={batch_size} leaves a last batch of {last} of the {samples} {which}samples, fewer than the "
+            f"{processes} processes. Use another batch_size, dataset.limit={samples - last}, or fewer processes."
+        )
+    norms_vectors = model.kind not in (ModelKind.simcnn, ModelKind.mlp)
+    norms_vectors |= bool(model.batch_norm) and (model.kind is ModelKind.mlp or model.head is HeadKind.mlp_sr)
+    seen = last if config.distributed.sync_batchnorm else last // processes
+    if norms_vectors and seen < 2:
+        remedy = "Use another batch_size"
+        remedy += f", or dataset.limit={samples - last}." if last < samples else " of 2 or more for each process."
+        raise LayerwiseError(
+            f"batch_size={batch_size} leaves a last batch of {last} of the {samples} {which}samples, but batch norm "
+            f"needs at least two samples per batch. {remedy}"
+        )
+
+
+def sample_counts(config: ResolvedConfig, spec: DatasetSpec) -> tuple[int, int]:
+    """Numbers of training samples and of held-out ones (validation and test), without reading them."""
+    dataset = config.dataset
+    validation = round(dataset.validation * spec.train_samples)
+    if dataset.folds is not None:
+        validation = len(range(dataset.fold - 1, spec.train_samples, dataset.folds))  # as `split.fold_out` deals
+    test = min(dataset.limit_test or spec.test_samples, spec.test_samples)
+    return min(dataset.limit or spec.train_samples, spec.train_samples - validation), validation + test
+
+
+def build_batch_plan(config: ResolvedConfig, data: Dataset) -> BatchPlan:
+    """How epochs are cut into batches."""
+    batches_a_pass = 4 if data.device.type == "cuda" else 1  # on a CPU larger ones would leave its caches
+    return BatchPlan(config.batch_size, config.seed, data.shards["train"], batches_a_pass)

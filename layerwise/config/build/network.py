@@ -1,0 +1,74 @@
+"""From the configuration to the network of a run, its stages and its costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from layerwise.config import networks
+from layerwise.config.resolved import ResolvedConfig
+from layerwise.config.schema import (
+    HeadStart,
+    Plan,
+)
+from layerwise.core.types import Target
+from layerwise.data.dataset import DatasetSpec
+from layerwise.models.blocknet import BlockNet
+from layerwise.models.costs import BlockCost, block_costs
+from layerwise.training.plan import (
+    Agenda,
+    FineTuning,
+    Stage,
+    autoencoder,
+    compressed,
+    greedy,
+    joint,
+    simultaneous,
+)
+from layerwise.training.pruning import pruned_copy
+
+
+def build_agenda(config: ResolvedConfig) -> Agenda:
+    """The plan's stages, and how they depend on what the first of them give."""
+    plan = config.plan
+    finetuning = FineTuning(
+        plan.finetune.epochs, plan.finetune.autoencoder_epochs, plan.classifier_epochs, plan.finetune.lr
+    )
+    return Agenda(_build_growth(config), finetuning, plan.patience)
+
+
+def _build_growth(config: ResolvedConfig) -> list[Stage]:
+    J, epochs, plan = config.J, config.plan.epochs, config.plan
+    carried = plan.head is HeadStart.carried
+    if plan.name is Plan.joint:
+        return joint(J, epochs)
+    if plan.name is Plan.simultaneous:
+        return simultaneous(J, epochs, blocks_per_stage=plan.blocks_per_stage)
+    if plan.name is Plan.autoencoder:
+        return autoencoder(J, epochs, classifier_epochs=plan.classifier_epochs, carried=carried)
+    if plan.prune_to is not None:
+        return compressed(J, epochs, prune_to=pruned_widths(config), prune_epochs=plan.prune_epochs)
+    return greedy(J, epochs, blocks_per_stage=plan.blocks_per_stage, carried=carried, warm_start=plan.warm_start)
+
+
+def pruned_widths(config: ResolvedConfig) -> list[int]:
+    """Filters that block j keeps, at position j−1: `plan.prune_to`, doubled at each downsampled block like M."""
+    downsample, prune_to = config.model.downsample, config.plan.prune_to
+    assert downsample is not None
+    assert prune_to is not None
+    return [prune_to * 2 ** sum(d <= j for d in downsample) for j in range(1, config.J + 1)]
+
+
+def build_network(config: ResolvedConfig, spec: DatasetSpec, stages: Sequence[Stage]) -> BlockNet:
+    """The network at its initialisation, on the CPU, with a head or decoder at each depth where a stage needs one."""
+    depths: dict[Target, set[int]] = {"labels": set(), "inputs": set()}
+    for stage in stages:
+        depths[stage.target] |= set(stage.depths)
+    return networks.build_network(config, spec, depths["labels"], depths["inputs"])
+
+
+def build_costs(config: ResolvedConfig, network: BlockNet, spec: DatasetSpec, dtype: torch.dtype) -> list[BlockCost]:
+    """What the network costs in the end (pruned, if it will be)."""
+    final = network if config.plan.prune_to is None else pruned_copy(network, pruned_widths(config))
+    return block_costs(final, spec.shape, dtype)

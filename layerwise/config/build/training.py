@@ -1,0 +1,135 @@
+"""From the configuration to how a stage is trained: processes, optimiser, objective."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from layerwise.config.build.data import build_batch_plan
+from layerwise.config.resolved import ResolvedConfig
+from layerwise.config.schema import (
+    OptimizerKind,
+    Parallel,
+    ScheduleName,
+)
+from layerwise.core import distributed
+from layerwise.core.distributed import ranks
+from layerwise.core.interrupt import StopRequest
+from layerwise.core.precision import Precision
+from layerwise.core.types import Target
+from layerwise.data.dataset import Dataset
+from layerwise.models.blocknet import BlockNet, Segment
+from layerwise.models.costs import block_costs
+from layerwise.training.block_parallel import BlockParallel, cuts
+from layerwise.training.objectives import LocalLoss, Objective, Penalised, Reconstruction
+from layerwise.training.optim import (
+    Constant,
+    Cosine,
+    OneCycle,
+    Schedule,
+    StepDecay,
+    adam,
+    adamw,
+    can_be_captured,
+    sgd,
+    without_norm_decay,
+)
+from layerwise.training.plan import (
+    Stage,
+)
+from layerwise.training.recipe import Recipe
+from layerwise.training.step import CudaGraph, DeviceGraph
+from layerwise.training.team import ALONE, DataParallel, Team
+from layerwise.training.timm_optim import timm_optimizer
+
+
+def build_team(config: ResolvedConfig, stage: Stage, network: BlockNet, data: Dataset, stop: StopRequest) -> Team:
+    """How the processes share a stage.
+
+    Args:
+        stage: that they train.
+        network: on its device.
+        data: this process's samples.
+        stop: is told how often the processes may be asked whether to stop.
+
+    """
+    if not distributed.joined():
+        return ALONE
+    if config.distributed.parallel is Parallel.data:
+        return DataParallel()
+    n = ranks()
+    stop.least_steps = 4 * n  # they work on batches that lie up to n apart
+    costs = [cost.block_macs + cost.head_macs for cost in block_costs(network, data.spec.shape, torch.float32)]
+    parts = [
+        Segment(network, start, stop_, [depth for depth in stage.depths if start < depth <= stop_], stage.detached)
+        for start, stop_ in cuts(costs, stage.depths, n)
+    ]
+    return BlockParallel(parts, data, build_batch_plan(config, data))
+
+
+def build_graph(
+    config: ResolvedConfig, device: torch.device, precision: Precision, optimizer: torch.optim.Optimizer
+) -> DeviceGraph | None:
+    """Returns a CUDA graph for whole training steps: with `compile=true` on one GPU, if no step waits for it.
+
+    The loss scaling of fp16 does ask it (whether gradients overflowed), as do some of timm's optimisers.
+    """
+    recorded = config.compile and device.type == "cuda" and not distributed.joined()
+    return CudaGraph(device) if recorded and precision.dtype != torch.float16 and can_be_captured(optimizer) else None
+
+
+def build_schedule(config: ResolvedConfig) -> Schedule:
+    """`optimizer.schedule`."""
+    optimizer = config.optimizer
+    schedules: dict[ScheduleName, Schedule] = {
+        ScheduleName.step: StepDecay(optimizer.decay_every, optimizer.decay),
+        ScheduleName.cosine: Cosine(),
+        ScheduleName.onecycle: OneCycle(optimizer.warmup, optimizer.final),
+        ScheduleName.constant: Constant(),
+    }
+    return schedules[optimizer.schedule]
+
+
+def build_optimizer(config: ResolvedConfig, module: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser over a stage's parameters."""
+    optimizer = config.optimizer
+    lr, momentum, weight_decay = optimizer.lr, optimizer.momentum, optimizer.weight_decay
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    trained = parameters if optimizer.norm_decay else without_norm_decay(parameters)
+    if optimizer.kind is OptimizerKind.timm:
+        return timm_optimizer(optimizer.name, trained, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    if optimizer.kind is OptimizerKind.sgd:
+        return sgd(trained, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=optimizer.nesterov)
+    return (adam if optimizer.kind is OptimizerKind.adam else adamw)(trained, lr=lr, weight_decay=weight_decay)
+
+
+def build_objective(config: ResolvedConfig, target: Target, module: nn.Module) -> Objective:
+    """What a stage's heads minimise.
+
+    Args:
+        target: of the stage.
+        module: whose weights the penalties are on: matrices and kernels, not biases and norms.
+    """
+    chosen = config.objective
+    objective: Objective = LocalLoss(chosen.label_smoothing, chosen.similarity, chosen.loss)
+    if target == "inputs":
+        objective = Reconstruction(chosen.reconstruction)
+    if chosen.l1 or chosen.l2:
+        weights = [parameter for parameter in module.parameters() if parameter.dim() > 1]
+        return Penalised(objective, weights, chosen.l1, chosen.l2)
+    return objective
+
+
+def build_recipe(config: ResolvedConfig, stage: Stage, data: Dataset) -> Recipe:
+    """How a stage is optimised."""
+    return Recipe(
+        epochs=stage.epochs,
+        samples=data.having(stage.target),
+        batch_size=config.batch_size,
+        lr=config.optimizer.lr if stage.lr is None else stage.lr,
+        schedule=build_schedule(config),
+        restart_momentum=config.optimizer.restart_momentum,
+        clip_norm=config.optimizer.clip_norm,
+        seed=config.seed,
+        average=config.optimizer.average,
+    )
