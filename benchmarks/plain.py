@@ -30,7 +30,7 @@ from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
 from layerwise.models.blocknet import BlockNet
-from layerwise.models.downsampling import Downsampling
+from layerwise.models.choices import Downsampling
 from layerwise.models.simcnn import simcnn
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)

@@ -10,14 +10,15 @@ from itertools import cycle
 
 import torch
 
-from layerwise.core.precision import Precision, PrecisionName, choose_precision
+from layerwise.core.choices import PrecisionName
+from layerwise.core.precision import Precision, choose_precision
 from layerwise.core.types import Batch
 from layerwise.data.augment import CropFlip
 from layerwise.data.dataset import Dataset, Resident
 from layerwise.data.torchvision_sets import CIFAR10
 from layerwise.features.sources import BatchPlan, Recompute, Source
 from layerwise.models.blocknet import BlockNet, Segment
-from layerwise.models.downsampling import Downsampling
+from layerwise.models.choices import Downsampling
 from layerwise.models.simcnn import simcnn
 from layerwise.training.objectives import LocalLoss
 from layerwise.training.optim import Constant, sgd

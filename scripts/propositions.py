@@ -56,9 +56,10 @@ from torch import Tensor
 from layerwise.analysis.drawing import MARKERS, PALETTE, pyplot, save
 from layerwise.commands.errors import reported
 from layerwise.config.build import build_data
+from layerwise.core.choices import PrecisionName
 from layerwise.core.errors import LayerwiseError, suggest
 from layerwise.core.machine import git_commit, hardware, versions
-from layerwise.core.precision import PrecisionName, choose_precision
+from layerwise.core.precision import choose_precision
 from layerwise.data.dataset import Dataset
 from layerwise.experiment.run import run
 from layerwise.features.sources import BatchPlan, Recompute

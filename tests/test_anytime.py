@@ -23,8 +23,9 @@ from layerwise.analysis.anytime import (
     operating_point,
     predictions,
 )
+from layerwise.models.choices import EnsembleOn
 from layerwise.models.costs import BlockCost
-from layerwise.models.ensemble import EnsembleOn, ensemble
+from layerwise.models.ensemble import ensemble
 
 MACS = torch.tensor([10, 30, 60])
 

@@ -15,7 +15,8 @@ from layerwise.config.parse import parse
 from layerwise.config.resolve import resolve
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import below, bits, key
-from layerwise.data.augment import CropFlip, Cutout, Flip, alternate_flips, shift_and_mirror
+from layerwise.data.augment import CropFlip, Cutout, alternate_flips, shift_and_mirror
+from layerwise.data.choices import Flip
 from layerwise.data.dataset import Dataset, Resident
 from layerwise.data.factory import augmented, describe, load
 

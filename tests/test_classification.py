@@ -18,6 +18,7 @@ import layerwise
 from helpers.run_folders import only_run
 from layerwise.data.toy import read_digits
 from layerwise.runs.metrics import write_results
+from layerwise.training.choices import LossName
 from layerwise.training.classification import (
     CURVE_POINTS,
     DETAILED_CLASSES,
@@ -25,7 +26,6 @@ from layerwise.training.classification import (
     classification_report,
 )
 from layerwise.training.evaluate import accuracies
-from layerwise.training.objectives import LossName
 
 
 def report(scores: list[list[float]], targets: list[int]) -> dict:

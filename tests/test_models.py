@@ -10,9 +10,10 @@ from torch import nn
 from helpers.networks import tiny_net
 from layerwise.core.errors import LayerwiseError
 from layerwise.models.blocknet import BlockNet, Segment, freeze
+from layerwise.models.choices import Downsampling, EnsembleOn
 from layerwise.models.costs import block_costs, total_parameters
-from layerwise.models.downsampling import Downsampling, downsample_and_convolve
-from layerwise.models.ensemble import EnsembleOn, ensemble
+from layerwise.models.downsampling import downsample_and_convolve
+from layerwise.models.ensemble import ensemble
 from layerwise.models.heads import cnn_head
 from layerwise.models.simcnn import simcnn
 

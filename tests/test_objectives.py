@@ -11,7 +11,8 @@ from helpers.configs import configured
 from helpers.run_folders import numbers, only_run, results_of
 from layerwise.config.build import build_objective, build_optimizer
 from layerwise.models.blocknet import Readout
-from layerwise.training.objectives import LocalLoss, LossName, Penalised, Reconstruction, class_loss
+from layerwise.training.choices import LossName
+from layerwise.training.objectives import LocalLoss, Penalised, Reconstruction, class_loss
 from layerwise.training.optim import adamw
 
 Z = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]])

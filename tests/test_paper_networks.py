@@ -12,8 +12,9 @@ from layerwise.config.paper import simcnn_values
 from layerwise.core.errors import LayerwiseError
 from layerwise.models import timm_net
 from layerwise.models.blocknet import BlockNet
+from layerwise.models.choices import HeadKind
 from layerwise.models.costs import block_costs, total_parameters
-from layerwise.models.heads import HeadKind, mlp_sr_head
+from layerwise.models.heads import mlp_sr_head
 from layerwise.models.simcnn import simcnn
 from layerwise.models.vgg import ALEXNET_LAYERS, VGG_LAYERS, block_count, vgg
 

@@ -32,7 +32,8 @@ from layerwise.analysis.stage_work import StageWork
 from layerwise.config.parse import parse
 from layerwise.config.resolve import resolve
 from layerwise.config.resolved import ResolvedConfig
-from layerwise.features.codec import FeatureCodec, FeatureDtype
+from layerwise.features.choices import FeatureDtype
+from layerwise.features.codec import FeatureCodec
 from layerwise.features.store import DiskFeatureStore
 from layerwise.training.plan import greedy
 

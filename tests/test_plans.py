@@ -22,7 +22,8 @@ from layerwise.core.files import load_tree
 from layerwise.core.precision import Precision
 from layerwise.core.types import Batch
 from layerwise.models.blocknet import Readout, Segment, freeze
-from layerwise.models.heads import HeadKind, PredSimHead
+from layerwise.models.choices import HeadKind
+from layerwise.models.heads import PredSimHead
 from layerwise.runs.checkpoints import Checkpoints
 from layerwise.training.objectives import LocalLoss, cosine_similarities, similarity_loss
 from layerwise.training.plan import compressed, greedy, group_ends, simultaneous

@@ -12,8 +12,7 @@ from helpers.networks import plain_net
 from helpers.run_folders import numbers, results_of
 from layerwise.config.parse import parse
 from layerwise.config.resolve import resolve
-from layerwise.models.activations import Activation
-from layerwise.models.initialisation import Initialisation
+from layerwise.models.choices import Activation, Initialisation
 
 
 def convolutions(module: nn.Module) -> list[nn.Conv2d]:

@@ -21,7 +21,8 @@ from layerwise.core.interrupt import StopRequest
 from layerwise.core.precision import Precision
 from layerwise.data.augment import Cutout
 from layerwise.data.dataset import Dataset
-from layerwise.features.codec import FeatureCodec, FeatureDtype
+from layerwise.features.choices import FeatureDtype
+from layerwise.features.codec import FeatureCodec
 from layerwise.features.sources import Cached, Recompute
 from layerwise.features.store import FeatureStores
 from layerwise.models.blocknet import BlockNet, Segment, freeze

@@ -59,7 +59,7 @@ def test_the_supervised_network_keeps_all_but_the_new_layer_and_the_head(train_p
 
 
 def test_he_uniform_layers_start_within_their_bound():
-    from layerwise.models.initialisation import Initialisation
+    from layerwise.models.choices import Initialisation
     from layerwise.models.mlp import mlp
 
     net = mlp((2,), 3, k=1, widths=[1000, 50], initialisation=Initialisation.he_uniform)

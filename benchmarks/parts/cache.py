@@ -24,7 +24,8 @@ from benchmarks.steps import (
     trainer_of,
 )
 from layerwise.core.interrupt import StopRequest
-from layerwise.features.codec import FeatureCodec, FeatureDtype
+from layerwise.features.choices import FeatureDtype
+from layerwise.features.codec import FeatureCodec
 from layerwise.features.sources import BatchPlan, Cached, Recompute
 from layerwise.features.store import FeatureStores
 from layerwise.models.blocknet import BlockNet

@@ -25,8 +25,9 @@ from torch import Tensor
 from layerwise.config.build import build_agenda, build_data, build_spec
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.machine import git_commit, versions
+from layerwise.models.choices import EnsembleOn
 from layerwise.models.costs import BlockCost, block_costs
-from layerwise.models.ensemble import EnsembleOn, ensemble
+from layerwise.models.ensemble import ensemble
 from layerwise.runs.checkpoints import Checkpoints
 from layerwise.runs.depth_search import run_config
 from layerwise.runs.folder import CHECKPOINTS, check_data

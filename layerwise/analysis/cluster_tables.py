@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from layerwise.features.cache_plan import in_words
-from layerwise.features.codec import FeatureDtype
+from layerwise.features.choices import FeatureDtype
 from layerwise.reporting.tables import show
 
 Record = dict[str, Any]

@@ -21,7 +21,7 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import key, seeded
 from layerwise.data.dataset import DatasetSpec
 from layerwise.models.blocknet import BlockNet
-from layerwise.models.ensemble import EnsembleOn
+from layerwise.models.choices import EnsembleOn
 from layerwise.models.ensemble import ensemble as ensemble_of
 from layerwise.runs.loading import TrainedNet
 

@@ -16,7 +16,8 @@ from layerwise.data.dataset import DatasetSpec
 from layerwise.data.images import imagenet
 from layerwise.data.images.decoding import UnreadableImage, decode
 from layerwise.data.images.encoded import Cut
-from layerwise.models.ensemble import EnsembleOn, ensemble
+from layerwise.models.choices import EnsembleOn
+from layerwise.models.ensemble import ensemble
 from layerwise.runs.loading import TrainedNet
 
 BATCH_SIZE = 64

@@ -31,7 +31,8 @@ from layerwise.data.dataset import Dataset, SplitName
 from layerwise.data.split import limit
 from layerwise.features.sources import BatchPlan, Recompute
 from layerwise.models.blocknet import BlockNet, Segment
-from layerwise.models.heads import QUADRANTS, HeadKind, auxiliary_head
+from layerwise.models.choices import HeadKind
+from layerwise.models.heads import QUADRANTS, auxiliary_head
 from layerwise.runs.depth_search import run_config
 from layerwise.runs.folder import check_data
 from layerwise.runs.loading import TrainedNet, load

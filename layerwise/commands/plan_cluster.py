@@ -37,10 +37,12 @@ from layerwise.commands.arguments import Parser
 from layerwise.commands.compose import configuration
 from layerwise.config import build
 from layerwise.config.resolved import ResolvedConfig
+from layerwise.core.choices import PrecisionName
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import write_atomically
-from layerwise.core.precision import Precision, PrecisionName, choose_device, choose_precision
-from layerwise.features.codec import FeatureCodec, FeatureDtype
+from layerwise.core.precision import Precision, choose_device, choose_precision
+from layerwise.features.choices import FeatureDtype
+from layerwise.features.codec import FeatureCodec
 
 NODES = [1, 2, 4, 8, 16, 32, 64]
 

@@ -15,11 +15,11 @@ from layerwise.config.schema import (
     Plan,
     ScheduleName,
 )
+from layerwise.core.choices import PrecisionName
 from layerwise.core.errors import LayerwiseError
-from layerwise.core.precision import PrecisionName
-from layerwise.data.augment import Flip
-from layerwise.models.activations import Activation
-from layerwise.training.objectives import LossName
+from layerwise.data.choices import Flip
+from layerwise.models.choices import Activation
+from layerwise.training.choices import LossName
 from layerwise.training.timm_optim import check_timm_optimizer
 
 

@@ -14,10 +14,10 @@ from layerwise.core.randomness import key, seeded
 from layerwise.data.dataset import DatasetSpec
 from layerwise.models import timm_net
 from layerwise.models.blocknet import BlockNet
+from layerwise.models.choices import HeadKind, Initialisation
 from layerwise.models.costs import block_costs
 from layerwise.models.decoders import linear_decoder
-from layerwise.models.heads import QUADRANTS, HeadKind
-from layerwise.models.initialisation import Initialisation
+from layerwise.models.heads import QUADRANTS
 from layerwise.models.mlp import mlp
 from layerwise.models.simcnn import simcnn
 from layerwise.models.vgg import ALEXNET_LAYERS, VGG_LAYERS, block_count, vgg

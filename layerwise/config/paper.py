@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from layerwise.models.downsampling import Downsampling
-from layerwise.models.ensemble import EnsembleOn
+from layerwise.models.choices import Downsampling, EnsembleOn
 from layerwise.models.heads import QUADRANTS
 
 IMAGENET_LIKE = ("imagenet", "imagenette")

@@ -18,8 +18,7 @@ from layerwise.config.schema import (
     filled,
 )
 from layerwise.core.errors import LayerwiseError
-from layerwise.models.ensemble import EnsembleOn
-from layerwise.models.heads import HeadKind
+from layerwise.models.choices import EnsembleOn, HeadKind
 from layerwise.models.vgg import FIRST_WIDTH
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from layerwise.config.schema import Config, EnsembleConfig, OptimizerConfig, PlanConfig
-from layerwise.models.ensemble import EnsembleOn
+from layerwise.models.choices import EnsembleOn
 
 C = TypeVar("C")
 

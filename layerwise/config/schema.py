@@ -11,15 +11,11 @@ from typing import Any, TypeVar
 
 from omegaconf import MISSING
 
-from layerwise.core.precision import PrecisionName
-from layerwise.data.augment import Flip
-from layerwise.features.codec import FeatureDtype
-from layerwise.models.activations import Activation
-from layerwise.models.downsampling import Downsampling
-from layerwise.models.ensemble import EnsembleOn
-from layerwise.models.heads import HeadKind
-from layerwise.models.initialisation import Initialisation
-from layerwise.training.objectives import LossName
+from layerwise.core.choices import PrecisionName
+from layerwise.data.choices import Flip
+from layerwise.features.choices import FeatureDtype
+from layerwise.models.choices import Activation, Downsampling, EnsembleOn, HeadKind, Initialisation
+from layerwise.training.choices import LossName
 
 WHERE = {"identity": False}
 """Marks fields that say where or how fast a run computes, not what: they do not name its folder."""

@@ -4,22 +4,12 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from enum import Enum
 
 import torch
 
+from layerwise.core.choices import PrecisionName
 from layerwise.core.distributed import ALONE, Place
 from layerwise.core.errors import LaunchError, LayerwiseError
-
-
-class PrecisionName(Enum):
-    """Values of the key `precision`."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-
 
 _DTYPES = {
     PrecisionName.fp32: torch.float32,

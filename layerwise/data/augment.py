@@ -7,21 +7,11 @@ Alternating flip: Jordan, 94% on CIFAR-10 in 3.29 Seconds on a Single GPU (2024)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 import torch
 from torch import Tensor
 
 from layerwise.core.randomness import below, bits, key
-
-
-class Flip(Enum):
-    """Values of `dataset.flip`: which views of a training image are mirrored."""
-
-    random = "random"
-    alternating = "alternating"
-    none = "none"
-
 
 _CUTOUT = key("cutout")
 _MIRRORED = 1 << 62  # the bit of `bits` that decides about the flip: the first one of lane 2

@@ -10,7 +10,8 @@ import torch
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.machine import available_memory
 from layerwise.data import table, torchvision_sets, toy
-from layerwise.data.augment import CropFlip, Cutout, Flip
+from layerwise.data.augment import CropFlip, Cutout
+from layerwise.data.choices import Flip
 from layerwise.data.dataset import WHOLE, Dataset, DatasetSpec, Resident, Shards, Split, SplitName
 from layerwise.data.split import check_classes, dealing_order, fold_out, fraction_of, hold_out, limit, limit_both
 from layerwise.data.table import TableFiles

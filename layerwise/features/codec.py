@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from math import prod
 
 import torch
 from torch import Tensor
 
 from layerwise.core.types import Shape
-
-
-class FeatureDtype(Enum):
-    """Values of `cache.dtype`."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-    uint8 = "uint8"
-
+from layerwise.features.choices import FeatureDtype
 
 _LEVELS = 255
 

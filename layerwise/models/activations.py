@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
 
 from torch import nn
 
-
-class Activation(Enum):
-    """Values of `model.activation`: ρ."""
-
-    relu = "relu"
-    gelu = "gelu"
-    silu = "silu"
-    tanh = "tanh"
-    none = "none"
-
+from layerwise.models.choices import Activation
 
 _LAYERS: dict[Activation, Callable[[], list[nn.Module]]] = {
     Activation.relu: lambda: [nn.ReLU(inplace=True)],

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from layerwise.core.types import Target
-from layerwise.models.ensemble import EnsembleOn, ensemble
+from layerwise.models.choices import EnsembleOn
+from layerwise.models.ensemble import ensemble
 from layerwise.models.heads import PredSimHead
 
 

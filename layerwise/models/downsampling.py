@@ -6,18 +6,9 @@ nothing is lost; `stride` lets the convolution itself step by 2; `average` and `
 
 from __future__ import annotations
 
-from enum import Enum
-
 from torch import nn
 
-
-class Downsampling(Enum):
-    """Names of the operators, as in `model.downsampling`."""
-
-    invertible = "invertible"
-    stride = "stride"
-    average = "average"
-    max = "max"
+from layerwise.models.choices import Downsampling
 
 
 def downsample_and_convolve(

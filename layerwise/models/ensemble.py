@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 
 import torch
 from torch import Tensor
 
-
-class EnsembleOn(Enum):
-    """What is averaged: raw scores (the paper's code on CIFAR-10) or softmax outputs (on ImageNet)."""
-
-    logits = "logits"
-    probabilities = "probabilities"
+from layerwise.models.choices import EnsembleOn
 
 
 def ensemble(scores: Mapping[int, Tensor], on: EnsembleOn) -> Tensor:

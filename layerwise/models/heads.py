@@ -8,7 +8,6 @@ Error Signals (ICML 2019).
 
 from __future__ import annotations
 
-from enum import Enum
 from itertools import pairwise
 from math import ceil
 
@@ -16,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from layerwise.core.types import Shape
-from layerwise.models.activations import Activation, activation_layers
+from layerwise.models.activations import activation_layers
+from layerwise.models.choices import Activation, HeadKind
 
 QUADRANTS = 2
 """A averages to 2×2 positions per channel, but for one network of the paper."""
@@ -26,14 +26,6 @@ MLP_SR_LAYERS = 3
 
 PREDSIM_FEATURES = 2048
 """Most features that the linear classifier beside the similarity projection reads (the paper's CIFAR-10 value)."""
-
-
-class HeadKind(Enum):
-    """Values of `model.head`."""
-
-    cnn = "cnn"
-    mlp_sr = "mlp_sr"
-    predsim = "predsim"
 
 
 class FullPrecisionLinear(nn.Linear):

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TypeVar
 
 from torch import nn
 
+from layerwise.models.choices import Initialisation
+
 M = TypeVar("M", bound=nn.Module)
-
-
-class Initialisation(Enum):
-    """Values of `model.initialisation`; each network has some of them.
-
-    pytorch: PyTorch's own. he_uniform (perceptrons): He-uniform weights, heads Glorot-uniform, zero biases.
-    he: He-normal kernels of the fan-out, zero biases. dirac: the kernels of blocks copy their input channels as far
-    as there are as many outputs; what is left of them is PyTorch's.
-    """
-
-    pytorch = "pytorch"
-    he_uniform = "he_uniform"
-    he = "he"
-    dirac = "dirac"
 
 
 def initialise_convolutions(module: M, initialisation: Initialisation, identity: bool = False) -> M:

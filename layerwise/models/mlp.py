@@ -13,11 +13,10 @@ from torch import nn
 
 from layerwise.core.randomness import key, seeded
 from layerwise.core.types import Shape
-from layerwise.models.activations import Activation, activation_layers
+from layerwise.models.activations import activation_layers
 from layerwise.models.blocknet import BlockNet
-from layerwise.models.ensemble import EnsembleOn
+from layerwise.models.choices import Activation, EnsembleOn, Initialisation
 from layerwise.models.heads import FullPrecisionLinear
-from layerwise.models.initialisation import Initialisation
 
 
 def mlp(

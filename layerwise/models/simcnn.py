@@ -14,12 +14,12 @@ from torch import nn
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import key, seeded
 from layerwise.core.types import Shape
-from layerwise.models.activations import Activation, activation_layers
+from layerwise.models.activations import activation_layers
 from layerwise.models.blocknet import BlockNet
-from layerwise.models.downsampling import Downsampling, downsample_and_convolve
-from layerwise.models.ensemble import EnsembleOn
-from layerwise.models.heads import QUADRANTS, HeadKind, auxiliary_head
-from layerwise.models.initialisation import Initialisation, initialise_convolutions
+from layerwise.models.choices import Activation, Downsampling, EnsembleOn, HeadKind, Initialisation
+from layerwise.models.downsampling import downsample_and_convolve
+from layerwise.models.heads import QUADRANTS, auxiliary_head
+from layerwise.models.initialisation import initialise_convolutions
 from layerwise.models.whitening import Whitening
 
 

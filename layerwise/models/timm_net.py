@@ -19,8 +19,8 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import key, seeded
 from layerwise.core.types import Shape
 from layerwise.models.blocknet import BlockNet
-from layerwise.models.ensemble import EnsembleOn
-from layerwise.models.heads import FullPrecisionLinear, HeadKind, auxiliary_head
+from layerwise.models.choices import EnsembleOn, HeadKind
+from layerwise.models.heads import FullPrecisionLinear, auxiliary_head
 
 
 def end_to_end(name: str, image_shape: Shape, classes: int, *, seed: int = 0) -> BlockNet:

@@ -18,7 +18,7 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import key, seeded
 from layerwise.core.types import Shape
 from layerwise.models.blocknet import BlockNet
-from layerwise.models.ensemble import EnsembleOn
+from layerwise.models.choices import EnsembleOn
 from layerwise.models.heads import QUADRANTS, FullPrecisionLinear
 
 POOL = "M"

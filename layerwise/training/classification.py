@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from layerwise.training.objectives import LossName
+from layerwise.training.choices import LossName
 
 CURVE_POINTS = 51
 """Points that a curve is thinned to, evenly spaced in the false positive rate."""

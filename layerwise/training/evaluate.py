@@ -11,7 +11,8 @@ from layerwise.core.distributed import all_reduce_sum
 from layerwise.core.precision import Precision
 from layerwise.core.types import Accuracies, Batch, Scores
 from layerwise.models.blocknet import Segment
-from layerwise.training.objectives import LossName, Objective, class_loss
+from layerwise.training.choices import LossName
+from layerwise.training.objectives import Objective, class_loss
 
 
 @torch.no_grad()

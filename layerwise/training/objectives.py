@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Protocol, TypedDict
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from layerwise.core.types import Target
 from layerwise.models.blocknet import Readout
+from layerwise.training.choices import LossName
 
 
 class Terms(TypedDict):
@@ -33,15 +33,6 @@ class Objective(Protocol):
 
     def __call__(self, readouts: Sequence[Readout], targets: Tensor) -> Terms:
         """Args: readouts: one per head. targets: labels [B] int64, or inputs [B, …]."""
-
-
-class LossName(Enum):
-    """Values of `objective.loss` and `objective.reconstruction`."""
-
-    cross_entropy = "cross_entropy"
-    binary_cross_entropy = "binary_cross_entropy"
-    squared_error = "squared_error"
-    absolute_error = "absolute_error"
 
 
 def class_loss(name: LossName, z: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:

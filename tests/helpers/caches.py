@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from layerwise.features.cache_plan import CacheDecision, decide_cache
-from layerwise.features.codec import FeatureCodec, FeatureDtype
+from layerwise.features.choices import FeatureDtype
+from layerwise.features.codec import FeatureCodec
 from layerwise.features.store import FeatureStores
 
 

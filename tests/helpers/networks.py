@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from layerwise.models.blocknet import BlockNet
-from layerwise.models.downsampling import Downsampling
+from layerwise.models.choices import Downsampling
 from layerwise.models.simcnn import simcnn
 
 

@@ -25,9 +25,9 @@ from layerwise.data.dataset import Dataset, DatasetSpec, Shards
 from layerwise.data.factory import NAMES, augmented, check_mirrors, describe, load
 from layerwise.data.table import TableFiles
 from layerwise.features.sources import BatchPlan
-from layerwise.models.heads import HeadKind
+from layerwise.models.choices import HeadKind
 from layerwise.models.simcnn import check_resolution
-from layerwise.training.objectives import LossName
+from layerwise.training.choices import LossName
 from layerwise.training.plan import (
     Stage,
     check_warm_start,

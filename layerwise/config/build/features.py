@@ -19,7 +19,8 @@ from layerwise.core.machine import HOST
 from layerwise.core.precision import Precision
 from layerwise.data.dataset import Dataset, DatasetSpec
 from layerwise.features.cache_plan import CacheDecision, decide_cache
-from layerwise.features.codec import FeatureCodec, FeatureDtype
+from layerwise.features.choices import FeatureDtype
+from layerwise.features.codec import FeatureCodec
 from layerwise.features.sources import Cached, Recompute, Source
 from layerwise.features.store import FeatureStores
 from layerwise.models.costs import BlockCost

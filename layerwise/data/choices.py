@@ -1,0 +1,13 @@
+"""Values of options of the data. Imports no torch: the command line reads it."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Flip(Enum):
+    """Values of `dataset.flip`: which views of a training image are mirrored."""
+
+    random = "random"
+    alternating = "alternating"
+    none = "none"

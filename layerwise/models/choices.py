@@ -1,0 +1,53 @@
+"""Values of options of the networks. Imports no torch: the command line reads it."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Activation(Enum):
+    """Values of `model.activation`: ρ."""
+
+    relu = "relu"
+    gelu = "gelu"
+    silu = "silu"
+    tanh = "tanh"
+    none = "none"
+
+
+class Downsampling(Enum):
+    """Names of the operators, as in `model.downsampling`."""
+
+    invertible = "invertible"
+    stride = "stride"
+    average = "average"
+    max = "max"
+
+
+class EnsembleOn(Enum):
+    """What is averaged: raw scores (the paper's code on CIFAR-10) or softmax outputs (on ImageNet)."""
+
+    logits = "logits"
+    probabilities = "probabilities"
+
+
+class HeadKind(Enum):
+    """Values of `model.head`."""
+
+    cnn = "cnn"
+    mlp_sr = "mlp_sr"
+    predsim = "predsim"
+
+
+class Initialisation(Enum):
+    """Values of `model.initialisation`; each network has some of them.
+
+    pytorch: PyTorch's own. he_uniform (perceptrons): He-uniform weights, heads Glorot-uniform, zero biases.
+    he: He-normal kernels of the fan-out, zero biases. dirac: the kernels of blocks copy their input channels as far
+    as there are as many outputs; what is left of them is PyTorch's.
+    """
+
+    pytorch = "pytorch"
+    he_uniform = "he_uniform"
+    he = "he"
+    dirac = "dirac"
