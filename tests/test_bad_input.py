@@ -6,7 +6,8 @@ import errno
 
 import pytest
 
-from helpers.commands import assert_refused, start, wait_for
+from helpers.commands import assert_refused
+from helpers.processes import start, wait_for
 from helpers.run_folders import numbers, only_run, results_of
 from layerwise.core import files as storage
 

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 import torch
 
-from helpers.commands import ROOT, TINY, arguments, wait_for
+from helpers.commands import ROOT, TINY, arguments
 from helpers.data import CPU
+from helpers.processes import Command, wait_for
 from helpers.run_folders import results_of
 from layerwise.core import distributed
 from layerwise.core.distributed import read_place
@@ -95,9 +96,8 @@ def folders(tmp_path_factory) -> dict[int, Path]:
             for name, overrides in {**RUNS, **refused}.items()
         }
         (folder / "jobs.json").write_text(json.dumps(jobs))
-        processes = start_ranks(
-            [str(ROOT / "tests" / "helpers" / "rank_worker.py"), str(folder / "jobs.json")], n, folder
-        )
+        worker = ROOT / "tests" / "helpers" / "rank_worker.py"
+        processes = start_ranks(worker, [str(folder / "jobs.json")], n, folder)
         for process in processes:
             _, err = process.communicate(timeout=300)
             assert process.returncode == 0, err
@@ -105,28 +105,19 @@ def folders(tmp_path_factory) -> dict[int, Path]:
     return found
 
 
-def start_ranks(command: list[str], n: int, folder: Path, **environment: str) -> list[subprocess.Popen[str]]:
-    """Starts a Python command in n processes, as a launcher does."""
+def start_ranks(script: Path, words: list[str], n: int, folder: Path) -> list[Command]:
+    """Starts a script in n processes, as a launcher does."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    common = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    common |= {"WORLD_SIZE": str(n), "LOCAL_WORLD_SIZE": str(n), "PYTHONPATH": str(ROOT), **environment}
-    return [
-        subprocess.Popen(
-            [sys.executable, *command],
-            env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=folder,
-        )
-        for rank in range(n)
-    ]
+    common = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    common |= {"WORLD_SIZE": str(n), "LOCAL_WORLD_SIZE": str(n)}
+    return [Command(script, words, folder, common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(n)]
 
 
-def start_training(folder: Path, n: int = 2, **overrides: Any) -> list[subprocess.Popen[str]]:
-    return start_ranks([str(ROOT / "train.py"), *arguments(folder, **overrides)], n, folder)
+def start_training(folder: Path, *more: str, **overrides: Any) -> list[Command]:
+    """Two processes of train.py."""
+    return start_ranks(ROOT / "train.py", arguments(folder, *more, **overrides), 2, folder)
 
 
 def losses(folder: Path) -> list[float]:
@@ -354,10 +345,8 @@ def test_what_parallel_blocks_cannot_do_is_refused(train_py, options, word):
 
 
 def test_a_multirun_of_two_processes_makes_one_folder_a_job_and_goes_on_after_a_failure(tmp_path):
-    overrides = arguments(
-        tmp_path, "--multirun", k="2,0,1", J=1, epochs=1, progress="off", **{"model.downsample": "[]"}
-    )
-    processes = start_ranks([str(ROOT / "train.py"), *overrides], 2, tmp_path)
+    options = {"J": 1, "epochs": 1, "model.downsample": "[]"}
+    processes = start_training(tmp_path, "--multirun", k="2,0,1", progress="off", **options)
     said = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [1, 1]
     assert "job #1 (k=0) failed: k=0: must be 1 or more" in said[0]
@@ -380,8 +369,7 @@ def test_a_run_that_diverges_says_so_once_and_is_recorded_before_the_launcher_en
 
 @pytest.mark.parametrize("options", [{}, {**SIMULTANEOUS, "distributed.parallel": "blocks"}], ids=["data", "blocks"])
 def test_a_job_of_two_processes_that_diverges_lets_the_next_one_run(tmp_path, options):
-    overrides = arguments(tmp_path, "--multirun", progress="off", **{"optimizer.lr": "1e12,0.05"}, **options)
-    processes = start_ranks([str(ROOT / "train.py"), *overrides], 2, tmp_path)
+    processes = start_training(tmp_path, "--multirun", progress="off", **{"optimizer.lr": "1e12,0.05"}, **options)
     said = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [1, 1], said
     assert "job #0 (optimizer.lr=1000000000000.0) failed: the loss became NaN or infinite" in said[0]

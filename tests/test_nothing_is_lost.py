@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from helpers.caches import decide_small
-from helpers.commands import assert_refused, start, wait_for
+from helpers.commands import assert_refused
+from helpers.processes import start, wait_for
 from helpers.run_folders import corrupt, numbers, results_of
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.interrupt import StopRequest

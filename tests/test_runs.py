@@ -15,7 +15,8 @@ import yaml
 
 import layerwise
 import layerwise.core.errors
-from helpers.commands import ROOT, start, wait_for
+from helpers.commands import ROOT
+from helpers.processes import start, wait_for
 from helpers.run_folders import corrupt, numbers, only_run, results_of
 from layerwise.config.parse import from_yaml, identity
 from layerwise.core.files import load_tree

@@ -1,12 +1,10 @@
-"""Runs the commands as a user would: train.py in a process of its own, scripts in this one."""
+"""Runs the commands as a user would: scripts in this process."""
 
 from __future__ import annotations
 
 import io
 import runpy
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -58,12 +56,6 @@ def arguments(tmp_path: Path, *more: str, **overrides: Any) -> list[str]:
     return [*words(tmp_path / "out", **overrides), *more]
 
 
-def start(tmp_path: Path, *more: str, **overrides: Any) -> subprocess.Popen[str]:
-    """Starts train.py in a process of its own, to be killed or sent signals."""
-    line = [sys.executable, str(ROOT / "train.py"), *arguments(tmp_path, *more, **overrides)]
-    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-
-
 def run_script(name: str, *words: str) -> Outcome:
     """`run_script("probe", "run=…")`."""
     GlobalHydra.instance().clear()
@@ -76,14 +68,6 @@ def run_script(name: str, *words: str) -> Outcome:
         except SystemExit as end:
             code = end.code
     return Outcome(code or 0, out.getvalue(), err.getvalue())
-
-
-def wait_for(condition, process, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.002)
 
 
 def assert_refused(outcome, *words: str) -> None:

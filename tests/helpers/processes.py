@@ -1,0 +1,85 @@
+"""Commands in processes of their own, forked from one that has imported PyTorch already: an import takes seconds."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from helpers.commands import ROOT, arguments
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["pytest", "torch._dynamo", "torchvision", "layerwise.experiment.run"])
+
+
+class Command:
+    """A Python script with arguments in a process of its own, with the methods of subprocess.Popen that tests need.
+
+    Args:
+        environment: variables that are set beside those of this process.
+    """
+
+    def __init__(self, script: Path, words: list[str], folder: Path, environment: Mapping[str, str]) -> None:
+        self._said = Path(tempfile.mkdtemp(prefix="said"))
+        everything = {**os.environ, **environment}
+        self._process = FORKS.Process(
+            target=_run, args=(str(script), words, folder, everything, self._said), daemon=True
+        )
+        self._process.start()
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float = 60) -> int:
+        self._process.join(timeout)
+        if self.returncode is None:
+            self.kill()
+            raise subprocess.TimeoutExpired(str(self._process), timeout)
+        return self.returncode
+
+    def communicate(self, timeout: float = 60) -> tuple[str, str]:
+        """The outputs, when the process has ended."""
+        self.wait(timeout)
+        return (self._said / "out").read_text(), (self._said / "err").read_text()
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def _run(script: str, words: list[str], folder: Path, environment: dict[str, str], said: Path) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    for name, number in (("out", 1), ("err", 2)):
+        os.dup2(os.open(said / name, os.O_WRONLY | os.O_CREAT), number)
+    sys.argv = [script, *words]
+    sys.path.insert(0, str(Path(script).parent))
+    runpy.run_path(script, run_name="__main__")
+
+
+def start(tmp_path: Path, *more: str, **overrides: object) -> Command:
+    """Starts train.py in a process of its own, to be killed or sent signals."""
+    return Command(ROOT / "train.py", arguments(tmp_path, *more, **overrides), tmp_path, {})
+
+
+def wait_for(condition, process: Command, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.002)
