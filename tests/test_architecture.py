@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
+import torch
 import yaml
 
 from helpers.commands import ROOT
@@ -103,7 +104,8 @@ def test_every_experiment_composes_and_builds(experiment):
     config = resolve(parse(composed(f"experiment={experiment}")))
     spec = build.build_spec(config)
     stages = build.build_agenda(config).stages()
-    network = build.build_network(config, spec, stages)
+    with torch.device("meta"):
+        network = build.build_network(config, spec, stages)
     assert len(network.blocks) == stages[-1].stop
     text = (ROOT / "conf" / "experiment" / f"{experiment}.yaml").read_text()
     assert f"python train.py experiment={experiment}" in text  # it opens with its command

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from helpers.commands import ROOT, Outcome, run_script, words
 from helpers.configs import composed
@@ -109,5 +110,6 @@ def test_every_network_of_the_papers_sweeps_builds(line):
     config = resolve(parse(composed(*line.split())))
     spec = build.build_spec(config)
     stages = build.build_agenda(config).stages()
-    network = build.build_network(config, spec, stages)
+    with torch.device("meta"):
+        network = build.build_network(config, spec, stages)
     assert len(network.blocks) == stages[-1].stop
