@@ -19,6 +19,7 @@ from layerwise.runs.finished import FinishedStage
 from layerwise.runs.folder import RESULTS
 from layerwise.runs.metrics import write_results
 from layerwise.training.classification import classification_report
+from layerwise.training.operations import Workload
 
 
 class Recorder:
@@ -29,6 +30,7 @@ class Recorder:
         folder: of the run.
         finished: its finished stages, to which others add.
         costs: of all its blocks.
+        work: what its operations are counted from.
         facts: that are added to the results.
     """
 
@@ -38,9 +40,11 @@ class Recorder:
         folder: Path,
         finished: Sequence[FinishedStage],
         costs: Sequence[BlockCost],
+        work: Workload,
         facts: Mapping[str, Any],
     ) -> None:
         self._run, self._folder, self._finished, self._costs, self._facts = run, folder, finished, costs, facts
+        self._work = work
 
     def begin(self) -> None:
         """Before the first stage that is left."""
@@ -74,9 +78,11 @@ class Recorder:
 
     def _write(self, status: str, **more: Any) -> dict[str, Any]:
         agenda, finished = self._run.agenda, self._finished
-        parameters = total_parameters(list(self._costs[: agenda.depth([outcome.rows for outcome in finished])]))
+        reported = [outcome.rows for outcome in finished]
+        parameters = total_parameters(list(self._costs[: agenda.depth(reported)]))
         results = assemble_results(self._run.config, self._folder.name, agenda, finished, parameters, status)
-        results |= {**self._facts, **more}
+        operations = self._work.operations(agenda.stages(reported)[: len(finished)])
+        results |= {"pflop": operations.in_pflop(), **self._facts, **more}
         write_results(self._folder / RESULTS, results)
         return results
 

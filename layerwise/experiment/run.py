@@ -29,6 +29,7 @@ from layerwise.experiment.recorder import Recorder
 from layerwise.experiment.results import run_facts, validation_top1
 from layerwise.experiment.stage import run_stage
 from layerwise.experiment.summary import summarise
+from layerwise.experiment.work import workload
 from layerwise.features.cache_plan import CacheDecision
 from layerwise.models.synced_norm import synchronised
 from layerwise.reporting.loggers.base import Loggers
@@ -133,6 +134,7 @@ def search_then_train(
         "block": depth,
         "validation": [row["validation"]["top1"] for row in found["blocks"]],
         "seconds": found["seconds"],
+        "pflop": found.get("pflop"),  # results of earlier versions lack it
     }
     return train(chosen, spec, folder, device, precision, data, {"search": facts})
 
@@ -196,9 +198,10 @@ def train(
         display=display,
         stop=StopRequest(),
     )
+    work = workload(config, spec, network, costs, decision.views, data)
     finished = restore_finished(run)
     facts = {**run_facts(decision, precision, device), **facts}
-    recorder = Recorder(run, folder.path, finished, costs, facts)
+    recorder = Recorder(run, folder.path, finished, costs, work, facts)
     try:
         recorder.begin()
         with run.stop:

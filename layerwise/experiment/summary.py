@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from layerwise.config import build
 from layerwise.config.parse import as_plain
 from layerwise.config.resolved import ResolvedConfig
-from layerwise.config.schema import Summary
+from layerwise.config.schema import CacheKind, Summary
 from layerwise.core.precision import choose_device, choose_precision
+from layerwise.experiment.work import workload
 from layerwise.features.cache_plan import store_bytes
 from layerwise.models.costs import total_parameters
 from layerwise.reporting.tables import costs_table, show
@@ -18,16 +20,27 @@ def summarise(config: ResolvedConfig) -> None:
     """Prints what the network costs, as a table or as JSON on stdout."""
     spec = build.build_spec(config)
     stages = build.build_agenda(config).stages()
-    precision = choose_precision(config.precision, choose_device(config.device))
-    costs = build.build_costs(config, build.build_network(config, spec, stages), spec, precision.dtype)
+    device = choose_device(config.device)
+    precision = choose_precision(config.precision, device)
+    network = build.build_network(config, spec, stages)
+    costs = build.build_costs(config, network, spec, precision.dtype)
     images, held_out = build.sample_counts(config, spec)
     needed = build.cached_epochs(stages) if config.dataset.augment and spec.augmented else 1
     views = needed if config.cache.views == "epochs" else min(config.cache.views, needed)
     codec = build.codec(config, precision)
     sizes = [store_bytes(cost.output_shape, images, views, held_out, codec) for cost in costs]
     title = f"{config.model.name} k={config.k} J={config.J} on {spec.name} {'×'.join(map(str, spec.shape))}"
+    stored = {CacheKind.none: 0, CacheKind.memory: views, CacheKind.disk: views}.get(config.cache.kind)
+    if stored is None:  # cache=auto takes one where it fits
+        place = Path(config.output_dir)
+        stored = build.build_cache_decision(config, spec, stages, costs, precision, place, device).views
+    pflop = workload(config, spec, network, costs, stored).operations(stages).in_pflop()
     if config.summary is Summary.table:
         show(costs_table(costs, sizes, f"{title}; cache: {views} view(s) in {codec.dtype.value}"))
+        print(
+            f"training: {pflop['total_train']:.3g} PFLOP (of which frozen prefixes {pflop['prefix']:.3g}), "
+            f"evaluation: {pflop['evaluate']:.3g} PFLOP"
+        )
         return
     blocks = [
         {
@@ -40,4 +53,10 @@ def summarise(config: ResolvedConfig) -> None:
         }
         for cost, size in zip(costs, sizes, strict=True)
     ]
-    print(json.dumps({"parameters": total_parameters(costs), "blocks": blocks, "config": as_plain(config)}, indent=2))
+    summary = {
+        "parameters": total_parameters(costs),
+        "pflop": pflop,
+        "blocks": blocks,
+        "config": as_plain(config),
+    }
+    print(json.dumps(summary, indent=2))

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from layerwise.core.types import Shape
+from layerwise.core.types import Shape, Target
 from layerwise.models.blocknet import BlockNet, count_parameters
+from layerwise.models.heads import PredSimHead
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class BlockCost:
         block_parameters, head_parameters: head 0 where the depth has none.
         block_macs, head_macs: multiply-accumulates of convolutions and linear layers.
         activation_bytes: of x_j in the format that it is computed in.
+        decoder_macs: of the decoder; 0 where the depth has none.
+        embedding_macs: of the layers of a head that only training runs.
     """
 
     block: int
@@ -34,6 +37,14 @@ class BlockCost:
     block_macs: int
     head_macs: int
     activation_bytes: int
+    decoder_macs: int = 0
+    embedding_macs: int = 0
+
+    def reader_macs(self, target: Target, training: bool = False) -> int:
+        """Multiply-accumulates of a forward pass of what predicts a target at this depth: the head, or the decoder."""
+        if target == "inputs":
+            return self.decoder_macs
+        return self.head_macs + (self.embedding_macs if training else 0)
 
 
 def block_costs(network: BlockNet, image_shape: Shape, dtype: torch.dtype) -> list[BlockCost]:
@@ -49,6 +60,7 @@ def block_costs(network: BlockNet, image_shape: Shape, dtype: torch.dtype) -> li
     for depth, block in enumerate(network.blocks, 1):
         x, block_macs = _run_on_meta(block, x)
         head = network.head(depth) if depth in network.depths else None
+        decoder = dict(network.decoders.items()).get(str(depth))
         costs.append(
             BlockCost(
                 block=depth,
@@ -58,6 +70,8 @@ def block_costs(network: BlockNet, image_shape: Shape, dtype: torch.dtype) -> li
                 block_macs=block_macs,
                 head_macs=_run_on_meta(head, x)[1] if head else 0,
                 activation_bytes=prod(x.shape[1:]) * dtype.itemsize,
+                decoder_macs=_run_on_meta(decoder, x)[1] if decoder else 0,
+                embedding_macs=_run_on_meta(head.projection, x)[1] if isinstance(head, PredSimHead) else 0,
             )
         )
     return costs

@@ -1,0 +1,64 @@
+"""From a configuration to the operations of its run."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+
+from layerwise.config.build.data import sample_counts
+from layerwise.config.build.network import pruned_widths
+from layerwise.config.resolved import ResolvedConfig
+from layerwise.data.dataset import Dataset, DatasetSpec
+from layerwise.models.blocknet import BlockNet
+from layerwise.models.costs import BlockCost, block_costs
+from layerwise.training.operations import Workload
+from layerwise.training.pruning import prune_block
+
+
+def workload(
+    config: ResolvedConfig,
+    spec: DatasetSpec,
+    network: BlockNet,
+    costs: Sequence[BlockCost],
+    views: int,
+    data: Dataset | None = None,
+) -> Workload:
+    """What passes through the blocks of a run.
+
+    Args:
+        config: resolved.
+        spec: of the data.
+        network: before it is trained.
+        costs: of its blocks in the end.
+        views: stored views of each training sample; 0 without a cache.
+        data: the samples; None takes their numbers from `spec`, which rounds held-out fractions.
+    """
+    if data is None:
+        train, held_out = sample_counts(config, spec)
+        labelled = round(config.dataset.labelled * train)
+    else:
+        train, labelled = data.having("inputs"), data.having("labels")
+        held_out = sum(len(labels) for split, labels in data.labels.items() if split != "train")
+    return Workload(
+        costs=costs,
+        unpruned=costs if config.plan.prune_to is None else costs_before_pruning(config, network, spec),
+        samples={"labels": labelled, "inputs": train},
+        stored=train,
+        held_out=held_out,
+        views=views,
+        augmented=config.dataset.augment and spec.augmented,
+        scores_train=config.evaluation.train,
+        mirror=config.evaluation.mirror,
+        every=config.evaluation.every,
+    )
+
+
+def costs_before_pruning(config: ResolvedConfig, network: BlockNet, spec: DatasetSpec) -> list[BlockCost]:
+    """The costs of each block and its head while the block still has all its filters and those before it do not."""
+    network, costs = copy.deepcopy(network), []
+    for depth, n in enumerate(pruned_widths(config), 1):
+        costs.append(block_costs(network, spec.shape, torch.float32)[depth - 1])
+        prune_block(network, depth, range(n))
+    return costs
