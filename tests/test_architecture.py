@@ -18,7 +18,8 @@ import yaml
 from helpers.commands import ROOT
 from helpers.configs import composed
 from layerwise.config import build
-from layerwise.config.parse import key_names, parse
+from layerwise.config.keys import key_names
+from layerwise.config.parse import parse
 from layerwise.config.resolve import resolve
 from layerwise.config.schema import Config
 

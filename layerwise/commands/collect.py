@@ -26,7 +26,7 @@ from typing import Any
 from layerwise.analysis.collecting import COMPLETED, MEANING, Collected, read_run, runs_below
 from layerwise.analysis.spread import spread, with_spread
 from layerwise.commands.arguments import Parser
-from layerwise.config.parse import key_names, suggest_key
+from layerwise.config.keys import key_names, suggest_key
 from layerwise.config.schema import Config
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import write_atomically

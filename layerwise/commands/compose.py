@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
+from layerwise.commands.train import CONF
 from layerwise.config.parse import parse
 from layerwise.config.resolve import resolve
 from layerwise.config.resolved import ResolvedConfig
-
-_PACKAGE = Path(__file__).resolve().parents[1]
-
-CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if (path / "train.yaml").is_file())
-"""The YAML files: inside the package if it is installed, beside it in a checkout."""
 
 
 def configuration(words: Sequence[str]) -> ResolvedConfig:

@@ -14,7 +14,7 @@ from types import ModuleType
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from layerwise.config.parse import suggest_key
+from layerwise.config.keys import suggest_key
 from layerwise.config.schema import LoggerConfig
 from layerwise.core.errors import Interrupted, LaunchError, LayerwiseError, LostProcess, suggest
 

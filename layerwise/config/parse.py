@@ -20,9 +20,10 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBas
 from yaml import YAMLError
 
 from layerwise.config.checks import check_options
+from layerwise.config.keys import key_names, suggest_key
 from layerwise.config.networks import label
 from layerwise.config.schema import Config
-from layerwise.core.errors import LayerwiseError, suggest
+from layerwise.core.errors import LayerwiseError
 
 
 def parse(composed: DictConfig) -> Config:
@@ -53,25 +54,6 @@ def parse(composed: DictConfig) -> Config:
     assert isinstance(config, Config)
     validate(config)
     return config
-
-
-def suggest_key(full_key: str) -> str:
-    """A near miss among all keys and groups, such as `model.width` for `model.widht`."""
-    config = Config()
-    known = [*key_names(config), *(entry.name for entry in fields(config)), "experiment"]
-    if full_key in known:
-        return f" Another choice of {full_key.split('.')[0]}=… has it; --help explains the groups."
-    hint = suggest(full_key, known)
-    return hint if "Did you mean" in hint else " `python train.py --help` explains the keys."
-
-
-def key_names(config: Any, prefix: str = "") -> list[str]:
-    """Dotted names of all keys."""
-    names = []
-    for entry in fields(config):
-        value = getattr(config, entry.name)
-        names += key_names(value, f"{prefix}{entry.name}.") if is_dataclass(value) else [prefix + entry.name]
-    return names
 
 
 def validate(config: Config) -> None:

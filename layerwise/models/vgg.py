@@ -12,7 +12,6 @@ from collections.abc import Collection, Sequence
 from math import ceil
 
 from torch import nn
-from torchvision.models.vgg import cfgs
 
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import key, seeded
@@ -22,7 +21,12 @@ from layerwise.models.choices import EnsembleOn
 from layerwise.models.heads import QUADRANTS, FullPrecisionLinear
 
 POOL = "M"
-VGG_LAYERS: dict[int, list[str | int]] = {11: cfgs["A"], 13: cfgs["B"], 16: cfgs["D"], 19: cfgs["E"]}
+VGG_LAYERS: dict[int, list[str | int]] = {
+    11: [64, POOL, 128, POOL, 256, 256, POOL, 512, 512, POOL, 512, 512, POOL],
+    13: [64, 64, POOL, 128, 128, POOL, 256, 256, POOL, 512, 512, POOL, 512, 512, POOL],
+    16: [64, 64, POOL, 128, 128, POOL, *[256] * 3, POOL, *[512] * 3, POOL, *[512] * 3, POOL],
+    19: [64, 64, POOL, 128, 128, POOL, *[256] * 4, POOL, *[512] * 4, POOL, *[512] * 4, POOL],
+}
 """Widths of the convolutions and places of the max poolings, by the number of layers with weights."""
 
 ALEXNET_LAYERS: list[str | int] = [64, POOL, 192, POOL, 384, 256, 256, POOL]

@@ -10,7 +10,8 @@ from dataclasses import replace
 from functools import reduce
 from typing import Any
 
-from layerwise.config.parse import identity, key_names
+from layerwise.config.keys import key_names
+from layerwise.config.parse import identity
 from layerwise.config.resolve import resolve
 from layerwise.config.schema import (
     CacheConfig,
