@@ -14,8 +14,10 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
+from layerwise.models.costs import BlockCost
+from layerwise.reporting import tables
 from layerwise.reporting import terminal as progress
-from layerwise.reporting.tables import results_table
+from layerwise.reporting.tables import costs_table, results_table, show
 from layerwise.reporting.terminal import Display
 from layerwise.training.reports import EpochReport, Glance
 
@@ -212,3 +214,30 @@ def test_the_final_table_has_no_dash_that_it_does_not_explain():
     table = results_table({"name": "x", "blocks": [{"block": 1, **error}, row(2, **whole)], "final": {"block": 2}})
     assert "– no classifier or decoder at that depth gives this figure" in str(table.caption)
     assert results_table({"name": "x", "blocks": [row(1, **whole)], "final": {"block": 1}}).caption is None
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_tables_fit_narrow_terminals_and_cut_no_word(width, monkeypatch, capsys):
+    monkeypatch.setattr(tables, "WIDTH_OF_FILES", width)
+    large = {"parameters": {"block": 33_670_922, "head": 2_360_842}, "validation": {"top1": 50.0}, "improved": True}
+    results = {"name": "simcnn-" * 9 + "name", "blocks": [row(1, **large), row(2, **large)], "final": {"block": 2}}
+    costs = [BlockCost(j, (512, 112, 112), 33_670_922, 2_360_842, 10**9, 10**7, 25_690_112) for j in (1, 2)]
+    for table in (results_table(results), costs_table(costs, [10**10, 10**9], "title")):
+        show(table)
+        title, *lines = capsys.readouterr().out.splitlines()
+        assert title in (results["name"], "title")  # in one piece
+        assert all(len(line) <= width for line in lines)
+        text = "\n".join(lines)
+        assert "…" not in text
+        words = text.replace(",", " ").split()
+        assert {"block", "parameters"} <= set(words)  # if only among those left out
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_rows_of_finished_stages_fit_narrow_terminals(width):
+    display = display_on(terminal=True, width=width)
+    display.show_rows("autoencoder 1", [row(1, validation={"top1": 50.0}, improved=True)])
+    heading, line = said(display).splitlines()
+    assert max(len(heading), len(line)) <= width
+    assert {"trained", "depth", "validation", "test", "ensemble"} <= set(heading.split())
+    assert "top-5" not in heading

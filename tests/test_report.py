@@ -23,12 +23,13 @@ from layerwise.config.resolve import resolve
 from layerwise.core.errors import Interrupted
 from layerwise.experiment import of_run
 from layerwise.experiment import run as experiment
-from layerwise.reporting.html.charts import all_charts, macs_of_leaving
+from layerwise.reporting.html.charts import all_charts
 from layerwise.reporting.html.command import command_of
 from layerwise.reporting.html.page import render
 from layerwise.reporting.html.paper_figures import experiment_of
 from layerwise.reporting.html.pictures import data_uri, filter_pictures
-from layerwise.reporting.html.run_record import labelled, read_record
+from layerwise.reporting.html.quality_charts import macs_of_leaving
+from layerwise.reporting.html.reported_run import labelled, read_run
 from layerwise.reporting.html.samples import SAMPLES, choose, read_samples
 
 REPORTED = {"report": "true", "epochs": 1}
@@ -161,7 +162,7 @@ def test_a_report_that_fails_is_one_warning(train_py, tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("no ink")
 
-    monkeypatch.setattr(of_run, "read_record", fail)
+    monkeypatch.setattr(of_run, "read_run", fail)
     outcome = train_py(**REPORTED)
     assert outcome.code == 0
     assert results_of(only_run(tmp_path))["status"] == "completed"
@@ -219,16 +220,16 @@ def test_make_report_says_what_it_cannot_read(tmp_path):
 
 def test_the_cost_of_leaving_is_that_of_the_blocks_and_one_head(train_py, tmp_path):
     train_py(**REPORTED)
-    record = read_record(only_run(tmp_path))
-    first, second = record.anatomy.costs
-    assert macs_of_leaving(record, 1) == first.block_macs + first.head_macs
-    assert macs_of_leaving(record, 2) == first.block_macs + second.block_macs + second.head_macs
-    (anytime,) = [chart for chart in all_charts([record]) if chart.id == "anytime"]
-    assert [row["mmacs"] * 1e6 for row in anytime.rows] == [macs_of_leaving(record, j) for j in (1, 2)]
+    run = read_run(only_run(tmp_path))
+    first, second = run.anatomy.costs
+    assert macs_of_leaving(run, 1) == first.block_macs + first.head_macs
+    assert macs_of_leaving(run, 2) == first.block_macs + second.block_macs + second.head_macs
+    (anytime,) = [chart for chart in all_charts([run]) if chart.id == "anytime"]
+    assert [row["mmacs"] * 1e6 for row in anytime.rows] == [macs_of_leaving(run, j) for j in (1, 2)]
     # what scripts/anytime.py found stands beside it
     point = {"exits": [1, 2], "macs": 1.5e6, "test_top1": 50.0}
     (only_run(tmp_path) / "anytime.json").write_text(json.dumps({"points": [point]}))
-    (anytime,) = [chart for chart in all_charts([read_record(only_run(tmp_path))]) if chart.id == "anytime"]
+    (anytime,) = [chart for chart in all_charts([read_run(only_run(tmp_path))]) if chart.id == "anytime"]
     assert (anytime.rows[-1]["leaves"], anytime.rows[-1]["mmacs"]) == ("when confident", 1.5)
 
 
@@ -254,9 +255,9 @@ def test_a_report_made_later_has_the_costs_of_the_run_s_own(options, train_py, t
     own = points(folder)
     assert run_script("make_report", str(folder)).code == 0
     assert points(folder) == own
-    record = read_record(folder)
-    assert [cost.head_macs > 0 for cost in record.anatomy.costs] == [True, True]
-    assert [point["mmacs"] * 1e6 for point in own] == [macs_of_leaving(record, j) for j in (1, 2)]
+    run = read_run(folder)
+    assert [cost.head_macs > 0 for cost in run.anatomy.costs] == [True, True]
+    assert [point["mmacs"] * 1e6 for point in own] == [macs_of_leaving(run, j) for j in (1, 2)]
     assert own[0]["mmacs"] < own[1]["mmacs"]
 
 
@@ -271,12 +272,12 @@ TRAINED = {
 def test_times_are_those_of_stages_each_once(kind, train_py, tmp_path):
     options, places = TRAINED[kind]
     train_py(epochs=1, **options)
-    record = read_record(only_run(tmp_path))
-    (chart,) = [chart for chart in all_charts([record]) if chart.id == "time"]
+    run = read_run(only_run(tmp_path))
+    (chart,) = [chart for chart in all_charts([run]) if chart.id == "time"]
     assert list(dict.fromkeys(row["place"] for row in chart.rows)) == places
-    assert sum(row["seconds"] for row in chart.rows) == pytest.approx(record.seconds)
-    first = record.results["blocks"][-1]
-    reused = replace(record, results=record.results | {"blocks": [first | {"reused": "elsewhere"}]})
+    assert sum(row["seconds"] for row in chart.rows) == pytest.approx(run.seconds)
+    first = run.results["blocks"][-1]
+    reused = replace(run, results=run.results | {"blocks": [first | {"reused": "elsewhere"}]})
     assert not [chart for chart in all_charts([reused]) if chart.id == "time"]
 
 
@@ -323,10 +324,10 @@ def test_samples_of_a_run_are_test_images_with_their_answers(train_py, tmp_path)
 def test_labels_name_as_few_keys_as_tell_runs_apart(train_py, tmp_path):
     for more in ({"k": 1}, {"k": 2}, {"k": 2, "seed": 1}):
         train_py(**REPORTED | more)
-    records = labelled([read_record(folder) for folder in sorted((tmp_path / "out").iterdir())])
-    assert [record.label for record in records] == ["k = 1, seed = 0", "k = 2, seed = 0", "k = 2, seed = 1"]
-    twice = labelled([records[0], records[0]])
-    assert len({record.label for record in twice}) == 2
+    runs = labelled([read_run(folder) for folder in sorted((tmp_path / "out").iterdir())])
+    assert [run.label for run in runs] == ["k = 1, seed = 0", "k = 2, seed = 0", "k = 2, seed = 1"]
+    twice = labelled([runs[0], runs[0]])
+    assert len({run.label for run in twice}) == 2
 
 
 TABLE = ("dataset=table", "model=mlp", "k=1")
@@ -387,7 +388,7 @@ def test_a_long_stage_is_thinned_and_its_table_has_the_last_epochs(train_py, tmp
     line = json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
     lines = [json.dumps(line | {"epoch": epoch, "loss": 1 / epoch}) for epoch in range(1, 1001)]
     (folder / "metrics.jsonl").write_text("\n".join(lines) + '\n{"stage": 1, "ep')
-    (chart,) = [chart for chart in all_charts([read_record(folder)]) if chart.id == "loss-curves"]
+    (chart,) = [chart for chart in all_charts([read_run(folder)]) if chart.id == "loss-curves"]
     values = chart.spec["data"]["values"]
     assert len(values) == 200
     assert values[-1]["epoch"] == 1000
@@ -396,8 +397,8 @@ def test_a_long_stage_is_thinned_and_its_table_has_the_last_epochs(train_py, tmp
 
 def test_many_runs_stay_below_the_size_limit(train_py, tmp_path):
     train_py(**REPORTED)
-    record = read_record(only_run(tmp_path))
-    assert len(render([record] * 40).encode()) < MOST_BYTES
+    run = read_run(only_run(tmp_path))
+    assert len(render([run] * 40).encode()) < MOST_BYTES
 
 
 def test_an_interrupted_run_leaves_a_report(train_py, tmp_path, monkeypatch):

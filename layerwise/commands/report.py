@@ -19,7 +19,7 @@ from layerwise.commands.arguments import Parser
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import write_atomically
 from layerwise.reporting.html.page import render
-from layerwise.reporting.html.run_record import RunRecord, read_record
+from layerwise.reporting.html.reported_run import ReportedRun, read_run
 from layerwise.runs.folder import REPORT
 
 
@@ -34,20 +34,20 @@ def main(words: Sequence[str]) -> None:
     print(f"report: {output}")
 
 
-def readable(folders: Sequence[Path]) -> list[RunRecord]:
-    """The records of some runs, but for those that cannot be read, as of one that has only just begun.
+def readable(folders: Sequence[Path]) -> list[ReportedRun]:
+    """The reported of some runs, but for those that cannot be read, as of one that has only just begun.
 
     Raises:
         LayerwiseError: none can.
     """
-    records, problems = [], []
+    reported, problems = [], []
     for folder in folders:
         try:
-            records.append(read_record(folder))
+            reported.append(read_run(folder))
         except LayerwiseError as error:
             problems.append(error)
-    if not records:
+    if not reported:
         raise problems[0]
     for problem in problems:
         print(f"warning: a run is left out: {problem}", file=sys.stderr)
-    return records
+    return reported

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from enum import Enum
@@ -165,18 +166,27 @@ def to_yaml(config: Config) -> str:
 
 
 def from_yaml(path: Path) -> Config:
-    """Reads what `to_yaml` wrote.
+    """Reads what `to_yaml` wrote; interpolations such as `${oc.env:HOME}` stay the text that they are.
 
     Raises:
         LayerwiseError: no file, or not of this schema.
     """
     try:
-        loaded = OmegaConf.load(path)
+        loaded = OmegaConf.create(_literal(OmegaConf.to_container(OmegaConf.load(path), resolve=False)))
         assert isinstance(loaded, DictConfig)
         _update(loaded)
         return parse(loaded)
-    except (OSError, ValueError, YAMLError, AssertionError, LayerwiseError) as error:
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException, AssertionError, LayerwiseError) as error:
         raise LayerwiseError(f"{path}: cannot be read ({error}). Is {path.parent} a run folder?") from error
+
+
+def _literal(tree: Any) -> Any:
+    """Plain values whose `${` are escaped: a run folder from elsewhere must not read this machine's environment."""
+    if isinstance(tree, dict):
+        return {key: _literal(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_literal(value) for value in tree]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", tree) if isinstance(tree, str) else tree
 
 
 def _update(loaded: DictConfig) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from layerwise.core.files import write_atomically
 from layerwise.experiment.context import Run
-from layerwise.reporting.html.run_record import read_record
+from layerwise.reporting.html.reported_run import read_run
 from layerwise.reporting.html.samples import keep_samples
 from layerwise.runs.finished import FinishedStage
 from layerwise.runs.folder import REPORT
@@ -27,7 +27,7 @@ def report_run(folder: Path, run: Run, finished: Sequence[FinishedStage]) -> Non
         stages = run.agenda.stages([outcome.rows for outcome in finished])
         if len(finished) == len(stages):
             keep_samples(folder, run.data, stages, finished)
-        page = render([read_record(folder, run.network)])
+        page = render([read_run(folder, run.network)])
         write_atomically(folder / REPORT, page, kept="The run is intact.")
     except Exception as error:  # whatever it is: the run matters more than its picture
         run.display.warn(f"{folder / REPORT} could not be made: {error}")

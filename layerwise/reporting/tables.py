@@ -1,70 +1,178 @@
-"""Tables for the terminal: the blocks of a run, and the costs of a network."""
+"""Tables for the terminal: the depths of a run, and what a network costs. They fit the terminal's width."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from layerwise.models.costs import BlockCost, total_parameters
-from layerwise.reporting.row_columns import Column, has_figure, score_columns
+
+Row = dict[str, Any]
+"""An entry of `blocks` in results.json."""
+
+UNKNOWN = "–"
+GAP = 2
+"""Spaces between two columns."""
+
+WIDTH_OF_FILES = 120
+"""Characters of a line where the output is no terminal."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        heading: its words may stand below each other.
+        text: gives the cell of a row; raises KeyError where the row has no such figure.
+        spare: where a terminal is too narrow, the column with the highest number goes first; 0 always stays.
+    """
+
+    heading: str
+    text: Callable[[Any], str]
+    spare: int = 0
+
+    def cell(self, row: Any) -> str:
+        """The text for a row, or `UNKNOWN`."""
+        try:
+            return self.text(row)
+        except KeyError:
+            return UNKNOWN
+
+    def width(self, rows: Sequence[Any], one_line: bool) -> int:
+        """Characters that the cells and the heading need.
+
+        Args:
+            rows: whose cells are shown.
+            one_line: the heading takes one line, and not one for each of its words.
+        """
+        words = [self.heading] if one_line else self.heading.split()
+        return max(map(len, [*words, *map(self.cell, rows)]))
+
+
+def fitting(columns: Sequence[Column], widths: Sequence[int], room: int) -> list[Column]:
+    """The columns that fit side by side, in their order.
+
+    Args:
+        columns: all of them.
+        widths: characters that each needs.
+        room: characters of a line.
+    """
+    kept = dict(zip(columns, widths, strict=True))
+    while sum(kept.values()) + GAP * (len(kept) - 1) > room:
+        first = max(kept, key=lambda column: column.spare)
+        if first.spare == 0:
+            break
+        del kept[first]
+    return list(kept)
+
+
+def score_columns(rows: Sequence[Row]) -> list[Column]:
+    """How good the depths are: accuracies and reconstruction errors, as far as any depth has them."""
+    columns = [
+        Column("test error", lambda row: f"{row['reconstruction']['test']['loss']:.4g}"),
+        Column("train %", lambda row: f"{row['train']['top1']:.2f}", spare=1),
+        Column("validation %", _validation),
+        Column("test %", lambda row: f"{row['test']['top1']:.2f}"),
+        Column("top-5 %", lambda row: f"{row['test']['top5']:.2f}", spare=5),
+        Column("ensemble %", lambda row: f"{row['ensemble']['top1']:.2f}"),
+    ]
+    return [column for column in columns if any(column.cell(row) != UNKNOWN for row in rows)]
+
+
+def _validation(row: Row) -> str:
+    mark = (" *" if row["improved"] else "  ") if "improved" in row else ""
+    return f"{row['validation']['top1']:.2f}{mark}"
 
 
 def results_table(results: dict[str, Any]) -> Table:
     """A row per block: parameters, accuracies, ensemble, seconds; of an autoencoder also its error.
 
     With a validation split, `*` marks depths that improved on all before.
+
+    Args:
+        results: results.json.
     """
-    table = Table(title=results["name"], title_justify="left")
     rows = results["blocks"]
-    columns: list[Column] = [
-        ("block", lambda row: str(row["block"])),
-        ("parameters", lambda row: f"{row['parameters']['block']:,}"),
-        ("head", lambda row: f"{row['parameters']['head']:,}"),
+    columns = [
+        Column("block", lambda row: str(row["block"])),
+        Column("parameters", lambda row: f"{row['parameters']['block']:,}", spare=3),
+        Column("head", lambda row: f"{row['parameters']['head']:,}", spare=4),
         *score_columns(rows),
-        ("seconds", lambda row: f"{sum(row['seconds'].values()):.1f}"),
+        Column("seconds", lambda row: f"{sum(row['seconds'].values()):.1f}", spare=2),
     ]
-    for name, _ in columns:
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(*(text(row) if has_figure(text, row) else UNKNOWN for _, text in columns))
     final, notes = results.get("final"), []
     if final and rows[-1]["block"] != final["block"]:
         notes.append(f"the result is the network of depth {final['block']}, test {final['test_top1']:.2f} %")
     if any(row.get("improved") for row in rows):
         notes.append("* best validation accuracy so far")
-    if not all(has_figure(text, row) for row in rows for _, text in columns):
+    if any(column.cell(row) == UNKNOWN for column in columns for row in rows):
         notes.append(f"{UNKNOWN} no classifier or decoder at that depth gives this figure")
-    table.caption = "; ".join(notes) or None
+    return _table(results["name"], columns, rows, notes)
+
+
+def costs_table(costs: Sequence[BlockCost], cache_bytes: Sequence[int], title: str) -> Table:
+    """A row per block: shape, parameters, multiply-accumulates, activation and cache size.
+
+    Args:
+        costs: of block j at position j−1.
+        cache_bytes: size of the cache of block j's output at position j−1.
+        title: of the table.
+    """
+    columns = [
+        Column("block", lambda row: str(row[0].block)),
+        Column("output", lambda row: "×".join(map(str, row[0].output_shape))),
+        Column("parameters", lambda row: f"{row[0].block_parameters:,}"),
+        Column("head", lambda row: f"{row[0].head_parameters:,}", spare=1),
+        Column("MMAC", lambda row: f"{row[0].block_macs / 1e6:,.1f}"),
+        Column("head MMAC", lambda row: f"{row[0].head_macs / 1e6:,.1f}", spare=2),
+        Column("activation KB", lambda row: f"{row[0].activation_bytes / 1e3:,.1f}", spare=3),
+        Column("cache GB", lambda row: f"{row[1] / 1e9:,.2f}"),
+    ]
+    note = f"final network (all blocks and the last head): {total_parameters(list(costs)):,} parameters; per image"
+    return _table(title, columns, list(zip(costs, cache_bytes, strict=True)), [note])
+
+
+def _table(title: str, columns: Sequence[Column], rows: Sequence[Any], notes: list[str]) -> Table:
+    room = _console().width
+    shown = fitting(columns, [column.width(rows, one_line=False) for column in columns], room)
+    if left_out := [column.heading for column in columns if column not in shown]:
+        notes = [*notes, f"left out of this narrow table: {', '.join(left_out)}"]
+    widths = [column.width(rows, one_line=True) for column in shown]
+    if sum(widths) + GAP * (len(widths) - 1) > room:
+        widths = [column.width(rows, one_line=False) for column in shown]
+    table = Table(
+        title=Text(title, "bold"),
+        title_justify="left",
+        caption="; ".join(notes) or None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, GAP - 1, 0, 0),
+    )
+    for column, needed in zip(shown, widths, strict=True):
+        table.add_column(column.heading, justify="right", width=needed)
+    for row in rows:
+        table.add_row(*(column.cell(row) for column in shown))
     return table
 
 
-UNKNOWN = "–"
-
-
-def costs_table(costs: list[BlockCost], cache_bytes: list[int], title: str) -> Table:
-    """A row per block: shape, parameters, multiply-accumulates, activation and cache size."""
-    table = Table(title=title, title_justify="left")
-    headings = ["block", "output", "parameters", "head", "MMAC", "head MMAC", "activation KB", "cache GB"]
-    for name in headings:
-        table.add_column(name, justify="right")
-    for cost, size in zip(costs, cache_bytes, strict=True):
-        table.add_row(
-            str(cost.block),
-            "×".join(map(str, cost.output_shape)),
-            f"{cost.block_parameters:,}",
-            f"{cost.head_parameters:,}",
-            f"{cost.block_macs / 1e6:,.1f}",
-            f"{cost.head_macs / 1e6:,.1f}",
-            f"{cost.activation_bytes / 1e3:,.1f}",
-            f"{size / 1e9:,.2f}",
-        )
-    table.caption = f"final network (all blocks and the last head): {total_parameters(costs):,} parameters; per image"
-    return table
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH_OF_FILES)
 
 
 def show(table: Table) -> None:
-    """Prints a table to stdout; wide enough for its columns where stdout is no terminal."""
-    console = Console()
-    (console if console.is_terminal else Console(width=120)).print(table)
+    """Prints a table to stdout; where stdout is no terminal, wide enough for most columns."""
+    console = _console()
+    if table.title is not None:
+        console.print(table.title, soft_wrap=True)  # Rich would break a long name at the table's width
+        table.title = None
+    console.print(table)

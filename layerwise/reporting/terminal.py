@@ -18,7 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from layerwise.reporting.row_columns import Column, Row, score_columns
+from layerwise.reporting.tables import Column, Row, fitting, score_columns
 from layerwise.training.reports import EpochReport, Glance
 
 SECONDS_BETWEEN_LINES = 1.0
@@ -115,15 +115,16 @@ class Display:
             return
         columns = columns_of(title, rows)
         if self.console.is_terminal:
-            headings = [name for name, _ in columns]
+            columns = fitting(columns, widths_of(columns), self.console.width)
+            headings = [column.heading for column in columns]
             if headings != self._headings:
                 self._headings = headings
                 self.console.print(in_columns(columns, headings), style="bold", soft_wrap=True)
             for row in rows:
-                self.console.print(in_columns(columns, [text(row) for _, text in columns]), soft_wrap=True)
+                self.console.print(in_columns(columns, [column.cell(row) for column in columns]), soft_wrap=True)
         else:
             for row in rows:
-                figures = "  ".join(in_words(name, text(row)) for name, text in columns[1:])
+                figures = "  ".join(in_words(column.heading, column.cell(row)) for column in columns[1:])
                 self.note(f"{title} finished:  {figures}")
         if busy := utilisation(rows[0]):
             self.note(busy)
@@ -135,18 +136,24 @@ class Display:
 def columns_of(title: str, rows: Sequence[Row]) -> list[Column]:
     """What is shown of the rows of a stage that has just finished."""
     return [
-        ("trained", lambda row: title),
-        ("depth", lambda row: str(row["block"])),
+        Column("trained", lambda row: title),
+        Column("depth", lambda row: str(row["block"])),
         *score_columns(rows),
-        ("images/s", lambda row: f"{row['images_per_second']:,.0f}"),
-        ("seconds", lambda row: f"{sum(row['seconds'].values()):.1f}"),
+        Column("images/s", lambda row: f"{row['images_per_second']:,.0f}", spare=4),
+        Column("seconds", lambda row: f"{sum(row['seconds'].values()):.1f}", spare=2),
     ]
 
 
+def widths_of(columns: Sequence[Column]) -> list[int]:
+    """Characters of each column, the same for all stages; together at most 80 where no samples are held out."""
+    first, *rest = (max(len(column.heading), 7) for column in columns)
+    return [first + 6, *rest]
+
+
 def in_columns(columns: Sequence[Column], cells: Sequence[str]) -> str:
-    """A line of the table; it fits 80 columns where no samples are held out."""
-    first, *rest = (max(len(name), 7) for name, _ in columns)
-    return "  ".join([f"{cells[0]:<{first + 6}}", *(f"{c:>{w}}" for c, w in zip(cells[1:], rest, strict=True))])
+    """A line of the table."""
+    first, *rest = widths_of(columns)
+    return "  ".join([f"{cells[0]:<{first}}", *(f"{c:>{w}}" for c, w in zip(cells[1:], rest, strict=True))])
 
 
 def in_words(heading: str, cell: str) -> str:

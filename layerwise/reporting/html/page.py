@@ -20,9 +20,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from layerwise.reporting.html.charts import Chart, all_charts, confusion
+from layerwise.reporting.html.charts import all_charts
 from layerwise.reporting.html.pictures import data_uri, filter_pictures
-from layerwise.reporting.html.run_record import RunRecord, labelled
+from layerwise.reporting.html.quality_charts import confusion
+from layerwise.reporting.html.reported_run import ReportedRun, labelled
+from layerwise.reporting.html.vega import Chart
 
 SHOWN_FILTERS = 64
 """Of a run; the first ones."""
@@ -33,11 +35,11 @@ DETAILED_RUNS = 8
 _ASSETS = Path(__file__).with_name("assets")
 
 
-def render(records: Sequence[RunRecord]) -> str:
+def render(runs: Sequence[ReportedRun]) -> str:
     """The page about one or more runs."""
-    records = labelled(records)
-    views = [RunView(number, record) for number, record in enumerate(records, 1)]
-    charts = all_charts(records)
+    runs = labelled(runs)
+    views = [RunView(number, run) for number, run in enumerate(runs, 1)]
+    charts = all_charts(runs)
     matrices = [view.confusion for view in views[:DETAILED_RUNS] if view.confusion is not None]
     specs = {chart.id: chart.spec for chart in (*charts, *matrices)}
     several = len(views) > 1
@@ -50,15 +52,15 @@ def render(records: Sequence[RunRecord]) -> str:
     )
     environment.filters |= {"shown": shown, "duration": duration}
     return environment.get_template("page.html.j2").render(
-        title=f"{len(views)} runs compared" if several else records[0].name,
+        title=f"{len(views)} runs compared" if several else runs[0].name,
         several=several,
         views=views,
         detailed=views[:DETAILED_RUNS],
         charts={chart.id: chart for chart in charts},
         specs=specs,
-        settings=compare_settings(records),
+        settings=compare_settings(runs),
         best=max((view for view in views if view.accuracy is not None), key=_accuracy, default=None),
-        seconds=sum(record.seconds for record in records),
+        seconds=sum(run.seconds for run in runs),
         machines=list(dict.fromkeys(view.machine for view in views if view.machine)),
         style=_asset("page.css"),
         script=_asset("page.js"),
@@ -72,56 +74,56 @@ class RunView:
 
     Attributes:
         number: of the run, from 1.
-        record: what is known of it.
+        run: what is known of it.
     """
 
     number: int
-    record: RunRecord
+    run: ReportedRun
 
     @property
     def what(self) -> str:
         """`SimCNN`-like words: network, data, plan and the paper's symbols."""
-        config = self.record.config
+        config = self.run.config
         return f"{config.model.name} on {config.dataset.name}, {config.plan.name.value}, k = {config.k}, J = {config.J}"
 
     @property
     def machine(self) -> str:
         """What it ran on, as far as it is known."""
-        found = self.record.results.get("hardware", {})
+        found = self.run.results.get("hardware", {})
         cores = f"{found['cores']} cores" if found.get("cores") else None
         return ", ".join(filter(None, (found.get("gpu"), found.get("cpu"), cores)))
 
     @property
     def accuracy(self) -> float | None:
-        return None if self.record.final is None else self.record.final["test_top1"]
+        return None if self.run.final is None else self.run.final["test_top1"]
 
     @property
     def ensemble(self) -> float | None:
         """Of the ensemble, where more than one depth classifies."""
-        if self.record.final is None or len(self.record.scored) < 2:
+        if self.run.final is None or len(self.run.scored) < 2:
             return None
-        return self.record.final["ensemble_top1"]  # type: ignore[no-any-return]
+        return self.run.final["ensemble_top1"]  # type: ignore[no-any-return]
 
     @property
     def parameters(self) -> int | None:
-        return None if self.record.final is None else self.record.final["parameters"]
+        return None if self.run.final is None else self.run.final["parameters"]
 
     @property
     def peak_memory(self) -> float | None:
         """In MB."""
-        return max((row["peak_memory_mb"] for row in self.record.rows if row.get("peak_memory_mb")), default=None)
+        return max((row["peak_memory_mb"] for row in self.run.rows if row.get("peak_memory_mb")), default=None)
 
     @cached_property
     def confusion(self) -> Chart | None:
-        return confusion(self.record, self.number)
+        return confusion(self.run, self.number)
 
     @cached_property
     def samples(self) -> list[Sample]:
         """Images that early depths miss."""
-        kept = self.record.samples
+        kept = self.run.samples
         if kept is None:
             return []
-        classes = self.record.spec.classes
+        classes = self.run.spec.classes
         return [
             Sample(
                 picture=data_uri(image),
@@ -138,20 +140,20 @@ class RunView:
     @cached_property
     def filters(self) -> list[str]:
         """Pictures of the first block's filters."""
-        anatomy = self.record.anatomy
+        anatomy = self.run.anatomy
         if anatomy is None or anatomy.filters is None:
             return []
         return [data_uri(picture) for picture in filter_pictures(anatomy.filters[:SHOWN_FILTERS])]
 
     @property
     def filter_count(self) -> int:
-        anatomy = self.record.anatomy
+        anatomy = self.run.anatomy
         return 0 if anatomy is None or anatomy.filters is None else len(anatomy.filters)
 
     @property
     def origin(self) -> dict[str, Any]:
         """Hardware, versions and commit, by their names."""
-        results = self.record.results
+        results = self.run.results
         facts = {"precision": results.get("precision"), "commit": results.get("git_commit")}
         found = facts | results.get("hardware", {}) | results.get("versions", {})
         return {name: value for name, value in found.items() if value is not None}
@@ -189,10 +191,10 @@ class Setting:
         return len(set(self.values)) > 1
 
 
-def compare_settings(records: Sequence[RunRecord]) -> list[Setting]:
+def compare_settings(runs: Sequence[ReportedRun]) -> list[Setting]:
     """A row for each key that any run has."""
-    keys = list(dict.fromkeys(key for record in records for key in record.settings))
-    return [Setting(key, [shown(record.settings.get(key)) for record in records]) for key in keys]
+    keys = list(dict.fromkeys(key for run in runs for key in run.settings))
+    return [Setting(key, [shown(run.settings.get(key)) for run in runs]) for key in keys]
 
 
 def shown(value: Any) -> str:

@@ -48,7 +48,7 @@ class Anatomy:
 
 
 @dataclass(frozen=True)
-class RunRecord:
+class ReportedRun:
     """One run.
 
     Attributes:
@@ -114,7 +114,7 @@ class RunRecord:
         return experiment_of(self.config)
 
 
-def read_record(folder: Path, network: BlockNet | None = None) -> RunRecord:
+def read_run(folder: Path, network: BlockNet | None = None) -> ReportedRun:
     """Reads a run folder, whatever state its run is in.
 
     Args:
@@ -133,7 +133,7 @@ def read_record(folder: Path, network: BlockNet | None = None) -> RunRecord:
         anytime = _json(folder / ANYTIME)
     except (OSError, ValueError, TypeError) as error:
         raise LayerwiseError(f"{folder}: cannot be read ({error}). Is it a run folder?") from error
-    return RunRecord(
+    return ReportedRun(
         name=str(results["name"]),
         label=str(results["name"]),
         config=config,
@@ -198,27 +198,27 @@ LABELLED_BY = (
 """Keys that tell runs apart, the most telling first."""
 
 
-def labelled(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """The records with short labels that differ: from a few keys if these tell the runs apart, else their names."""
+def labelled(runs: Sequence[ReportedRun]) -> list[ReportedRun]:
+    """The runs with short labels that differ: from a few keys if these tell the runs apart, else their names."""
     chosen: list[str] = []
     for key in LABELLED_BY:
-        values = [str(record.settings[key]) for record in records]
+        values = [str(run.settings[key]) for run in runs]
         if len(set(values)) > 1:
             chosen.append(key)
-        labels = [_label(record, chosen) for record in records]
-        if len(set(labels)) == len(records) > 1 and not any(record.config.name for record in records):
-            return [replace(record, label=label) for record, label in zip(records, labels, strict=True)]
-    counts = [record.name for record in records]
+        labels = [_label(run, chosen) for run in runs]
+        if len(set(labels)) == len(runs) > 1 and not any(run.config.name for run in runs):
+            return [replace(run, label=label) for run, label in zip(runs, labels, strict=True)]
+    counts = [run.name for run in runs]
     return [
-        replace(record, label=name if counts.count(name) == 1 else f"{name} ({i})")
-        for i, (record, name) in enumerate(zip(records, counts, strict=True), 1)
+        replace(run, label=name if counts.count(name) == 1 else f"{name} ({i})")
+        for i, (run, name) in enumerate(zip(runs, counts, strict=True), 1)
     ]
 
 
-def _label(record: RunRecord, keys: Sequence[str]) -> str:
+def _label(run: ReportedRun, keys: Sequence[str]) -> str:
     """`joint, k = 3`."""
     words = [
-        str(record.settings[key]) if key.endswith("name") else f"{key.split('.')[-1]} = {record.settings[key]}"
+        str(run.settings[key]) if key.endswith("name") else f"{key.split('.')[-1]} = {run.settings[key]}"
         for key in keys
     ]
     return ", ".join(words)

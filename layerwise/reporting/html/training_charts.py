@@ -1,0 +1,153 @@
+"""The plots of the training: its curves, and what each stage cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from layerwise.reporting.html.reported_run import ReportedRun
+from layerwise.reporting.html.vega import BLOCK, Chart, Rows, Spec, colour_of, layered, quantity, tooltip
+
+MOST_POINTS = 200
+"""Epochs of a stage that are drawn; a longer stage is thinned to this number."""
+
+ALONE_ABOVE = 6
+"""With more runs than this, times are shown per run and not per block."""
+
+
+def loss_curves(runs: Sequence[ReportedRun]) -> Chart | None:
+    """Training loss by epoch."""
+    return _training(runs, "loss", "loss", "Training loss", "training loss")
+
+
+def accuracy_curves(runs: Sequence[ReportedRun]) -> Chart | None:
+    """Training accuracy by epoch."""
+    return _training(runs, "top1", "training", "Training accuracy", "training accuracy (%)")
+
+
+def _training(runs: Sequence[ReportedRun], field: str, name: str, title: str, axis: str) -> Chart | None:
+    rows = [row for run in runs for row in _epochs(run, field)]
+    if not rows:
+        return None
+    several = len(runs) > 1
+    by_stage = {"field": "stage", "type": "ordinal", "title": "stage"}
+    spec = {
+        "mark": {"type": "line", "strokeWidth": 1.75, "point": {"size": 14, "filled": True}},
+        "encoding": {
+            "x": quantity("epoch", "epochs of the run", zero=False) | {"axis": {"tickMinStep": 1}},
+            "y": quantity("value", axis, zero=False),
+            "color": colour_of("run", runs) if several else by_stage,
+            "detail": [{"field": "stage"}, {"field": "block"}],
+            "tooltip": tooltip(run="run", stage="stage", block="head at depth", epoch="epoch", value=axis),
+        },
+    }
+    note = "Each stage begins anew with a fresh head. Mean over an epoch, augmented images."
+    columns = {"run": "run", "stage": "stage", "head at depth": "block", "epoch of the run": "epoch", axis: "value"}
+    ends = {(row["run"], row["stage"], row["block"]): row for row in rows}  # the table has the last epochs only
+    return Chart(f"{name}-curves", title, note, layered(rows, [spec], height=260), columns, list(ends.values()))
+
+
+def _epochs(run: ReportedRun, field: str) -> Rows:
+    """A row per epoch and head, thinned."""
+    lengths: dict[int, int] = {}
+    for line in run.metrics:
+        lengths[line["stage"]] = max(lengths.get(line["stage"], 0), line["epoch"])
+    rows: Rows = []
+    for line in run.metrics:
+        stage, epoch = line["stage"], line["epoch"]
+        step = -(-lengths[stage] // MOST_POINTS)
+        if epoch % step and epoch != lengths[stage]:
+            continue
+        before = sum(length for earlier, length in lengths.items() if earlier < stage)
+        for head in line.get("heads", [line]):
+            if head.get(field) is not None:
+                point = {"run": run.label, "stage": stage, "block": head["block"], "epoch": before + epoch}
+                rows.append(point | {"value": head[field]})
+    return rows
+
+
+PHASES = ("train", "advance", "evaluate")
+
+
+def time_per_block(runs: Sequence[ReportedRun]) -> Chart | None:
+    """Seconds of training, of preparing the block's input, and of evaluating, by the depth at which stages end."""
+    alone = len(runs) > ALONE_ABOVE
+    rows: Rows = []
+    for run in runs:
+        trained: dict[int, list[str]] = {}
+        for entry in run.results["stages"]:
+            trained.setdefault(entry["block"], []).append(entry["title"])
+        for row in run.rows:
+            # a stage of several heads stands in the row of each; what another run trained took this one no time
+            if row["block"] not in trained or "reused" in row:
+                continue
+            what = ", ".join(trained[row["block"]])
+            place = f"{run.label} · {what}" if len(runs) > 1 else what
+            rows += [
+                {
+                    "place": run.label if alone else place,
+                    "run": run.label,
+                    "trained": what,
+                    "phase": phase,
+                    "order": PHASES.index(phase),
+                    "seconds": seconds,
+                }
+                for phase in PHASES
+                if (seconds := row["seconds"].get(phase)) is not None
+            ]
+    if not rows:
+        return None
+    places = list(dict.fromkeys(row["place"] for row in rows))
+    spec = {
+        "mark": {"type": "bar", "cornerRadiusEnd": 2},
+        "encoding": {
+            "y": {"field": "place", "type": "nominal", "sort": places, "title": None},
+            "x": {**quantity("seconds", "seconds"), "stack": "zero"},
+            "color": {
+                "field": "phase",
+                "type": "nominal",
+                "title": None,
+                "sort": list(PHASES),
+                "scale": {"domain": list(PHASES), "range": "phase"},
+            },
+            "order": {"field": "order", "type": "quantitative"},
+            "tooltip": tooltip(run="run", trained="trained", phase="phase", seconds="seconds"),
+        },
+    }
+    return Chart(
+        "time",
+        "Time per block" if not alone else "Time per run",
+        "Training; advancing: the block's input is computed by the frozen blocks; evaluating.",
+        layered(rows, [spec], height=24 * len(places)),
+        {"run": "run", "trained": "trained", "phase": "phase", "seconds": "seconds"},
+        rows,
+    )
+
+
+def memory_per_block(runs: Sequence[ReportedRun]) -> Chart | None:
+    """Peak memory up to the end of each stage."""
+    rows = [
+        {"run": run.label, "block": row["block"], "memory": row["peak_memory_mb"]}
+        for run in runs
+        for row in run.rows
+        if row.get("peak_memory_mb") is not None
+    ]
+    if not rows:
+        return None
+    spec: Spec = {
+        "mark": {"type": "bar", "cornerRadiusEnd": 3},
+        "encoding": {
+            "x": {**BLOCK, "title": "depth j"},
+            "xOffset": {"field": "run", "sort": [run.label for run in runs]},
+            "y": quantity("memory", "peak memory (MB)"),
+            "color": colour_of("run", runs),
+            "tooltip": tooltip(run="run", block="depth", memory="MB"),
+        },
+    }
+    return Chart(
+        "memory",
+        "Peak memory",
+        "On a GPU of each stage; on a CPU of the whole process up to then, PyTorch and cached features included.",
+        layered(rows, [spec], height=220),
+        {"run": "run", "block": "block", "peak memory (MB)": "memory"},
+        rows,
+    )
