@@ -35,7 +35,7 @@ def main(words: Sequence[str]) -> None:
 
 
 def readable(folders: Sequence[Path]) -> list[ReportedRun]:
-    """The reported of some runs, but for those that cannot be read, as of one that has only just begun.
+    """Reads run folders; leaves out, with a warning, those that cannot be read, such as one that has only just begun.
 
     Raises:
         LayerwiseError: none can.
