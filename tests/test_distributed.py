@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -356,15 +354,15 @@ def test_a_multirun_of_two_processes_makes_one_folder_a_job_and_goes_on_after_a_
 
 
 def test_a_run_that_diverges_says_so_once_and_is_recorded_before_the_launcher_ends_all(tmp_path):
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(ROOT / "train.py")]
-    overrides = arguments(tmp_path, name="diverged", progress="off", report="true", **{"optimizer.lr": 1e12})
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, *torchrun, *overrides], env=environment, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr.count("error: the loss became NaN or infinite in stage 1, epoch 1") == 1
-    folder = tmp_path / "out" / "diverged"
-    assert results_of(folder)["status"] == "failed"
-    assert (folder / "report.html").exists()
+    processes = start_training(tmp_path, name="diverged", progress="off", report="true", **{"optimizer.lr": 1e12})
+    while all(process.poll() is None for process in processes):
+        time.sleep(0.01)
+    for process in processes:  # as torchrun does when the first one has failed
+        process.send_signal(signal.SIGTERM)
+    messages = "".join(process.communicate()[1] for process in processes)
+    assert messages.count("error: the loss became NaN or infinite in stage 1, epoch 1") == 1
+    assert results_of(tmp_path / "out" / "diverged")["status"] == "failed"
+    assert (tmp_path / "out" / "diverged" / "report.html").exists()
 
 
 @pytest.mark.parametrize("options", [{}, {**SIMULTANEOUS, "distributed.parallel": "blocks"}], ids=["data", "blocks"])

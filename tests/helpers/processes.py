@@ -55,7 +55,8 @@ class Command:
         return (self._said / "out").read_text(), (self._said / "err").read_text()
 
     def send_signal(self, number: int) -> None:
-        os.kill(self.pid, number)
+        if self.poll() is None:
+            os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
