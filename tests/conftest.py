@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import runpy
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from hydra.core.global_hydra import GlobalHydra
 
 from helpers.commands import ROOT, Outcome, TrainPy, arguments
 from helpers.data import CPU, tiny_spec
+from helpers.run_folders import numbers, results_of
 from layerwise.data.augment import CropFlip
 from layerwise.data.dataset import Dataset, Resident
 from layerwise.experiment import stage as stage_run
+from layerwise.runs.checkpoints import Checkpoints
+from layerwise.training.plan import Stage
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -49,6 +53,62 @@ def tiny_data() -> Dataset:
 def save_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Epochs of tiny runs are too short to be saved each."""
     monkeypatch.setattr(stage_run, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+
+
+@pytest.fixture(scope="session")
+def rows_of_whole_runs() -> dict[str, list[dict[str, Any]]]:
+    """The rows of runs that nothing stopped, by their options."""
+    return {}
+
+
+@pytest.fixture
+def rows_of_whole_run(
+    train_py: TrainPy, tmp_path: Path, rows_of_whole_runs: dict[str, list[dict[str, Any]]]
+) -> Callable[..., list[dict[str, Any]]]:
+    """`rows_of_whole_run(epochs=6)`: what a run gives that nothing stopped; it is trained once a session."""
+
+    def rows(**options: Any) -> list[dict[str, Any]]:
+        key = repr(sorted(options.items()))
+        if key not in rows_of_whole_runs:
+            assert train_py(name="whole", **options).code == 0
+            rows_of_whole_runs[key] = numbers(results_of(tmp_path / "out" / "whole"))
+        return rows_of_whole_runs[key]
+
+    return rows
+
+
+@pytest.fixture
+def assert_goes_on_to_the_bit(
+    train_py: TrainPy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    save_each_epoch: None,
+    rows_of_whole_run: Callable[..., list[dict[str, Any]]],
+) -> Callable[..., Path]:
+    """Stops a run by SIGTERM, trains on, and compares its rows with those of a whole run. Gives the run folder.
+
+    `stop(stage, saves)` is asked after each checkpoint of a stage in training; stages count from 1.
+    """
+
+    def check(stop: Callable[[int, int], bool], **options: Any) -> Path:
+        whole = rows_of_whole_run(**options)
+        original, saved = Checkpoints.save_training, []
+
+        def save(checkpoints: Checkpoints, stage: Stage, step: int, tree: dict[str, Any]) -> None:
+            original(checkpoints, stage, step, tree)
+            saved.append(step)
+            if stop(stage.index + 1, len(saved)):
+                signal.raise_signal(signal.SIGTERM)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Checkpoints, "save_training", save)
+            assert train_py(name="stopped", **options).code == 128 + signal.SIGTERM
+        assert train_py(name="stopped", **options).code == 0
+        folder = tmp_path / "out" / "stopped"
+        assert numbers(results_of(folder)) == whole
+        return folder
+
+    return check
 
 
 @pytest.fixture

@@ -35,9 +35,8 @@ NETWORKS = {
         "evaluation.mirror=true",
     ],
     "vgg": ["dataset=cifar10", "model=vgg", "model.width=4"],
-    "timm": ["dataset=cifar10", "model=timm", "model.name=resnet18"],
+    "timm": ["dataset=cifar10", "model=timm", "model.name=test_resnet"],
     "table": ["dataset=table", "dataset.path=table.csv", "model=mlp", "k=1", "J=2", "model.width=5"],
-    "autoencoder": ["dataset=digits", "plan=autoencoder", "model=mlp", "k=1", "J=2", "model.width=5"],
 }
 
 

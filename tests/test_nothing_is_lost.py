@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 from pathlib import Path
@@ -14,7 +13,6 @@ from helpers.commands import assert_refused
 from helpers.processes import start, wait_for
 from helpers.run_folders import corrupt, numbers, results_of
 from layerwise.core.errors import LayerwiseError
-from layerwise.core.interrupt import StopRequest
 from layerwise.core.machine import keep_freed_memory, return_freed_memory
 from layerwise.features.cache_plan import in_words
 from layerwise.runs.metrics import Metrics
@@ -63,14 +61,6 @@ def test_a_second_sigterm_does_not_prevent_the_checkpoint(tmp_path):
     assert process.returncode == 143
     assert "Run the same command again" in err
     assert not list(metrics.parent.glob("checkpoints/*.part"))
-
-
-def test_a_second_ctrl_c_ends_at_once():
-    with StopRequest() as stop:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop.signal == signal.SIGINT
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_weight_that_the_last_update_made_infinite_is_noticed(train_py):

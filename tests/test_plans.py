@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 
 import pytest
 import torch
@@ -200,24 +198,9 @@ def test_blocks_can_be_grouped(train_py, tmp_path, plan):
     assert [row["parameters"]["block"] for row in results["blocks"]] == [sizes[0] + sizes[1], sizes[2]]
 
 
-@pytest.mark.parametrize(("head", "optimizer"), [("cnn", "sgd"), ("predsim", "adam")])
-@pytest.mark.usefixtures("save_each_epoch")
-def test_a_simultaneous_run_that_is_stopped_goes_on_to_the_bit(train_py, tmp_path, monkeypatch, head, optimizer):
-    options = {"plan": "simultaneous", "optimizer": optimizer, "model.head": head, "model.head_width": None}
-    assert train_py(name="whole", **options).code == 0
-    original, saved = Checkpoints.save_training, []
-
-    def stop_after_saving(self, stage, step, tree):
-        original(self, stage, step, tree)
-        saved.append(step)
-        if len(saved) == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(Checkpoints, "save_training", stop_after_saving)
-    assert train_py(name="part", **options).code == 143
-    monkeypatch.setattr(Checkpoints, "save_training", original)
-    assert train_py(name="part", **options).code == 0
-    assert numbers(results_of(tmp_path / "out" / "part")) == numbers(results_of(tmp_path / "out" / "whole"))
+def test_a_simultaneous_run_that_is_stopped_goes_on_to_the_bit(assert_goes_on_to_the_bit):
+    options = {"optimizer": "adam", "model.head": "predsim", "model.head_width": None}
+    assert_goes_on_to_the_bit(lambda stage, saved: saved == 2, plan="simultaneous", **options)
 
 
 @pytest.mark.parametrize("head", ["mlp_sr", "predsim"])
@@ -254,30 +237,16 @@ def test_each_block_is_pruned_and_the_next_one_sees_the_smaller_one(train_py, tm
     assert [len(k) if k else k for k in kept] == [4, None, 4, None, 8, None]
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3, 6])
-def test_a_pruned_run_that_is_stopped_in_any_stage_goes_on_to_the_bit(train_py, tmp_path, monkeypatch, stage):
-    """Stages 1 and 3 train a block that is pruned behind them, 2 and 6 a head alone."""
-    assert train_py(name="whole", **PRUNED).code == 0
-    original = Checkpoints.save_training
-
-    def stop_after_saving(self, saved, step, tree):
-        original(self, saved, step, tree)
-        if saved.index + 1 == stage:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(Checkpoints, "save_training", stop_after_saving)
-    assert train_py(name="part", **PRUNED).code == 143
-    monkeypatch.setattr(Checkpoints, "save_training", original)
-    folder = tmp_path / "out" / "part"
-    names = {path.name for path in (folder / "checkpoints").iterdir()}
-    assert f"stage_{stage}.safetensors" not in names
-    assert any(name.startswith(f"stage_{stage}_step_") for name in names)
-    assert train_py(name="part", **PRUNED).code == 0
-    assert numbers(results_of(folder)) == numbers(results_of(tmp_path / "out" / "whole"))
+@pytest.mark.parametrize("stopped", [2, 3])
+def test_a_pruned_run_that_is_stopped_in_any_stage_goes_on_to_the_bit(assert_goes_on_to_the_bit, stopped):
+    """Stage 2 trains a head alone, 3 a block that is pruned behind it."""
+    assert_goes_on_to_the_bit(lambda stage, saved: stage == stopped, **PRUNED)
 
 
-def test_a_crash_between_saving_a_block_and_pruning_it_loses_nothing(train_py, tmp_path, monkeypatch):
-    assert train_py(name="whole", **PRUNED).code == 0
+def test_a_crash_between_saving_a_block_and_pruning_it_loses_nothing(
+    train_py, tmp_path, monkeypatch, rows_of_whole_run
+):
+    whole = rows_of_whole_run(**PRUNED)
     original = Checkpoints.save_finished
 
     def crash_after_saving(self, saved, tree):
@@ -291,7 +260,7 @@ def test_a_crash_between_saving_a_block_and_pruning_it_loses_nothing(train_py, t
     net = layerwise.load(tmp_path / "out" / "part")
     assert net.depths == (1,)  # block 2 is pruned, but its head is not fine-tuned yet
     assert train_py(name="part", **PRUNED).code == 0
-    assert numbers(results_of(tmp_path / "out" / "part")) == numbers(results_of(tmp_path / "out" / "whole"))
+    assert numbers(results_of(tmp_path / "out" / "part")) == whole
 
 
 def unmarked(results):
@@ -415,7 +384,7 @@ def test_timm_networks_run_through_the_same_trainer(train_py, tmp_path, plan):
     plain = {"model.width": None, "model.head_width": None, "model.downsample": None, "J": None}
     outcome = train_py(
         "model=timm",
-        "model.name=resnet18",
+        "model.name=test_resnet",
         "batch_size=50",
         plan=plan,
         epochs=1,
@@ -425,6 +394,6 @@ def test_timm_networks_run_through_the_same_trainer(train_py, tmp_path, plan):
     )
     assert outcome.code == 0, outcome.err
     results = results_of(only_run(tmp_path))
-    assert results["model"] == "resnet18"
+    assert results["model"] == "test_resnet"
     assert len(results["blocks"]) == (1 if plan == "joint" else 5)
     layerwise.load(only_run(tmp_path))
