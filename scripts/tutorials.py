@@ -74,7 +74,7 @@ TINY = {
     "mlp": ["epochs=1", "J=2", "dataset.limit=500", "dataset.limit_test=100"],
     "depth": ["dataset.limit=2000", "dataset.limit_test=100"],
     "blobs": ["epochs=2", "J=4"],
-    "autoencoder": ["epochs=2"],
+    "autoencoder": ["epochs=2", "plan.finetune.epochs=2"],
     "labelled": ["epochs=2", "plan.epochs=2"],
 }
 

@@ -142,8 +142,8 @@ def test_the_script_fills_its_tables_into_the_document(tmp_path):
     pytest.importorskip("matplotlib")
     document = tmp_path / "tutorials.md"
     document.write_text("# Title\n\n<!-- blobs -->\nold\n<!-- end -->\n\nprose stays\n")
-    words = ["blobs", "autoencoder", "--scale", "tiny", "--seeds", "0", "1", "--docs", str(tmp_path)]
-    words += ["--results", str(tmp_path), "--output-dir", str(tmp_path / "runs")]
+    words = ["blobs", "autoencoder", "dataset.limit=60", "--scale", "tiny", "--seeds", "0", "1"]
+    words += ["--docs", str(tmp_path), "--results", str(tmp_path), "--output-dir", str(tmp_path / "runs")]
     outcome = run_script("tutorials", *words)
     assert outcome.code == 0, outcome.err
     text = document.read_text()
