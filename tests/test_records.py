@@ -253,7 +253,7 @@ def test_the_script_names_sizes_and_the_command(files, tmp_path):
     assert outcome.code == 0, outcome.err
     size = sum(path.stat().st_size for path in (files / "imagenette2-160" / "train").rglob("*.*")) / 1e6
     assert f"train: 31 images, {size:,.1f} MB → {size:,.1f} MB in 1 file(s); 0 resized, 31 kept" in outcome.out
-    assert f"python train.py dataset=imagenette dataset.root='{output}'" in outcome.out
+    assert f"train dataset=imagenette dataset.root='{output}'" in outcome.out
     assert sorted(contents(output)) == [INDEX, "train-00000.bin", "val-00000.bin"]
     assert not list(tmp_path.glob("*.partial"))
 
@@ -308,7 +308,7 @@ def test_unreadable_files_are_fatal_and_named_or_left_out(root, tmp_path):
     assert torch.equal(inputs(folder, order, 9, view=1), inputs(kept, order, 9, view=1))  # the same crops
     break_images(root, 31)
     (root / "imagenette2-160" / "train" / WNIDS[0] / "x.png").write_bytes(b"")
-    assert_refused(prepare(root, tmp_path / "y", "--unreadable", "skip"), "none of its 31 images")
+    assert_refused(prepare(root, tmp_path / "y", "--unreadable", "skip"), "none of the 4 images of class 'n01440764'")
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -332,7 +332,7 @@ def test_what_was_stopped_goes_on_at_the_next_shard(files, tmp_path, monkeypatch
     assert len(list((tmp_path / "x.partial").glob(f"{split}-*.bin"))) == 2  # what had only been begun is gone
     assert_refused(prepare(files, tmp_path / "x", short_side=SMALLER), str(tmp_path / "x.partial"), "--short-side")
     decoder = record_writer.decode
-    monkeypatch.setattr(record_writer, "decode", lambda encoded: prepared.append(encoded) or decoder(encoded))
+    monkeypatch.setattr(record_writer, "decode", lambda *image: prepared.append(image) or decoder(*image))
     assert prepare(files, tmp_path / "x").code == 0
     assert shards > 2
     assert len(prepared) < (41 if split == "train" else 10)  # not those of the shards that were finished

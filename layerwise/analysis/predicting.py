@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as transforms
 
 from layerwise.core.errors import LayerwiseError
@@ -16,6 +17,7 @@ from layerwise.data.dataset import DatasetSpec
 from layerwise.data.images import imagenet
 from layerwise.data.images.decoding import UnreadableImage, decode
 from layerwise.data.images.encoded import Cut
+from layerwise.data.images.listing import EXTENSIONS, Walk
 from layerwise.models.choices import EnsembleOn
 from layerwise.models.ensemble import ensemble
 from layerwise.runs.loading import TrainedNet
@@ -114,7 +116,7 @@ def read_image(spec: DatasetSpec, path: Path) -> Tensor:
         LayerwiseError: the file is absent or cannot be decoded.
     """
     try:
-        image = decode(str(path))
+        image = decode(str(path), spec.exif)
     except UnreadableImage as error:
         raise LayerwiseError(f"{path} cannot be decoded ({error}). Give image files, such as PNG or JPEG.") from error
     if spec.shape[0] == 1:  # the weights add up to 0.9999: rounded, a grey pixel keeps its value
@@ -125,16 +127,18 @@ def read_image(spec: DatasetSpec, path: Path) -> Tensor:
 
 
 def image_files(path: Path) -> list[Path]:
-    """The file itself, or all images below a folder, sorted by name.
+    """Returns the file itself, or all images below a folder, sorted by name, as training would find them.
 
     Raises:
         LayerwiseError: the path does not exist, or the folder holds no images.
     """
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
+    if path.is_dir():
+        walk = Walk([path])
+        if files := walk.images_below(path):
+            if left_out := walk.left_out.in_words():
+                print(f"{path}: left out: {left_out}", file=sys.stderr)
+            return [Path(os.fsdecode(file)) for file in files]
+        raise LayerwiseError(f"{path}: the folder holds no images ({', '.join(EXTENSIONS)}).")
+    if not path.exists():
         raise LayerwiseError(f"{path}: no such file or folder.")
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMG_EXTENSIONS and file.is_file())
-    if not files:
-        raise LayerwiseError(f"{path}: the folder holds no images ({', '.join(IMG_EXTENSIONS)}).")
-    return files
+    return [path]

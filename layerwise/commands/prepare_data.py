@@ -48,6 +48,9 @@ def main(words: Sequence[str]) -> None:
         default="fatal",
         help="what to do about image files that cannot be decoded (default: fatal)",
     )
+    parser.add_argument(
+        "--exif", action="store_true", help="resized images: apply EXIF orientation (dataset.exif=true)"
+    )
     options = parser.parse_args(words)
     if options.quality > 95:
         raise LayerwiseError(
@@ -56,7 +59,7 @@ def main(words: Sequence[str]) -> None:
     writer = RecordWriter(
         find_files(options.name, options.root, options.short_side),
         options.output,
-        Preparation(options.short_side, options.quality),
+        Preparation(options.short_side, options.quality, options.exif),
         shard_bytes=options.shard_mb * 10**6,
         workers=usable_cores() if options.workers is None else options.workers,
         skip_unreadable=options.unreadable == "skip",

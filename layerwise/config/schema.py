@@ -137,7 +137,10 @@ class ModelConfig:
 
 @dataclass
 class DatasetConfig:
-    """`dataset=…`; `size`, `workers` and `unreadable` are for data sets of image files, the last four for tables."""
+    """`dataset=…`; `size`, `workers`, `unreadable` and `exif` are for image files, the keys behind for tables.
+
+    `test` is also for image folders without val/.
+    """
 
     name: str = MISSING
     root: str = field(default="data", metadata=WHERE)
@@ -154,6 +157,7 @@ class DatasetConfig:
     size: int | None = None
     workers: int | None = field(default=None, metadata=WHERE)
     unreadable: Unreadable = Unreadable.fatal
+    exif: bool = False
     path: str | None = None
     label: str | None = None
     test_path: str | None = None

@@ -45,6 +45,7 @@ class DatasetSpec:
         resized_crop: training images are random resized crops, made while they are decoded.
         digest: of a table's values and labels; empty where nothing but the above tells data apart.
         preparation: how image files were changed before they were stored as records, in words; empty if not.
+        exif: image files are turned as their EXIF orientations say.
     """
 
     name: str
@@ -61,6 +62,7 @@ class DatasetSpec:
     resized_crop: bool = False
     digest: str = ""
     preparation: str = ""
+    exif: bool = False
 
     @property
     def has_images(self) -> bool:

@@ -13,21 +13,39 @@ from layerwise.data import table, torchvision_sets, toy
 from layerwise.data.augment import CropFlip, Cutout
 from layerwise.data.choices import Flip
 from layerwise.data.dataset import WHOLE, Dataset, DatasetSpec, Resident, Shards, Split, SplitName
-from layerwise.data.split import check_classes, dealing_order, fold_out, fraction_of, hold_out, limit, limit_both
+from layerwise.data.split import (
+    TEST_PART,
+    check_classes,
+    dealing_order,
+    fold_out,
+    fraction_of,
+    hold_out,
+    limit,
+    limit_both,
+)
 from layerwise.data.table import TableFiles
 
 IMAGENETS = ("imagenet", "imagenette")
 NAMES = (*torchvision_sets.SPECS, *toy.SPECS, "table", *IMAGENETS, "imagefolder")
 
 
-def describe(name: str, root: Path, size: int | None = None, files: TableFiles | None = None) -> DatasetSpec:
-    """Shape, classes and statistics of a data set, without reading its images.
+def describe(
+    name: str,
+    root: Path,
+    size: int | None = None,
+    files: TableFiles | None = None,
+    test: float = TEST_PART,
+    exif: bool = False,
+) -> DatasetSpec:
+    """Returns shape, classes and statistics of a data set, without reading its images.
 
     Args:
         name: one of `NAMES`.
         root: where data sets lie; for `imagefolder` the folder with train/ and val/, or its records.
         size: resolution in pixels; for data sets of image files only.
         files: of a table.
+        test: share of the images to test on; for `imagefolder` without val/ only.
+        exif: turns image files as their EXIF orientations say.
 
     Raises:
         LayerwiseError: see the data sets' modules.
@@ -37,7 +55,9 @@ def describe(name: str, root: Path, size: int | None = None, files: TableFiles |
 
         if size is None:
             raise LayerwiseError(f"dataset.size: {name} needs a resolution in pixels, such as dataset.size=64.")
-        return imagefolder.spec(root, size) if name == "imagefolder" else imagenet.spec(name, root, size)
+        if name == "imagefolder":
+            return imagefolder.spec(root, size, test, exif)
+        return imagenet.spec(name, root, size, exif)
     if name == "table":
         if files is None:
             raise LayerwiseError("dataset=table: say which file: dataset.path=FILE.csv (or .npy, .npz).")
@@ -92,6 +112,7 @@ def load(
     device: torch.device,
     *,
     files: TableFiles | None = None,
+    test: float = TEST_PART,
     validation: float = 0.0,
     folds: int | None = None,
     fold: int = 1,
@@ -110,7 +131,7 @@ def load(
 
     Args:
         spec: from `describe`, perhaps `augmented`.
-        root, files: as there.
+        root, files, test: as there.
         device: where batches are prepared.
         validation: fraction of the training samples that is held out, stratified.
         folds: instead, cut the training samples in so many parts and hold one of them out.
@@ -134,8 +155,8 @@ def load(
     Raises:
         LayerwiseError: see the data sets' modules and `split`.
     """
-    train, test = _read(spec, root, files, device, workers, seed if augment else None, skip_unreadable)
-    splits: dict[SplitName, Split] = {"train": train, "test": test}
+    train, test_split = _read(spec, root, files, test, device, workers, seed if augment else None, skip_unreadable)
+    splits: dict[SplitName, Split] = {"train": train, "test": test_split}
     if validation or folds is not None:
         labels = train.labels
         kept, held = hold_out(labels, validation, seed) if folds is None else fold_out(labels, folds, fold)
@@ -149,7 +170,7 @@ def load(
             check_classes(splits["train"].labels, some, f"dataset.labelled={labelled}")
     splits["train"] = splits["train"].take(dealing_order(len(splits["train"]), some, seed))
     if limit_test is not None:
-        splits["test"] = test.take(limit(test.labels, limit_test, seed, "dataset.limit_test"))
+        splits["test"] = test_split.take(limit(test_split.labels, limit_test, seed, "dataset.limit_test"))
     spec = _with_statistics(spec, splits["train"], standardise)
     _scale_vectors(splits, spec)
     crop_flip = _crop_flip(spec, device) if augment and not spec.resized_crop and spec.augmented else None
@@ -199,6 +220,7 @@ def _read(
     spec: DatasetSpec,
     root: Path,
     files: TableFiles | None,
+    test_part: float,
     device: torch.device,
     workers: int,
     crop_seed: int | None,
@@ -207,12 +229,12 @@ def _read(
     if spec.name in IMAGENETS:
         from layerwise.data.images import imagenet
 
-        return imagenet.read(spec.name, root, spec.shape[1], device, workers, crop_seed, skip_unreadable)
+        return imagenet.read(spec.name, root, spec.shape[1], device, workers, crop_seed, skip_unreadable, spec.exif)
     if spec.name == "imagefolder":
         from layerwise.data.images import imagefolder
 
         budget = available_memory(device) // 4
-        return imagefolder.read(root, spec.shape[1], device, workers, budget, skip_unreadable)
+        return imagefolder.read(root, spec.shape[1], device, workers, budget, skip_unreadable, test_part, spec.exif)
     if spec.name == "table":
         assert files is not None, "`describe` has refused that"
         train, test = table.read(files)

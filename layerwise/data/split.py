@@ -8,6 +8,9 @@ from torch import Tensor
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import key, permutation
 
+TEST_PART = 0.2
+"""Share of the samples to test on where a data set has no test samples of its own."""
+
 
 def balanced_order(labels: Tensor, family: int) -> Tensor:
     """A random order of all samples in which every prefix is as class-balanced as the data allow.
@@ -57,6 +60,28 @@ def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor
             "Choose a fraction that leaves some on both sides, such as 0.1, or 0 for no validation split."
         )
     order = stratified_order(labels, key("validation", seed))
+    return order[held:].sort().values, order[:held].sort().values
+
+
+def test_part(labels: Tensor, fraction: float, family: int, source: str) -> tuple[Tensor, Tensor]:
+    """Positions to train on and to test on, where a data set has no test samples of its own; stratified, both sorted.
+
+    Args:
+        labels: int64 [N].
+        fraction: to test on.
+        family: key of the randomness; no seed, so that all runs test on the same samples.
+        source: of the samples, for the message.
+
+    Raises:
+        LayerwiseError: one of the two would be empty.
+    """
+    held = round(fraction * len(labels))
+    if not 0 < held < len(labels):
+        raise LayerwiseError(
+            f"dataset.test={fraction}: of the {len(labels)} samples of {source} this leaves {held} to test on and "
+            f"{len(labels) - held} to train on. Choose a fraction that leaves some on both sides."
+        )
+    order = stratified_order(labels, family)
     return order[held:].sort().values, order[:held].sort().values
 
 

@@ -52,7 +52,8 @@ def build_spec(config: ResolvedConfig) -> DatasetSpec:
     dataset = config.dataset
     if dataset.name not in NAMES:
         raise LayerwiseError(f"dataset.name={dataset.name}: unknown.{suggest(dataset.name, NAMES)}")
-    spec = describe(dataset.name, Path(dataset.root), dataset.size, table_files(config))
+    files = table_files(config)
+    spec = describe(dataset.name, Path(dataset.root), dataset.size, files, dataset.test, dataset.exif)
     if config.evaluation.mirror:
         check_mirrors(spec, "evaluation.mirror=true")
     spec = augmented(spec, dataset.flip, dataset.cutout)
@@ -81,6 +82,7 @@ def build_data(config: ResolvedConfig, spec: DatasetSpec, device: torch.device) 
         Path(dataset.root),
         device,
         files=table_files(config),
+        test=dataset.test,
         validation=dataset.validation,
         folds=dataset.folds,
         fold=dataset.fold,

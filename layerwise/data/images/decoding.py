@@ -1,16 +1,33 @@
-"""One encoded image to pixels: torchvision's decoder, and Pillow for what that one refuses."""
+"""One encoded image to pixels: torchvision decodes JPEG, Pillow everything else.
+
+torchvision's other native decoders trust their input: a PNG file with one flipped byte can end the process. Pillow
+checks the bytes first, and its errors can be caught.
+"""
 
 from __future__ import annotations
 
+import stat
 import warnings
+from functools import cache
 from io import BytesIO
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision import io
 from torchvision.transforms.v2 import functional as transforms
+
+JPEG_START = b"\xff\xd8\xff"
+
+FORMATS = (
+    *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "TGA"),
+    *("TIFF", "WEBP"),
+)
+"""What Pillow may open. Others are no formats of photographs, or start an external program (EPS)."""
 
 
 class UnreadableImage(Exception):
@@ -18,51 +35,103 @@ class UnreadableImage(Exception):
 
 
 def read_file(path: str) -> Tensor:
-    """The content of a file, uint8 [bytes].
+    """Returns the content of a file, uint8 [bytes].
 
     Raises:
-        UnreadableImage: it cannot be read.
+        UnreadableImage: it cannot be read, or is a pipe or a device, which could block for ever.
     """
     try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise UnreadableImage("it is no regular file")
         return torch.from_numpy(np.fromfile(path, dtype=np.uint8))
     except OSError as error:
         raise UnreadableImage(error.strerror or str(error)) from error
 
 
-def decode(image: str | Tensor) -> Tensor:
-    """The colours of an image, uint8 [3, H, W].
+def decode(image: str | Tensor, exif: bool = False) -> Tensor:
+    """Returns the colours of an image, uint8 [3, H, W]; of an animation those of its first frame.
+
+    Transparency is dropped. Grey levels of 16 bits become 8 bits, and so do floats in [0, 1].
 
     Args:
         image: path of a file, or the content of one, uint8 [bytes].
+        exif: turns and mirrors the image as its EXIF orientation says; else the pixels stay as they are stored.
 
     Raises:
-        UnreadableImage: absent, damaged, or of a format that neither torchvision nor Pillow knows.
+        UnreadableImage: absent, damaged, of an unknown format, or with values whose range is not known.
     """
     encoded = read_file(image) if isinstance(image, str) else image
-    decoded = _by_torchvision(encoded)
-    return _by_pillow(encoded) if decoded is None else decoded
+    start = encoded[:512].numpy().tobytes()
+    decoded = _decode_jpeg(encoded, exif) if start.startswith(JPEG_START) else None
+    return _decode_with_pillow(encoded, start, exif) if decoded is None else decoded
 
 
-def _by_torchvision(encoded: Tensor) -> Tensor | None:
-    """None for what it refuses (TIFF, BMP, …), for what is no 8-bit still image, or where torchvision has none."""
+def _decode_jpeg(encoded: Tensor, exif: bool) -> Tensor | None:
+    """None for what torchvision refuses, or where torchvision has no decoder."""
     if not hasattr(io, "decode_image"):  # deprecated since torchvision 0.29
         return None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The image decoding and encoding capabilities", DeprecationWarning)
         try:
-            image: Tensor = io.decode_image(encoded, io.ImageReadMode.RGB)
+            image: Tensor = io.decode_image(encoded, io.ImageReadMode.RGB, apply_exif_orientation=exif)
         except RuntimeError:
             return None
-    return image if image.dtype == torch.uint8 and image.dim() == 3 else None
+    return image
 
 
-def _by_pillow(encoded: Tensor) -> Tensor:
+def _decode_with_pillow(encoded: Tensor, start: bytes, exif: bool) -> Tensor:
+    if problem := _foreign_content(start):
+        raise UnreadableImage(problem)
     try:
-        with Image.open(BytesIO(encoded.numpy().data)) as file:
-            if file.mode.startswith("I"):  # 16-bit grey, which `convert` would clip instead of scale
-                grey = torch.from_numpy(np.asarray(file).astype(np.int32) >> 8).to(torch.uint8)
-                return grey.expand(3, -1, -1)
-            image: Tensor = transforms.pil_to_tensor(file.convert("RGB"))
-            return image
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about metadata and about sizes that are no attack here
+            with Image.open(BytesIO(encoded.numpy().data), formats=_known_formats()) as file:
+                image = ImageOps.exif_transpose(file) if exif else file
+                if file.mode == "F" or file.mode.startswith("I"):
+                    return _grey_levels(np.asarray(image), file.mode, file.format).expand(3, -1, -1)
+                colours: Tensor = transforms.pil_to_tensor(image.convert("RGB"))
+                return colours
+    except UnreadableImage:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadableImage("it is no image, or of an unknown format") from error
     except Exception as error:  # Pillow passes on OSError, SyntaxError, ValueError, struct.error, …
         raise UnreadableImage((str(error) or type(error).__name__).splitlines()[0]) from error
+
+
+@cache
+def _known_formats() -> list[str]:
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]  # AVIF is missing from older versions
+
+
+def _grey_levels(values: NDArray[Any], mode: str, file_format: str | None) -> Tensor:
+    """Returns grey levels uint8 [H, W] of an image with more than 8 bits.
+
+    Pillow's own conversion clips 16-bit grey and floats to 0 … 255, which makes them white or black.
+
+    Raises:
+        UnreadableImage: 32-bit integers or floats whose range is not known.
+    """
+    low, high = float(values.min()), float(values.max())
+    if mode.startswith("I;16") or (
+        mode == "I" and file_format in ("PNG", "PPM")
+    ):  # of 16 bits, which older versions of Pillow call "I"
+        return torch.from_numpy((values.astype(np.int32) >> 8).astype(np.uint8))
+    if mode == "F" and 0 <= low <= high <= 1:
+        return torch.from_numpy((values * 255.0).round().astype(np.uint8))
+    if mode != "F" and 0 <= low <= high <= 255:
+        return torch.from_numpy(values.astype(np.uint8))
+    kind, known = ("32-bit floats", "[0, 1]") if mode == "F" else ("32-bit integers", "0 to 255")
+    raise UnreadableImage(f"its {kind} from {low:g} to {high:g} are not in {known}; save it with 8 or 16 bits")
+
+
+def _foreign_content(start: bytes) -> str:
+    """What a file is that only has the name of an image; empty if that is not known."""
+    if not start:
+        return "it is empty"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer and not the image itself; run git lfs pull"
+    if start.lstrip().lower().startswith((b"<!doctype html", b"<html", b"<?xml", b"<svg")):
+        return "it is an HTML or XML page and no image; download it again"
+    return ""

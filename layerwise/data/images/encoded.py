@@ -104,11 +104,13 @@ class Cut:
         size: side of the square in pixels.
         short_side: what the image's short side is resized to before the centre is cut out.
         resized_crop: augments the images of a view, instead; None: views are cut like the rest.
+        exif: whether images are turned as their EXIF orientations say.
     """
 
     size: int
     short_side: int
     resized_crop: ResizedCrop | None = None
+    exif: bool = False
 
     def centre(self, image: Tensor) -> Tensor:
         """Args: image: uint8 [3, H, W]. Returns: uint8 [3, size, size]."""
@@ -175,11 +177,14 @@ class EncodedImages:
         for batch in to_device(decoded, self.device):
             yield batch["images"]
 
-    def readable(self) -> EncodedImages:
-        """The split without the images that cannot be decoded, which are named on stderr. Reads every image.
+    def readable(self, classes: Sequence[str]) -> EncodedImages:
+        """Returns the split without the images that cannot be decoded, which are named on stderr. Reads every image.
+
+        Args:
+            classes: names of the classes.
 
         Raises:
-            LayerwiseError: no image is left.
+            LayerwiseError: no image of some class is left.
         """
         chunks = [chunk.tolist() for chunk in torch.arange(len(self)).split(64)]
         found = WorkerMap(_Check(self.encoded), self.workers)(chunks)
@@ -191,14 +196,35 @@ class EncodedImages:
         if not unreadable:
             return self
         name_left_out(list(unreadable.values()))
-        if len(unreadable) == len(self):
-            raise LayerwiseError(f"{self.encoded.place}: none of its {len(self)} images can be decoded.")
-        return self.take(torch.tensor([i for i in range(len(self)) if i not in unreadable]))
+        kept = torch.tensor([i for i in range(len(self)) if i not in unreadable], dtype=torch.int64)
+        check_classes_left(self.labels.cpu(), kept, classes, self.encoded.place)
+        return self.take(kept)
 
     def decoded(self) -> Resident:
         """All images, on the device."""
         batches = torch.arange(len(self)).split(256)
         return Resident(torch.cat(list(self.read(batches))), self.labels, self.device, self.samples)
+
+
+def check_classes_left(labels: Tensor, kept: Tensor, classes: Sequence[str], place: str) -> None:
+    """Refuses unreadable images that were all of a class.
+
+    Args:
+        labels: int64 [N], of all images.
+        kept: positions of the readable ones.
+        classes: names of the classes.
+        place: where the images lie.
+
+    Raises:
+        LayerwiseError: names the first such class.
+    """
+    before, after = (torch.bincount(part, minlength=len(classes)) for part in (labels, labels[kept]))
+    for name, n, left in zip(classes, before.tolist(), after.tolist(), strict=True):
+        if n and not left:
+            raise LayerwiseError(
+                f"{place}: none of the {n} images of class '{name}' can be decoded. Repair them, or remove the class "
+                "everywhere."
+            )
 
 
 def name_left_out(messages: Sequence[str]) -> None:
@@ -232,7 +258,7 @@ class _Decode:
         draws = crop.draw(view, self.samples[positions]) if crop is not None and view is not None else []
         for i, position in enumerate(positions):
             try:
-                image = decode(self.encoded[position])
+                image = decode(self.encoded[position], self.cut.exif)
             except UnreadableImage as error:
                 remedy = f"{self.encoded.remedy}, or leave such images out: dataset.unreadable=skip."
                 return f"{problem(self.encoded, position, error)} {remedy}"

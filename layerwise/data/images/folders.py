@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -10,13 +10,18 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from layerwise.core import distributed
 from layerwise.core.errors import LayerwiseError
+from layerwise.core.randomness import key
 from layerwise.data.images.encoded import FileBytes, Files, StoredSplit
+from layerwise.data.images.listing import EXTENSIONS, LeftOut, Walk, loose_images, subfolders
 from layerwise.data.images.records import Records, is_records
+from layerwise.data.split import TEST_PART, test_part
 
 TRAIN, VAL = "train", "val"
+OTHER_VALS = ("valid", "validation", "test", "dev")
+"""How held-out images are called elsewhere."""
 
 
 class ImageSource(Protocol):
@@ -31,10 +36,10 @@ class ImageSource(Protocol):
     preparation: str
 
     def count(self, split: str) -> int:
-        """Images of `train` or `val`."""
+        """Returns the number of images of `train` or `val`."""
 
     def images(self, split: str) -> StoredSplit:
-        """Those images and their labels."""
+        """Returns those images and their labels."""
 
     def check_size(self, size: int, short_side: Callable[[int], int]) -> None:
         """Refuses a resolution for which the images would have to be enlarged because they were prepared.
@@ -44,50 +49,104 @@ class ImageSource(Protocol):
             short_side: the short side that images of a resolution are cut from.
         """
 
+    def check_exif(self, exif: bool) -> None:
+        """Refuses to apply, or not to apply, EXIF orientations that were lost or applied when images were prepared."""
+
 
 def is_source(folder: Path) -> bool:
     """Whether a folder has train/, or records."""
     return (folder / TRAIN).is_dir() or is_records(folder)
 
 
-def open_source(folder: Path) -> ImageSource:
-    """The images of a folder with train/<class>/… and val/<class>/…, or of one with records.
+def open_source(folder: Path, test: float = TEST_PART) -> ImageSource:
+    """Returns the images of a folder with class folders, or of one with records.
+
+    Args:
+        folder: see `ClassFolders`.
+        test: there.
 
     Raises:
         LayerwiseError: they are not complete.
     """
-    return Records(folder) if is_records(folder) else ClassFolders(folder)
+    return Records(folder) if is_records(folder) else ClassFolders(folder, test)
 
 
 class ClassFolders:
-    """Image files in `train/<class>/…` and `val/<class>/…`, as `folders.ImageSource` asks for them.
+    """Image files in `train/<class>/…` and `val/<class>/…`.
+
+    Without val/ a part of the training images is set apart for testing, stratified and always the same. Without train/
+    as well the class folders lie in the root itself.
 
     Args:
-        root: the folder with train/ and val/.
+        root: the folder with train/ and val/, with train/, or with the class folders.
+        test: that part, in (0, 1); None refuses a folder without val/.
 
     Raises:
-        LayerwiseError: see `common_classes`.
+        LayerwiseError: there are no class folders, or those of val/ are others than those of train/.
     """
 
     preparation = ""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.classes = common_classes(root)
+    def __init__(self, root: Path, test: float | None = None) -> None:
+        self.root, self.test = root, test
+        bare = test is not None and not (root / TRAIN).is_dir() and not (root / VAL).is_dir() and root.is_dir()
+        self.train = root if bare and (subfolders(root) or loose_images(root)) else root / TRAIN
+        self.val = None if test is not None and not (root / VAL).is_dir() else root / VAL
+        self.classes = classes_of(self.train)
+        if self.val is not None:
+            self._check_val(self.val)
+        elif other := [name for name in OTHER_VALS if self.train != root and (root / name).is_dir()]:
+            raise LayerwiseError(
+                f"{root}: holds {other[0]} and no {VAL}. Rename {root / other[0]} to {VAL} to test on its images, or "
+                "move it elsewhere to test on a part of the training images (dataset.test)."
+            )
 
     def count(self, split: str) -> int:
-        return len(list_images(self.root / split)[0])
+        return len(self._list(split)[0])
 
     def images(self, split: str) -> StoredSplit:
-        files, labels = list_images(self.root / split)
+        files, labels, left_out = self._list(split)
+        if distributed.is_main():
+            if said := left_out.in_words():
+                print(f"{self.train if split == TRAIN else self.val}: left out: {said}", file=sys.stderr)
+            if split == VAL and self.val is None:
+                part = f"the same {len(files)} images are always set apart for testing (dataset.test={self.test})"
+                print(f"{self.root}: has no folder {VAL}; {part}", file=sys.stderr)
         return StoredSplit(FileBytes(files), labels)
 
     def check_size(self, size: int, short_side: Callable[[int], int]) -> None:
         """Any will do: the images are what there is."""
 
+    def check_exif(self, exif: bool) -> None:
+        """Either will do: the files have their orientations."""
+
+    def _list(self, split: str) -> tuple[Files, Tensor, LeftOut]:
+        if self.val is not None:
+            return list_images(self.train if split == TRAIN else self.val)
+        files, labels, left_out = list_images(self.train)
+        assert self.test is not None
+        train, test = test_part(labels, self.test, key("imagefolder", "test"), str(self.train))
+        chosen = train if split == TRAIN else test
+        return files[chosen.numpy()], labels[chosen], left_out if split == TRAIN else LeftOut()
+
+    def _check_val(self, val: Path) -> None:
+        if val.is_dir() and not subfolders(val) and (loose := loose_images(val)):
+            raise LayerwiseError(
+                f"{val}: holds {len(loose)} images and no class folders, so that their classes are not known. Move "
+                f"each into a folder such as {val / self.classes[0]}; or move {val} elsewhere to test on a part of the "
+                "training images (dataset.test)."
+            )
+        if (val_classes := classes_of(val)) != self.classes:
+            missing = sorted(set(self.classes) - set(val_classes)) or "none"
+            unknown = sorted(set(val_classes) - set(self.classes)) or "none"
+            raise LayerwiseError(
+                f"{val} has other classes than {self.train}: missing {missing}, unknown {unknown}. "
+                "Both need the same class folders."
+            )
+
 
 def classes_of(folder: Path) -> list[str]:
-    """Names of the class folders, in the order of the labels.
+    """Returns the names of the class folders, in the order of the labels.
 
     Raises:
         LayerwiseError: the folder is missing or has fewer than two class folders.
@@ -97,45 +156,32 @@ def classes_of(folder: Path) -> list[str]:
             f"dataset.root={folder.parent}: there is no folder {folder}. "
             "An image folder needs train/<class>/… and val/<class>/…; say where: dataset.root=FOLDER."
         )
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    classes = [entry.name for entry in subfolders(folder)]
+    if len(classes) < 2 and (loose := loose_images(folder)):
+        raise LayerwiseError(
+            f"{folder}: holds {len(loose)} images that lie in no class folder, such as {loose[0].name}. "
+            "Move each image into a folder that is named after its class."
+        )
     if len(classes) < 2:
         raise LayerwiseError(f"{folder}: {len(classes)} class folder(s) found; classification needs two or more.")
     return classes
 
 
-def common_classes(root: Path) -> list[str]:
-    """The classes of train/ and val/.
-
-    Raises:
-        LayerwiseError: as `classes_of`, or they differ.
-    """
-    classes = classes_of(root / TRAIN)
-    if (val_classes := classes_of(root / VAL)) != classes:
-        missing, unknown = sorted(set(classes) - set(val_classes)), sorted(set(val_classes) - set(classes))
-        raise LayerwiseError(
-            f"{root / VAL} has other classes than {root / TRAIN}: "
-            f"missing {missing or 'none'}, unknown {unknown or 'none'}. Both need the same class folders."
-        )
-    return classes
-
-
-def list_images(folder: Path) -> tuple[Files, Tensor]:
-    """Image files of all classes, sorted by class and path, and their labels int64 [N].
+def list_images(folder: Path) -> tuple[Files, Tensor, LeftOut]:
+    """Returns the image files of all classes, sorted by class and path, their labels int64 [N], and what is left out.
 
     Raises:
         LayerwiseError: as `classes_of`, or a class folder without images.
     """
-    files: list[bytes] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes_of(folder)):
-        found = sorted(
-            os.fsencode(f"{where}{os.sep}{file}")
-            for where, _, names in os.walk(folder / name, followlinks=True)
-            for file in names
-            if file.lower().endswith(IMG_EXTENSIONS)
-        )
-        if not found:
-            raise LayerwiseError(f"{folder / name} holds no images ({', '.join(IMG_EXTENSIONS)}).")
+    folders = [folder / name for name in classes_of(folder)]
+    walk, files, labels = Walk(folders), list[bytes](), list[int]()
+    for label, class_folder in enumerate(folders):
+        if not (found := walk.images_below(class_folder)):
+            left_out = walk.left_out.in_words()
+            raise LayerwiseError(
+                f"{class_folder} holds no images ({', '.join(EXTENSIONS)})" + (f"; {left_out}." if left_out else ".")
+            )
         files += found
         labels += [label] * len(found)
-    return np.array(files), torch.tensor(labels)
+    walk.left_out.loose = len(loose_images(folder))
+    return np.array(files), torch.tensor(labels), walk.left_out

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torchvision import datasets
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from layerwise.core.errors import LayerwiseError
 from layerwise.data.dataset import IMAGENET_MEAN, IMAGENET_STD, DatasetSpec
 from layerwise.data.images.encoded import Cut, EncodedImages
 from layerwise.data.images.folders import TRAIN, VAL, ClassFolders, ImageSource, classes_of, is_source
+from layerwise.data.images.listing import loose_images
 from layerwise.data.images.records import Records, is_records
 from layerwise.data.images.resized_crop import ResizedCrop
 
@@ -41,7 +42,7 @@ IMAGENETTE = {
 }
 
 
-def spec(name: str, root: Path, size: int) -> DatasetSpec:
+def spec(name: str, root: Path, size: int, exif: bool = False) -> DatasetSpec:
     """What the folder says, or the official numbers where it is not there (yet).
 
     Raises:
@@ -56,6 +57,7 @@ def spec(name: str, root: Path, size: int) -> DatasetSpec:
     else:
         source = open_checked(name, folder)
         source.check_size(size, evaluation_short_side)
+        source.check_exif(exif)
         classes, preparation = source.classes, source.preparation
         counts = source.count(TRAIN), source.count(VAL)
     return DatasetSpec(
@@ -70,6 +72,7 @@ def spec(name: str, root: Path, size: int) -> DatasetSpec:
         test_samples=counts[1],
         resized_crop=True,
         preparation=preparation,
+        exif=exif,
     )
 
 
@@ -81,6 +84,7 @@ def read(
     workers: int,
     crop_seed: int | None,
     skip_unreadable: bool = False,
+    exif: bool = False,
 ) -> tuple[EncodedImages, EncodedImages]:
     """Train and val images; Imagenette is downloaded if it is absent.
 
@@ -92,17 +96,18 @@ def read(
         workers: processes that decode.
         crop_seed: of the random resized crops of training views; None for no augmentation.
         skip_unreadable: decodes all images now and leaves those out that cannot be.
+        exif: turns images as their EXIF orientations say.
 
     Raises:
         LayerwiseError: absent, or as `spec`.
     """
     source = open_checked(name, find_or_download(name, root, size))
-    centre = evaluation_cut(size)
-    crop = Cut(size, centre.short_side, None if crop_seed is None else ResizedCrop(size, crop_seed))
+    centre = replace(evaluation_cut(size), exif=exif)
+    crop = replace(centre, resized_crop=None if crop_seed is None else ResizedCrop(size, crop_seed))
     train, val = (
         EncodedImages.of(source.images(split), cut, device, workers) for split, cut in ((TRAIN, crop), (VAL, centre))
     )
-    return (train.readable(), val.readable()) if skip_unreadable else (train, val)
+    return (train.readable(source.classes), val.readable(source.classes)) if skip_unreadable else (train, val)
 
 
 def evaluation_cut(size: int) -> Cut:
@@ -202,7 +207,7 @@ def check_folders(name: str, folder: Path) -> None:
     val = folder / VAL
     if not val.is_dir() and name == "imagenet":
         raise LayerwiseError(f"dataset.root: there is no folder {val}. {_how_to_unpack(folder)}")
-    if val.is_dir() and any(entry.name.lower().endswith(IMG_EXTENSIONS) for entry in val.iterdir()):
+    if val.is_dir() and loose_images(val):
         raise LayerwiseError(
             f"{val} holds images that lie in no class folder; they belong into {val / found[0]} and so on. "
             + (_how_to_unpack(folder) if name == "imagenet" else "")

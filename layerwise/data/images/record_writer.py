@@ -1,7 +1,7 @@
-"""Makes records of class folders: decodes each image, makes large ones smaller, and writes them one after another.
+"""Makes records of class folders: decodes each image, shrinks large ones, and writes them one after another.
 
-All is written into a folder `<output>.partial`, which is renamed when it is whole. Beside each shard that is finished
-lies a note of what it holds, so that what was stopped goes on at the next shard.
+The folder is called `<output>.partial` until it is complete. Each finished shard has a note of what it holds, so that
+an interrupted command continues at the next shard.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torchvision.transforms.v2 import functional as transforms
 from layerwise.core.errors import LayerwiseError, writing
 from layerwise.core.files import DamagedFile, fingerprint, load_tree, save_tree
 from layerwise.data.images.decoding import UnreadableImage, decode
-from layerwise.data.images.encoded import Encoded, FileBytes, name_left_out, problem
+from layerwise.data.images.encoded import Encoded, FileBytes, check_classes_left, name_left_out, problem
 from layerwise.data.images.folders import TRAIN, VAL, ClassFolders
 from layerwise.data.images.records import FORMAT, INDEX, VERSION, Records, is_records, shard_path
 from layerwise.data.images.worker_map import WorkerMap
@@ -41,18 +41,16 @@ class Preparation:
     Attributes:
         short_side: in pixels; images whose short side is longer are resized to it, others stay as they are.
         quality: of the JPEG that a resized image becomes, 1 … 95.
+        exif: turns an image that is resized as its EXIF orientation says; others keep their orientations.
     """
 
     short_side: int
     quality: int
+    exif: bool = False
 
     def __call__(self, encoded: Tensor) -> tuple[Tensor, bool]:
-        """The image to store, uint8 [bytes], and whether it was resized.
-
-        Raises:
-            UnreadableImage: it cannot be decoded.
-        """
-        image = decode(encoded)
+        """Returns the image to store, uint8 [bytes], and whether it was resized; raises UnreadableImage."""
+        image = decode(encoded, self.exif)
         if min(image.shape[-2:]) <= self.short_side:
             return encoded, False
         smaller = transforms.resize(image, [self.short_side], antialias=True)
@@ -85,13 +83,12 @@ class _Note:
 
     @classmethod
     def load(cls, path: Path) -> _Note | None:
-        """None where there is none, or a damaged one."""
-        try:
-            tree = load_tree(path)
-        except (FileNotFoundError, DamagedFile):
-            return None
-        values: dict[str, Any] = {k: v.tolist() if isinstance(v, Tensor) else v for k, v in tree.items()}
-        return cls(**values)
+        """Returns None where there is none, or a damaged one."""
+        with suppress(FileNotFoundError, DamagedFile):
+            tree: dict[str, Any] = load_tree(path)
+            values: dict[str, Any] = {k: v.tolist() if isinstance(v, Tensor) else v for k, v in tree.items()}
+            return cls(**values)
+        return None
 
 
 class RecordWriter:
@@ -106,7 +103,7 @@ class RecordWriter:
         skip_unreadable: leaves files out that cannot be decoded, with a warning; else the first is an error.
 
     Raises:
-        LayerwiseError: the output is there and holds something else; or its beginnings are of other images.
+        LayerwiseError: the output or its beginnings hold something else.
     """
 
     def __init__(
@@ -123,7 +120,8 @@ class RecordWriter:
         self.shard_bytes, self.workers, self.skip_unreadable = shard_bytes, workers, skip_unreadable
         self.partial = output.with_name(output.name + ".partial")
         self.splits = {split: source.images(split) for split in (TRAIN, VAL)}
-        self.identity = {"images": self._fingerprint(), **asdict(preparation)}
+        changes = {name: value for name, value in asdict(preparation).items() if value}  # as before there was `exif`
+        self.identity = {"images": self._fingerprint(), **changes}
         self.finished = self._finished()
 
     def __len__(self) -> int:
@@ -173,35 +171,32 @@ class RecordWriter:
             return None
         what = "something else"
         if is_records(self.output):
-            try:
+            what = "damaged records"
+            with suppress(LayerwiseError):
                 if (records := Records(self.output)).identity == self.identity:
                     return records
                 what = "records of other images or of another size"
-            except LayerwiseError:
-                what = "damaged records"
         raise LayerwiseError(f"{self.output}: holds {what}. Remove it, or choose another folder.")
 
     def _begin(self) -> None:
         """Makes the folder of the beginnings, or checks whose it holds."""
-        plan = self.partial / PLAN
-        try:
-            known = load_tree(plan) if plan.exists() else None
-        except DamagedFile:
-            known = None
-        if known is None and not _is_free(self.partial):
-            raise LayerwiseError(f"{self.partial}: holds something else than the beginnings of records. Remove it.")
-        if known is not None and known != self.identity:
+        plan, known = self.partial / PLAN, None
+        with suppress(FileNotFoundError, DamagedFile):
+            known = load_tree(plan)
+        if known is None:
+            if not _is_free(self.partial):
+                raise LayerwiseError(f"{self.partial}: holds something else than the beginnings of records. Remove it.")
+            save_tree(plan, self.identity, KEPT)
+        elif known != self.identity:
             raise LayerwiseError(
-                f"{self.partial}: was begun with other images, --short-side or --quality. "
+                f"{self.partial}: was begun with other images, --short-side, --quality or --exif. "
                 "Give the same as then, or remove it to start over."
             )
-        if known is None:
-            save_tree(plan, self.identity, KEPT)
 
     def _write_split(self, split: str, advance: Callable[[int], None]) -> dict[str, Any]:
         """Writes the shards of a split that are not there yet. Returns what the index says of all of them."""
         stored = self.splits[split]
-        notes = list(self._notes(split))
+        notes = self._notes(split)
         done = sum(note.seen for note in notes)
         advance(done)
         left_out: list[str] = []
@@ -214,15 +209,16 @@ class RecordWriter:
                             f"{prepared} Repair or remove it, or leave such files out: --unreadable skip. {KEPT}"
                         )
                     left_out.append(prepared)
-                elif shard is not None and shard.size and shard.size + prepared.facts.length > self.shard_bytes:
+                elif shard is not None and shard.size and shard.size + len(prepared.content) > self.shard_bytes:
                     notes.append(shard.finish())
                     shard = None
                 if shard is None:
                     shard = _ShardWriter(self.partial, split, len(notes))
                 shard.add(sample, None if isinstance(prepared, str) else prepared)
                 advance(1)
-            if len(left_out) == len(stored.labels):
-                raise LayerwiseError(f"{stored.encoded.place}: none of its {len(left_out)} images can be decoded.")
+            held = [sample for note in (*notes, *([shard.note] if shard else [])) for sample in note.samples]
+            samples = torch.tensor(held, dtype=torch.int64)
+            check_classes_left(stored.labels, samples, self.source.classes, stored.encoded.place)
             if shard is not None:
                 notes.append(shard.finish())
         except BaseException:
@@ -230,7 +226,6 @@ class RecordWriter:
                 shard.discard()  # a full disk is not left full
             raise
         name_left_out(left_out)
-        samples = torch.tensor([sample for note in notes for sample in note.samples])
         return {
             "labels": stored.labels[samples],
             "samples": samples,
@@ -241,12 +236,12 @@ class RecordWriter:
             "source_bytes": sum(note.source_bytes for note in notes),
         }
 
-    def _notes(self, split: str) -> Iterator[_Note]:
-        """Of the shards that an earlier process has finished."""
-        number = 0
-        while (note := _Note.load(_note_path(self.partial, split, number))) is not None:
-            yield note
-            number += 1
+    def _notes(self, split: str) -> list[_Note]:
+        """Returns those of the shards that an earlier process has finished."""
+        notes = list[_Note]()
+        while (note := _Note.load(_note_path(self.partial, split, len(notes)))) is not None:
+            notes.append(note)
+        return notes
 
     def _prepared(self, encoded: Encoded, first: int) -> Iterator[tuple[int, _Prepared | str]]:
         """Each image from `first` on, with its number; or a message about it."""
@@ -259,25 +254,19 @@ class RecordWriter:
                     if isinstance(fact, str):
                         yield sample, fact
                     else:
-                        yield sample, _Prepared(content[start : start + fact.length], fact)
-                        start += fact.length
+                        length, resized, source_bytes = fact
+                        yield sample, _Prepared(content[start : start + length], resized, source_bytes)
+                        start += length
         finally:
             workers.close()
 
 
-class _Facts(NamedTuple):
-    """The bytes of an image as it is stored, whether it was resized, and the bytes of its file."""
-
-    length: int
-    resized: bool
-    source_bytes: int
-
-
 class _Prepared(NamedTuple):
-    """An image to store."""
+    """An image to store, whether it was resized, and the size of its file in bytes."""
 
     content: Tensor
-    facts: _Facts
+    resized: bool
+    source_bytes: int
 
 
 @dataclass(frozen=True)
@@ -287,10 +276,13 @@ class _Prepare:
     encoded: Encoded
     preparation: Preparation
 
-    def __call__(self, positions: list[int]) -> tuple[Tensor, list[_Facts | str]]:
-        """Their bytes as one tensor, which comes through shared memory: in a pipe that nobody reads any more, because
-        the main process was killed, a worker would hang for ever."""
-        contents, facts = [torch.empty(0, dtype=torch.uint8)], list[_Facts | str]()
+    def __call__(self, positions: list[int]) -> tuple[Tensor, list[tuple[int, bool, int] | str]]:
+        """Returns their bytes as one tensor, and of each its length and the other fields of `_Prepared`.
+
+        A tensor comes through shared memory: in a pipe that nobody reads any more, because the main process was
+        killed, a worker would hang for ever.
+        """
+        contents, facts = [torch.empty(0, dtype=torch.uint8)], list[tuple[int, bool, int] | str]()
         for position in positions:
             try:
                 original = self.encoded[position]
@@ -299,7 +291,7 @@ class _Prepare:
                 facts.append(problem(self.encoded, position, error))
             else:
                 contents.append(content)
-                facts.append(_Facts(len(content), resized, len(original)))
+                facts.append((len(content), resized, len(original)))
         return torch.cat(contents), facts
 
 
@@ -322,15 +314,15 @@ class _ShardWriter:
         self.note.seen += 1
         if prepared is None:
             return
-        (length, resized, source_bytes), content = prepared.facts, prepared.content.numpy().data
+        content = prepared.content.numpy().data
         with writing(self.path, KEPT):
             self.file.write(content)
-        self.size += length
+        self.size += len(content)
         self.note.samples.append(sample)
-        self.note.lengths.append(length)
+        self.note.lengths.append(len(content))
         self.note.crc32.append(zlib.crc32(content))
-        self.note.resized += resized
-        self.note.source_bytes += source_bytes
+        self.note.resized += prepared.resized
+        self.note.source_bytes += prepared.source_bytes
 
     def finish(self) -> _Note:
         """Says that the shard is whole."""

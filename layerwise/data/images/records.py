@@ -56,6 +56,7 @@ class Records:
     Attributes:
         classes: names of the classes, in the order of the labels.
         preparation: how images were changed, in words; empty if none was.
+        exif: whether images that were resized were turned as their EXIF orientations say; None if none was resized.
         identity: tells what the records were made from, and how.
 
     Raises:
@@ -70,6 +71,7 @@ class Records:
         self.identity: Mapping[str, Any] = index["identity"]
         self.splits: dict[str, Any] = index["splits"]
         changed = any(split["resized"] for split in self.splits.values())
+        self.exif = bool(index.get("exif", False)) if changed else None
         self.preparation = f"short side {self.short_side}, JPEG quality {index['quality']}" if changed else ""
         for split in self.splits:
             self._check_shards(split)
@@ -109,6 +111,20 @@ class Records:
                 f"dataset.size={size}: is cut from images whose short side has {short_side(size)} pixels, but those of "
                 f"{self.folder} were resized to {self.short_side} and would be enlarged again. Use dataset.size={fits} "
                 f"or less, or prepare them anew: scripts/prepare_data.py --short-side {short_side(size)}."
+            )
+
+    def check_exif(self, exif: bool) -> None:
+        """Refuses to treat orientations otherwise than when images were resized, which removed them.
+
+        Raises:
+            LayerwiseError: dataset.exif is not what the images were resized with.
+        """
+        if self.exif is not None and self.exif is not exif:
+            made = "with" if self.exif else "without"
+            raise LayerwiseError(
+                f"dataset.exif={str(exif).lower()}: the images of {self.folder} were resized {made} their EXIF "
+                f"orientations. Use dataset.exif={str(self.exif).lower()}, or prepare them anew "
+                f"{'with' if exif else 'without'} --exif (layerwise prepare_data)."
             )
 
     def _check_shards(self, split: str) -> None:
