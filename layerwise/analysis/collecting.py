@@ -11,8 +11,8 @@ from typing import Any
 
 from layerwise.config.parse import from_yaml, identity
 from layerwise.core.errors import LayerwiseError
-from layerwise.experiment.results import validation_top1
 from layerwise.runs.folder import CONFIG, LOCK, RESULTS, in_use
+from layerwise.runs.metrics import validation_top1
 
 COMPLETED, RUNNING, STOPPED, DAMAGED = "completed", "running", "stopped", "damaged"
 NOT_BEGUN = "not begun to report"

@@ -70,17 +70,6 @@ def assemble_results(
     }
 
 
-def validation_top1(results: dict[str, Any]) -> float | None:
-    """Accuracy in % of the network that is the result on the held-out samples; None without them.
-
-    Args:
-        results: as `assemble_results` makes them.
-    """
-    final = results["final"]
-    row: dict[str, Any] = next((row for row in results["blocks"] if final and row["block"] == final["block"]), {})
-    return row["validation"]["top1"] if "validation" in row else None
-
-
 MEASURES = ("train", "validation", "test", "ensemble", "reconstruction")
 """What a row says of quality."""
 

@@ -26,7 +26,7 @@ from layerwise.core.precision import Precision, choose_device, choose_precision
 from layerwise.data.dataset import Dataset, DatasetSpec
 from layerwise.experiment.context import Run
 from layerwise.experiment.recorder import Recorder
-from layerwise.experiment.results import run_facts, validation_top1
+from layerwise.experiment.results import run_facts
 from layerwise.experiment.stage import run_stage
 from layerwise.experiment.summary import summarise
 from layerwise.experiment.work import workload
@@ -40,7 +40,7 @@ from layerwise.runs.checkpoints import Checkpoints, rows_of
 from layerwise.runs.depth_search import final_config, run_config, search_config
 from layerwise.runs.finished import FinishedStage, restore
 from layerwise.runs.folder import METRICS, REPORT, RunFolder, check_data
-from layerwise.runs.metrics import Metrics
+from layerwise.runs.metrics import Metrics, validation_top1
 from layerwise.runs.reuse import shared_stages, take_over
 from layerwise.training.plan import Stage
 

@@ -69,6 +69,17 @@ def write_results(path: Path, results: dict[str, Any]) -> None:
     write_atomically(path, text + "\n", kept=KEPT)
 
 
+def validation_top1(results: dict[str, Any]) -> float | None:
+    """Validation accuracy in % of the final depth; None without a validation split.
+
+    Args:
+        results: content of results.json.
+    """
+    final = results["final"]
+    row: dict[str, Any] = next((row for row in results["blocks"] if final and row["block"] == final["block"]), {})
+    return row["validation"]["top1"] if "validation" in row else None
+
+
 def _on_one_line(numbers: re.Match[str]) -> str:
     return f"[{' '.join(numbers[1].split())}]"
 
