@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import subprocess
 import sys
 from dataclasses import is_dataclass
 from enum import Enum
-from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
@@ -17,39 +15,12 @@ import yaml
 
 from helpers.commands import ROOT
 from helpers.configs import composed
+from helpers.package import FILES, PACKAGE, ROOMS, imports_of, room_of
 from layerwise.config import build
 from layerwise.config.keys import key_names
 from layerwise.config.parse import parse
 from layerwise.config.resolve import resolve
 from layerwise.config.schema import Config
-
-PACKAGE = ROOT / "layerwise"
-
-ROOMS = (
-    *("core", "models", "data", "features", "training", "config", "runs", "reporting", "experiment", "analysis"),
-    "commands",
-)
-"""Folders of the package: a module imports from its own or from those before it."""
-
-
-def room_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0]
-
-
-def imports_of(path: Path) -> set[str]:
-    """Modules that a file imports, those of layerwise as `layerwise.<room>.…`."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module == "layerwise":
-            found |= {f"layerwise.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-    return found
-
-
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
