@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,15 +17,15 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from sklearn.datasets import load_digits
 
-from helpers.commands import ROOT, TINY, run_script
+from helpers.commands import ROOT, run_script
 from helpers.run_folders import only_run, results_of
-from layerwise.config.parse import identity, parse, run_name
+from layerwise.__main__ import main
+from layerwise.config.parse import parse, run_name
 from layerwise.config.resolve import resolve
 from layerwise.core.errors import Interrupted
 from layerwise.experiment import of_run
 from layerwise.experiment import run as experiment
 from layerwise.reporting.html.charts import all_charts
-from layerwise.reporting.html.command import command_of
 from layerwise.reporting.html.page import render
 from layerwise.reporting.html.paper_figures import experiment_of
 from layerwise.reporting.html.pictures import data_uri, filter_pictures
@@ -93,7 +94,7 @@ def test_a_run_ends_by_printing_the_path_of_its_report(train_py, tmp_path):
     page = page_of(folder)
     top1 = results_of(folder)["final"]["test_top1"]
     assert f"{top1:.2f} %" in page.words
-    assert "python train.py dataset=digits k=2 J=2" in page.words
+    assert "layerwise train dataset=digits k=2 J=2 epochs=2" in page.words
     wanted = {"accuracy", "anytime", "loss-curves", "training-curves", "weights", "time", "memory", "confusion-1"}
     assert set(page.specs) == wanted
     assert "First filters" in page.headings
@@ -330,27 +331,38 @@ def test_labels_name_as_few_keys_as_tell_runs_apart(train_py, tmp_path):
     assert len({run.label for run in twice}) == 2
 
 
-TABLE = ("dataset=table", "model=mlp", "k=1")
-
-COMMANDS = (
-    [f"{key}={value}" for key, value in TINY.items()],
-    ["experiment=paper_imagenet_k3_head512"],
-    ["experiment=baseline_cifar10_vgg11"],
-    ["experiment=tutorial_blobs_autoencoder"],
-    ["experiment=simultaneous_cifar10_predsim"],
-    ["model=timm", "model.name=resnet18", "optimizer=timm", "optimizer.name=lamb", "optimizer.weight_decay=0.0005"],
-    ["optimizer=adam", "optimizer.weight_decay=0.0005", "model=mlp", "k=1", "cache=memory", "cache.views=4"],
-    *([*TABLE, f"dataset.path={path}"] for path in ('"/data/My tables (2024)/a.csv"', "'/d/a=b.csv'", "'/d/ä.csv'")),
-    [*TABLE, "dataset.path=/d/a.csv", "dataset.label='price, net'"],
-    [*TABLE, "dataset.path=/d/a.csv", "dataset.test_path='007'", "dataset.label='true'"],
-    [*TABLE, "dataset.path='C:\\\\t\\\\'", r"""dataset.label='\"\\\' $x'"""],
-)
+def test_the_command_is_the_one_that_began_the_run(train_py, tmp_path):
+    assert train_py("name='my run (1)'", "seed=3", "J=1", **{"model.downsample": "[]"}).code == 0
+    given, folder = sys.argv[1:], only_run(tmp_path)
+    train_py(
+        "name='my run (1)'", "J=1", "seed=3", "logger=none", **{"model.downsample": "[]"}
+    )  # a later command of the same run
+    assert shlex.split(read_run(folder).command) == ["layerwise", "train", *given]
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
-def test_the_command_makes_the_same_configuration(words):
-    config = composed(words)
-    assert identity(composed(shlex.split(command_of(config))[2:])) == identity(config)
+def test_an_old_folder_has_a_command_that_reads_its_configuration(train_py, tmp_path, monkeypatch, capfd):
+    train_py(epochs=1, name="run")
+    folder = only_run(tmp_path)
+    (folder / "command.txt").unlink()
+    command, *words = shlex.split(read_run(folder).command)
+    assert command == "layerwise"
+    monkeypatch.chdir(folder.parent)
+    main(words)
+    assert "this run is finished" in capfd.readouterr().err
+
+
+def test_each_job_of_a_multirun_has_its_own_command(train_py, tmp_path):
+    train_py("seed=0,1", "--multirun", epochs=1, J=1, **{"model.downsample": "[]"})
+    commands = sorted(path.read_text().split()[-1] for path in (tmp_path / "out").glob("*/command.txt"))
+    assert commands == ["seed=0", "seed=1"]
+
+
+def test_the_home_folder_is_not_shown(train_py, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    train_py(**REPORTED)
+    page = page_of(only_run(tmp_path))
+    assert str(tmp_path) not in page.words
+    assert "output_dir=~/out" in page.words
 
 
 def composed(words):

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
+from layerwise.config.overrides import train_command
 from layerwise.config.parse import from_yaml, identity, run_name, to_yaml
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import CacheKind
@@ -23,7 +24,7 @@ from layerwise.core.files import write_atomically
 from layerwise.data.dataset import DatasetSpec
 
 CONFIG, SPEC, METRICS, RESULTS = "config.yaml", "dataset.json", "metrics.jsonl", "results.json"
-REPORT = "report.html"
+REPORT, COMMAND = "report.html", "command.txt"
 CHECKPOINTS, CACHE, SEARCH, LOCK = "checkpoints", "cache", "search", ".lock"
 
 LOOK_SECONDS = 1.0
@@ -135,6 +136,8 @@ class RunFolder:
     def _write_config(self, spec: DatasetSpec) -> None:
         write_atomically(self.path / CONFIG, to_yaml(self.config), kept="Nothing was started.")
         write_atomically(self.path / SPEC, spec.to_json(), kept="Nothing was started.")
+        if not (self.path / COMMAND).exists() and (command := train_command()) is not None:
+            write_atomically(self.path / COMMAND, f"{command}\n", kept="Nothing was started.")
 
     def _prepare_cache(self) -> None:
         """Makes this process's folder for a disk cache, and removes what other numbers of processes left."""

@@ -198,14 +198,18 @@ def compare_settings(runs: Sequence[ReportedRun]) -> list[Setting]:
 
 
 def shown(value: Any) -> str:
-    """A value for reading: `–` for nothing, four significant digits for small fractions, commas in large numbers."""
+    """A value for reading: `–` for None, four significant digits for small fractions, commas in large numbers, and `~`
+    for the home folder.
+    """
     if value is None:
         return "–"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return str(value).replace(f"{Path.home()}/", "~/")  # a report is passed on
 
 
 def duration(seconds: float) -> str:

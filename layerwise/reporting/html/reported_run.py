@@ -55,6 +55,7 @@ class ReportedRun:
         name: of the run, as its results give it; of one without results that of its folder.
         label: short, and different for each run of a report.
         config: resolved.
+        command: that began the run.
         results: results.json; its lists are empty where no stage is finished.
         metrics: lines of metrics.jsonl.
         spec: of the data set.
@@ -66,6 +67,7 @@ class ReportedRun:
     name: str
     label: str
     config: Config
+    command: str
     results: dict[str, Any]
     metrics: list[dict[str, Any]]
     spec: DatasetSpec
@@ -104,11 +106,6 @@ class ReportedRun:
         return flat(as_plain(self.config))
 
     @cached_property
-    def command(self) -> str:
-        """That makes it again."""
-        return command_of(self.config)
-
-    @cached_property
     def paper(self) -> str | None:
         """The paper's experiment with such a network."""
         return experiment_of(self.config)
@@ -137,6 +134,7 @@ def read_run(folder: Path, network: BlockNet | None = None) -> ReportedRun:
         name=str(results["name"]),
         label=str(results["name"]),
         config=config,
+        command=command_of(folder),
         results=results,
         metrics=metrics,
         spec=spec,
