@@ -13,10 +13,12 @@ import torch
 from helpers.commands import ROOT
 from helpers.data import CPU
 from helpers.photographs import write_imagenette
+from helpers.processes import FORKS
 
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import __main__ as command
+from benchmarks import plain_process
 from benchmarks.parts import (
     augment,
     blocks,
@@ -35,6 +37,12 @@ from benchmarks.parts import (
 from benchmarks.parts import compile as compiling
 from benchmarks.steps import network
 from benchmarks.tables import grid, markdown
+
+
+@pytest.fixture(autouse=True)
+def forked_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plain implementation's process begins with PyTorch imported."""
+    monkeypatch.setattr(plain_process.multiprocessing, "get_context", lambda method: FORKS)
 
 
 def test_the_part_small_gives_rates_of_both_loops(capfd):

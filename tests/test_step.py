@@ -133,7 +133,7 @@ def test_what_cannot_be_captured_says_so(tiny_data):
     ],
 )
 def test_steps_are_recorded_where_nothing_asks_the_device(monkeypatch, overrides, device, dtype, possible):
-    monkeypatch.setattr(build, "CudaGraph", lambda device: "graph")
+    monkeypatch.setattr("layerwise.config.build.training.CudaGraph", lambda device: "graph")
     config = configured("k=3", *overrides)
     optimizer = build.build_optimizer(config, torch.nn.Linear(2, 2))
     found = build.build_graph(config, torch.device(device), Precision(dtype, device), optimizer)
