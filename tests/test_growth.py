@@ -245,6 +245,7 @@ def test_a_search_on_a_part_of_the_data_fixes_the_depth_of_the_run(train_py, tmp
         "block": best,
         "validation": scores,
         "seconds": search["seconds"],
+        "pflop": search["pflop"],
     }
     assert (results["J"], len(results["blocks"]), results["final"]["block"]) == (best, best, best)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -23,7 +23,7 @@ from layerwise.__main__ import main
 from layerwise.config.parse import parse, run_name
 from layerwise.config.resolve import resolve
 from layerwise.core.errors import Interrupted
-from layerwise.experiment import of_run
+from layerwise.experiment import recorder
 from layerwise.experiment import run as experiment
 from layerwise.reporting.html.charts import all_charts
 from layerwise.reporting.html.page import render
@@ -163,7 +163,7 @@ def test_a_report_that_fails_is_one_warning(train_py, tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("no ink")
 
-    monkeypatch.setattr(of_run, "read_run", fail)
+    monkeypatch.setattr(recorder, "read_run", fail)
     outcome = train_py(**REPORTED)
     assert outcome.code == 0
     assert results_of(only_run(tmp_path))["status"] == "completed"
@@ -415,7 +415,7 @@ def test_many_runs_stay_below_the_size_limit(train_py, tmp_path):
 
 def test_an_interrupted_run_leaves_a_report(train_py, tmp_path, monkeypatch):
     def stop(*arguments):
-        original(*arguments[:4], lambda: (_ for _ in ()).throw(Interrupted("stopped", 15)))
+        original(*arguments[:2], lambda: (_ for _ in ()).throw(Interrupted("stopped", 15)))
 
     original = experiment.train_stages
     monkeypatch.setattr(experiment, "train_stages", stop)

@@ -1,30 +1,57 @@
-"""What all stages of a run share."""
+"""The objects of a run."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.core.interrupt import StopRequest
 from layerwise.core.precision import Precision
 from layerwise.data.dataset import Dataset
+from layerwise.features.cache_plan import CacheDecision
 from layerwise.models.blocknet import BlockNet
+from layerwise.models.costs import BlockCost
 from layerwise.reporting.loggers.base import Loggers
 from layerwise.reporting.terminal import Display
 from layerwise.runs.checkpoints import Checkpoints
+from layerwise.runs.folder import RunFolder
 from layerwise.runs.metrics import Metrics
+from layerwise.training.operations import Workload
 from layerwise.training.plan import Agenda
 
 
 @dataclass(frozen=True)
 class Run:
-    """The objects that a configuration was built into, and where the run is recorded."""
+    """What a configuration was built into, and where the run is recorded.
+
+    Attributes:
+        config: the resolved configuration.
+        folder: the run folder, locked by this run.
+        agenda: the stages, of which later ones may depend on the results of earlier ones.
+        network: the network on its device.
+        costs: cost of each block and its head, in the network as it will be in the end.
+        work: numbers from which the run's operations are counted.
+        data: this process's samples.
+        precision: number format of the forward and backward passes.
+        cache: what is cached of the features.
+        facts: entries of results.json that are known before the training.
+        checkpoints, metrics: files in the run folder.
+        loggers, display: what else shows the run; both are silent except in the main process.
+        stop: request to stop.
+    """
 
     config: ResolvedConfig
+    folder: RunFolder
     agenda: Agenda
     network: BlockNet
+    costs: Sequence[BlockCost]
+    work: Workload
     data: Dataset
     precision: Precision
+    cache: CacheDecision
+    facts: Mapping[str, Any]
     checkpoints: Checkpoints
     metrics: Metrics
     loggers: Loggers

@@ -1,93 +1,81 @@
-"""What a run leaves behind while it goes on and when it ends: results.json, what loggers show, report.html."""
+"""Records a run while it goes on and when it ends: results.json, the loggers, report.html."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from layerwise.config.parse import as_plain
 from layerwise.core import distributed
 from layerwise.core.distributed import from_main
 from layerwise.core.errors import Interrupted, LayerwiseError
+from layerwise.core.files import write_atomically
 from layerwise.experiment.context import Run
-from layerwise.experiment.of_run import report_run
 from layerwise.experiment.results import assemble_results
-from layerwise.models.costs import BlockCost, total_parameters
+from layerwise.models.costs import total_parameters
+from layerwise.reporting.html.reported_run import read_run
+from layerwise.reporting.html.samples import keep_samples
 from layerwise.runs.finished import FinishedStage
-from layerwise.runs.folder import RESULTS
+from layerwise.runs.folder import REPORT, RESULTS
 from layerwise.runs.metrics import write_results
 from layerwise.training.classification import classification_report
-from layerwise.training.operations import Workload
 
 
 class Recorder:
-    """Records one run.
+    """Records a run. Its methods are called by all processes; the main process writes.
 
     Args:
         run: the run.
-        folder: of the run.
-        finished: its finished stages, to which others add.
-        costs: of all its blocks.
-        work: what its operations are counted from.
-        facts: that are added to the results.
+        finished: its finished stages, a list that grows.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        folder: Path,
-        finished: Sequence[FinishedStage],
-        costs: Sequence[BlockCost],
-        work: Workload,
-        facts: Mapping[str, Any],
-    ) -> None:
-        self._run, self._folder, self._finished, self._costs, self._facts = run, folder, finished, costs, facts
-        self._work = work
+    def __init__(self, run: Run, finished: Sequence[FinishedStage]) -> None:
+        self._run, self._finished = run, finished
+        self._folder = run.folder.path
 
     def begin(self) -> None:
-        """Before the first stage that is left."""
+        """Opens the logs, before the first stage is trained."""
         config = as_plain(self._run.config, but=("logger", "slurm"))
-        self._run.loggers.begin(self._folder, config, self._facts, self._run.metrics.path)
+        self._run.loggers.begin(self._folder, config, dict(self._run.facts), self._run.metrics.path)
 
     def stage(self) -> None:
-        """A stage is finished."""
+        """Records a finished stage."""
         self._run.loggers.stage(from_main(lambda: self._write("running")))
 
     def completed(self) -> dict[str, Any]:
-        """All stages are finished; the results."""
+        """Records that all stages are finished, and returns the results."""
         results = from_main(lambda: self._write("completed", classification=self._describe_classes()))
         self._report()
         self._run.loggers.end(results)  # last: it may wait for a server
         return results
 
     def stopped(self, error: LayerwiseError) -> None:
-        """The run ends before its last stage does, in this process at least."""
+        """Records that an error ended the run, in this process at least. Not collective: others may be gone."""
         status = "interrupted" if isinstance(error, Interrupted) else "failed"
-        with contextlib.suppress(LayerwiseError):  # the disk may be what failed
-            if distributed.is_main():  # not all processes need be here
+        with contextlib.suppress(LayerwiseError):  # the full disk that ended the run may refuse this, too
+            if distributed.is_main():
                 results = self._write(status, error=str(error))
                 self._report()
                 self._run.loggers.end(results)
 
     def close(self) -> None:
-        """Lets the files go, however the run ended."""
+        """Closes the files, however the run ended."""
         self._run.metrics.close()
         self._run.loggers.end(None)
 
     def _write(self, status: str, **more: Any) -> dict[str, Any]:
-        agenda, finished = self._run.agenda, self._finished
+        run, finished = self._run, self._finished
         reported = [outcome.rows for outcome in finished]
-        parameters = total_parameters(list(self._costs[: agenda.depth(reported)]))
-        results = assemble_results(self._run.config, self._folder.name, agenda, finished, parameters, status)
-        operations = self._work.operations(agenda.stages(reported)[: len(finished)])
-        results |= {"pflop": operations.in_pflop(), **self._facts, **more}
+        parameters = total_parameters(list(run.costs[: run.agenda.depth(reported)]))
+        results = assemble_results(run.config, self._folder.name, run.agenda, finished, parameters, status)
+        operations = run.work.operations(run.agenda.stages(reported)[: len(finished)])
+        results |= {"pflop": operations.in_pflop(), **run.facts, **more}
         write_results(self._folder / RESULTS, results)
         return results
 
     def _describe_classes(self) -> dict[str, Any]:
-        """Confusion matrix and ROC curves of the result's class scores on the test samples."""
+        """Returns the confusion matrix and ROC curves of the resulting classifier on the test samples."""
         depth = self._run.agenda.depth([outcome.rows for outcome in self._finished])
         scores = [outcome.scores.get("test", {}) for outcome in reversed(self._finished)]
         z = next(by_depth[depth] for by_depth in scores if depth in by_depth)
@@ -97,4 +85,24 @@ class Recorder:
 
     def _report(self) -> None:
         if self._run.config.report and distributed.is_main():
-            report_run(self._folder, self._run, self._finished)
+            write_report(self._run, self._finished)
+
+
+def write_report(run: Run, finished: Sequence[FinishedStage]) -> None:
+    """Writes report.html, and keeps the images in it for later reports. It never fails the run.
+
+    Args:
+        run: the run, in the main process.
+        finished: its finished stages.
+    """
+    path = run.folder.path / REPORT
+    try:
+        from layerwise.reporting.html.page import render  # slow to import
+
+        stages = run.agenda.stages([outcome.rows for outcome in finished])
+        if len(finished) == len(stages):
+            keep_samples(path.parent, run.data, stages, finished)
+        page = render([read_run(path.parent, run.network)])
+        write_atomically(path, page, kept="The run is intact.")
+    except Exception as error:  # of any kind: the run matters more than its report
+        run.display.warn(f"{path} could not be made: {error}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,14 +27,14 @@ def assemble_results(
     parameters: int,
     status: str,
 ) -> dict[str, Any]:
-    """What was trained and how good it is: results.json but for `run_facts`.
+    """Returns what was trained and how good it is: results.json without `run_facts`.
 
     Args:
-        config: of the run, resolved.
-        name: of the run folder.
+        config: the resolved configuration.
+        name: name of the run folder.
         agenda: the run's stages.
-        finished: the first of them.
-        parameters: of the network that is the result, all its blocks and their last head.
+        finished: the finished stages.
+        parameters: number of parameters of the resulting network, all its blocks and their last head.
         status: "running", "completed", "interrupted" or "failed".
     """
     reported = [outcome.rows for outcome in finished]
@@ -62,20 +63,20 @@ def assemble_results(
         "plan": config.plan.name.value,
         "k": config.k,
         "J": config.J,
-        "mirrored": config.evaluation.mirror,  # class scores are means over an image and its mirror image
+        "mirrored": config.evaluation.mirror,  # whether class scores are means over an image and its mirror image
         "blocks": rows,
         "stages": [stage_entry(stage, outcome) for stage, outcome in zip(stages, finished, strict=False)],
         "final": final,
-        "seconds": sum(spent(outcome.rows[0]) for outcome in finished),  # the rows of a stage share them
+        "seconds": sum(spent(outcome.rows[0]) for outcome in finished),  # all rows of a stage have the same
     }
 
 
 MEASURES = ("train", "validation", "test", "ensemble", "reconstruction")
-"""What a row says of quality."""
+"""The entries of a row that say how good a depth is."""
 
 
 def stage_entry(stage: Stage, outcome: FinishedStage) -> dict[str, Any]:
-    """One stage: what it trained, and how good its last depth was then."""
+    """Returns an entry of `stages`: what the stage trained, and how good its last depth was then."""
     row = outcome.rows[-1]
     return {
         "stage": stage.index + 1,
@@ -88,10 +89,10 @@ def stage_entry(stage: Stage, outcome: FinishedStage) -> dict[str, Any]:
 
 
 def improvements(rows: list[dict[str, Any]]) -> dict[int, dict[str, bool]]:
-    """By depth, whether it is the best so far, where samples are held out to choose by.
+    """Returns, for each depth with a validation accuracy, whether that is the best so far.
 
     Args:
-        rows: of the depths, as they were when growing went on.
+        rows: rows of the grown depths, before any fine-tuning.
     """
     best, found = -1.0, {}
     for row in rows:
@@ -102,32 +103,53 @@ def improvements(rows: list[dict[str, Any]]) -> dict[int, dict[str, bool]]:
 
 
 def spent(row: dict[str, Any]) -> float:
-    """Seconds that this run spent on a row's stage: none if another run trained it."""
+    """Returns the seconds that this run spent on a row's stage: 0 if it was taken from another run."""
     return 0.0 if "reused" in row else sum(row["seconds"].values())
 
 
-def merge_rows(stages: Sequence[Stage], finished: Sequence[FinishedStage]) -> list[dict[str, Any]]:
-    """A row per depth: what the last stages that read it say.
+@dataclass(frozen=True)
+class Row:
+    """What is known of one depth: an entry of `blocks` in results.json.
 
-    What an earlier stage said and is no longer so, since a later one says it anew or trained the blocks again, stands
-    in `before`; of several values the first.
+    Attributes:
+        entries: values by their names in results.json. `before` holds the values that a later stage replaced.
     """
-    rows: dict[int, dict[str, Any]] = {}
-    for stage, row in ((stage, row) for stage, outcome in zip(stages, finished, strict=False) for row in outcome.rows):
-        if earlier := rows.get(row["block"]):
+
+    entries: dict[str, Any]
+
+    def superseded_by(self, later: dict[str, Any], retrained: bool) -> Row:
+        """Returns the row after another stage has read the depth.
+
+        The later values count. Measures that they replace, and all measures if the blocks were trained again, move to
+        `before`, where the first value of each stays. The parameters are those of both stages, the times their sums.
+
+        Args:
+            later: what the other stage reports of the depth.
+            retrained: whether it trained blocks.
+        """
+        stale = [name for name in MEASURES if name in self.entries and (name in later or retrained)]
+        entries = {name: value for name, value in self.entries.items() if name not in stale} | later
+        entries["parameters"] = self.entries["parameters"] | later["parameters"]
+        entries["seconds"] = {name: self.entries["seconds"][name] + value for name, value in later["seconds"].items()}
+        if stale:
+            replaced = {name: self.entries[name] for name in ("parameters", *stale)}
+            entries["before"] = replaced | self.entries.get("before", {})
+        return Row(entries)
+
+
+def merge_rows(stages: Sequence[Stage], finished: Sequence[FinishedStage]) -> list[dict[str, Any]]:
+    """Returns an entry of `blocks` for each depth, from the rows of all finished stages that read it."""
+    rows: dict[int, Row] = {}
+    for stage, outcome in zip(stages, finished, strict=False):
+        for reported in outcome.rows:
+            earlier = rows.get(reported["block"])
             retrained = stage.start < stage.stop
-            stale = {name: earlier[name] for name in MEASURES if name in earlier and (name in row or retrained)}
-            before = ({"parameters": earlier["parameters"]} if stale else {}) | stale | earlier.get("before", {})
-            kept = {name: value for name, value in earlier.items() if name not in stale}
-            summed = {name: value + earlier["seconds"][name] for name, value in row["seconds"].items()}
-            parameters = earlier["parameters"] | row["parameters"]
-            row = kept | row | {"parameters": parameters, "seconds": summed} | ({"before": before} if before else {})
-        rows[row["block"]] = row
-    return list(rows.values())
+            rows[reported["block"]] = earlier.superseded_by(reported, retrained) if earlier else Row(reported)
+    return [row.entries for row in rows.values()]
 
 
 def run_facts(decision: CacheDecision, precision: Precision, device: torch.device) -> dict[str, Any]:
-    """How and on what it was computed."""
+    """Returns what is known before the training: cache, precision, hardware, versions and commit."""
     return {
         "cache": {
             "kind": decision.kind,

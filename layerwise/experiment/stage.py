@@ -1,10 +1,10 @@
-"""One stage of a run: train, save after each epoch, evaluate, save for good."""
+"""One stage of a run, in four steps: begin, train, evaluate, finish."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from layerwise.config import build
 from layerwise.core.distributed import AllReduceMax, from_main
 from layerwise.core.machine import peak_memory_mb
 from layerwise.experiment.context import Run
-from layerwise.experiment.scores import score_now, stage_rows
+from layerwise.experiment.scores import ByDepth, score_now, stage_rows
 from layerwise.features.sources import Source
 from layerwise.models.blocknet import Segment
 from layerwise.runs.finished import FinishedStage, segment_of
@@ -25,108 +25,208 @@ from layerwise.training.reports import EpochReport
 from layerwise.training.trainer import StageTrainer
 
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
-"""Epochs that are shorter than this are not all saved; a signal saves at once."""
+"""Shorter epochs are not all saved; a signal saves at once."""
+
+
+@dataclass
+class StageInTraining:
+    """A stage between its begin and its finish.
+
+    Attributes:
+        stages: all stages of the run as far as they are known.
+        stage: the one that is trained.
+        segment: its blocks and heads.
+        source: source of its features x_start.
+        trainer: trains the segment.
+        steps_before: steps of the stages before it.
+        report: results of the last complete epoch; None before the end of the first.
+        advance_seconds: time that the preparation of the source took, in all processes that worked on the stage.
+    """
+
+    stages: Sequence[Stage]
+    stage: Stage
+    segment: Segment
+    source: Source
+    trainer: StageTrainer
+    steps_before: int
+    report: EpochReport | None
+    advance_seconds: float
+
+
+@dataclass(frozen=True)
+class SavedTraining:
+    """The checkpoint of a stage in training.
+
+    Attributes:
+        trainer: state of the `StageTrainer`.
+        report: fields of the `EpochReport` of the last complete epoch, or None.
+        advance_seconds: time that the preparation of the source took.
+        precision: name of the number format that the stage was trained in.
+    """
+
+    trainer: dict[str, Any]
+    report: dict[str, Any] | None
+    advance_seconds: float
+    precision: str
 
 
 def run_stage(
     run: Run, stages: Sequence[Stage], source: Source, earlier: Sequence[FinishedStage], advance_seconds: float
 ) -> FinishedStage:
-    """Trains the next stage, or goes on with it, and evaluates it.
+    """Trains the next stage, or continues it from its checkpoint, and evaluates it.
 
     Args:
-        run: the run that it belongs to.
-        stages: all of the run, as far as they are known.
-        source: gives x_start.
-        earlier: the finished stages; the next one is trained.
-        advance_seconds: what it took to prepare the source for this stage.
+        run: the run of the stage.
+        stages: all stages of the run as far as they are known.
+        source: source of the features x_start.
+        earlier: the finished stages.
+        advance_seconds: time that the preparation of the source took.
 
     Raises:
         Interrupted: a signal came; everything is saved.
         NonFiniteLoss: the training diverged.
         LayerwiseError: a checkpoint or record cannot be written.
     """
-    stage = stages[len(earlier)]
+    training = begin(run, stages, stages[len(earlier)], source, advance_seconds)
+    train(run, training)
+    rows, scores = evaluate(run, training, earlier)
+    return finish(run, training, rows, scores)
+
+
+def begin(run: Run, stages: Sequence[Stage], stage: Stage, source: Source, advance_seconds: float) -> StageInTraining:
+    """Builds the trainer, and restores its checkpoint or sets the weights that the stage begins with."""
     segment = segment_of(run.network, stage)
     segment.requires_grad_(True)  # fine-tuning trains blocks that were frozen
     if run.data.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(run.data.device)
     trainer = build_trainer(run, stages, stage, segment)
-    saved = run.checkpoints.load_training(stage)
-    report: EpochReport | None = None
-    if saved is not None:
-        trainer.load_state_dict(saved["trainer"])
-        if saved["precision"] != run.precision.name:
-            run.display.warn(f"this stage began in {saved['precision']} and goes on in {run.precision.name}")
-        report = EpochReport(**saved["report"]) if saved["report"] else None
-        advance_seconds += saved["advance_seconds"]
+    steps_before = sum(build.build_recipe(run.config, done, run.data).steps for done in stages[: stage.index])
+    training = StageInTraining(stages, stage, segment, source, trainer, steps_before, None, advance_seconds)
+    if (tree := run.checkpoints.load_training(stage)) is not None:
+        restore_training(run, training, SavedTraining(**tree))
     else:
         set_beginning(run, stage, source)
     run.metrics.truncate(stage.index + 1, trainer.epoch)
+    return training
 
-    title = f"{stage.title}/{run.agenda.depths[-1]}"
-    epochs_left = sum(later.epochs for later in stages[stage.index :]) - trainer.epoch
-    run.display.begin_stage(title, stage.epochs, trainer.recipe.steps_per_epoch, trainer.epoch, epochs_left)
-    recipes = [build.build_recipe(run.config, done, run.data) for done in stages[: stage.index]]
-    steps_before = sum(recipe.epochs * recipe.steps_per_epoch for recipe in recipes)
+
+def restore_training(run: Run, training: StageInTraining, saved: SavedTraining) -> None:
+    """Continues a stage from its checkpoint."""
+    if saved.precision != run.precision.name:
+        run.display.warn(f"this stage began in {saved.precision} and continues in {run.precision.name}")
+    training.trainer.load_state_dict(saved.trainer)
+    training.report = EpochReport(**saved.report) if saved.report else None
+    training.advance_seconds += saved.advance_seconds
+
+
+def train(run: Run, training: StageInTraining) -> None:
+    """Trains the stage to its end; records each epoch and saves the training now and then.
+
+    Raises:
+        Interrupted: a signal came; the training is saved.
+    """
+    trainer, stage = training.trainer, training.stage
+    epochs_left = sum(later.epochs for later in training.stages[stage.index :]) - trainer.epoch
+    run.display.begin_stage(
+        title_of(run, stage), stage.epochs, trainer.recipe.steps_per_epoch, trainer.epoch, epochs_left
+    )
     last_saved = time.perf_counter()
     try:
-        for latest in trainer.run(source, run.stop, run.display.glance):
-            if latest.complete:
-                report = latest
-                with trainer.final_weights():
-                    held_out = score_now(run, stage, segment, source, report)
-                line = metrics_line(stage, report, steps_before + trainer.steps_done) | held_out
-                run.metrics.append(line)
-                run.loggers.epoch(line)
-                run.display.end_epoch(report, held_out)
-            is_last, stopping = trainer.epoch == stage.epochs, run.stop.all_agree()
-            if is_last or stopping or from_main(partial(is_due, last_saved)):
-                tree = {
-                    "trainer": trainer.state_dict(),
-                    "report": asdict(report) if report else None,
-                    "advance_seconds": advance_seconds,
-                    "precision": run.precision.name,
-                }
-                run.checkpoints.save_training(stage, trainer.steps_done, tree)
+        for report in trainer.run(training.source, run.stop, run.display.glance):
+            if report.complete:
+                training.report = report
+                record_epoch(run, training, report)
+            # collective calls, made by all processes after each epoch: no condition may skip one
+            stopping = run.stop.all_agree()
+            due = from_main(partial(is_due, last_saved))
+            if stopping or due or trainer.epoch == stage.epochs:
+                save_training(run, training)
                 last_saved = time.perf_counter()
-            if stopping:  # a signal that comes while saving has to wait for the next save
+            if stopping:  # decided before the save: a signal during it waits for the next one
                 run.stop.all_check()
     finally:
         run.display.end_stage()
-
-    assert report is not None  # a stage has at least one epoch
     trainer.end()
-    trainer.optimizer.zero_grad(set_to_none=True)  # else the gradients of all stages stay until the run ends
+    trainer.optimizer.zero_grad(set_to_none=True)  # else the gradients of all stages stay in memory
+
+
+def is_due(last_saved: float) -> bool:
+    """Returns whether to save a stage in training again, which was last saved at a time of the performance counter."""
+    return time.perf_counter() - last_saved > SECONDS_BETWEEN_CHECKPOINTS
+
+
+def record_epoch(run: Run, training: StageInTraining, report: EpochReport) -> None:
+    """Scores the held-out samples, if they are due, and records the epoch. Collective."""
+    with training.trainer.final_weights():
+        held_out = score_now(run, training.stage, training.segment, training.source, report)
+    line = metrics_line(training.stage, report, training.steps_before + training.trainer.steps_done) | held_out
+    run.metrics.append(line)
+    run.loggers.epoch(line)
+    run.display.end_epoch(report, held_out)
+
+
+def save_training(run: Run, training: StageInTraining) -> None:
+    """Writes a checkpoint of the stage in training. Collective."""
+    report = asdict(training.report) if training.report else None
+    state = training.trainer.state_dict()
+    saved = SavedTraining(state, report, training.advance_seconds, run.precision.name)
+    run.checkpoints.save_training(training.stage, training.trainer.steps_done, vars(saved))
+
+
+def title_of(run: Run, stage: Stage) -> str:
+    """Returns the title of a stage with the depth of the network, such as `block 2/8`."""
+    return f"{stage.title}/{run.agenda.depths[-1]}"
+
+
+def evaluate(
+    run: Run, training: StageInTraining, earlier: Sequence[FinishedStage]
+) -> tuple[list[dict[str, Any]], dict[str, ByDepth]]:
+    """Returns a row of results for each depth that the stage reads, and the scores of held-out samples. Collective.
+
+    Args:
+        run: the run of the stage.
+        training: the stage, trained to its end.
+        earlier: the finished stages, for the ensemble.
+    """
+    stage, trainer, report = training.stage, training.trainer, training.report
+    assert report is not None  # a stage has at least one epoch
     started = time.perf_counter()
-    with run.display.doing(f"{title}  evaluating"):
-        scored, scores = stage_rows(run, stages[: stage.index + 1], segment, source, report, earlier)
+    with run.display.doing(f"{title_of(run, stage)}  evaluating"):
+        trained = training.stages[: stage.index + 1]
+        rows, scores = stage_rows(run, trained, training.segment, training.source, report, earlier)
     run.stop.all_check()
+    seconds = {
+        "train": trainer.seconds,
+        "advance": training.advance_seconds,
+        "evaluate": time.perf_counter() - started,
+    }
     (memory,) = AllReduceMax(peak_memory_mb(run.data.device)).wait()
     costs = {
-        "seconds": {"train": trainer.seconds, "advance": advance_seconds, "evaluate": time.perf_counter() - started},
+        "seconds": seconds,
         "images_per_second": stage.epochs * report.images / max(trainer.seconds, 1e-9),
         "peak_memory_mb": memory,
         **trainer.team.gather_utilisation(),
     }
-    kept_on_host = {split: {depth: z.cpu() for depth, z in by_depth.items()} for split, by_depth in scores.items()}
-    filters = filters_to_keep(run, stage, source)
-    rows = from_main(lambda: [row | costs for row in scored])
+    return from_main(lambda: [row | costs for row in rows]), scores
+
+
+def finish(
+    run: Run, training: StageInTraining, rows: list[dict[str, Any]], scores: dict[str, ByDepth]
+) -> FinishedStage:
+    """Shows and saves the results of the stage, and prunes its block where the plan says so. Collective."""
+    stage = training.stage
+    kept_filters = filters_to_keep(run, stage, training.source)
     run.display.show_rows(stage.title, rows)
-    outcome = FinishedStage(rows, segment.state_dict(), kept_on_host, filters)
+    on_host = {split: {depth: z.cpu() for depth, z in by_depth.items()} for split, by_depth in scores.items()}
+    outcome = FinishedStage(rows, training.segment.state_dict(), on_host, kept_filters)
     run.checkpoints.save_finished(stage, vars(outcome))
-    outcome = replace(outcome, segment={})  # the network has the weights; those of pruned filters may go
-    if outcome.kept_filters is not None:
-        prune_block(run.network, stage.stop, outcome.kept_filters)
-    return outcome
-
-
-def is_due(last_saved: float) -> bool:
-    """Whether a stage in training is to be saved again, after it was saved at a moment of the clock."""
-    return time.perf_counter() - last_saved > SECONDS_BETWEEN_CHECKPOINTS
+    if kept_filters is not None:
+        prune_block(run.network, stage.stop, kept_filters)
+    return replace(outcome, segment={})  # the network holds the weights; those of pruned filters may be freed
 
 
 def set_beginning(run: Run, stage: Stage, source: Source) -> None:
-    """Weights that the stage begins with, where they are not the network's initialisation."""
+    """Sets the weights that the stage begins with, where they are not the network's initialisation. Collective."""
     readers = run.network.readers(stage.target)
     if stage.index == 0:
         whiten_input(run.network, run.data)
@@ -140,7 +240,7 @@ def set_beginning(run: Run, stage: Stage, source: Source) -> None:
 
 
 def filters_to_keep(run: Run, stage: Stage, source: Source) -> list[int] | None:
-    """The filters of the stage's block that matter most, where the plan prunes it."""
+    """Returns the most important filters of the stage's block, or None if the plan does not prune it. Collective."""
     if stage.prune_to is None:
         return None
     block, head = run.network.blocks[stage.stop - 1], run.network.head(stage.stop)
@@ -149,8 +249,8 @@ def filters_to_keep(run: Run, stage: Stage, source: Source) -> list[int] | None:
 
 
 def build_trainer(run: Run, stages: Sequence[Stage], stage: Stage, segment: Segment) -> StageTrainer:
-    """The trainer of a stage at its beginning."""
-    if run.config.compile:  # all stages share one forward, which is compiled anew where shapes differ
+    """Builds the trainer of a stage. Collective: it may wrap the segment for several processes."""
+    if run.config.compile:  # all stages share one forward pass, which is compiled again for other shapes
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * len(stages))
     team = build.build_team(run.config, stage, run.network, run.data, run.stop)
     optimizer = build.build_optimizer(run.config, segment)
@@ -168,14 +268,14 @@ def build_trainer(run: Run, stages: Sequence[Stage], stage: Stage, segment: Segm
 
 
 def metrics_line(stage: Stage, report: EpochReport, step: int) -> dict[str, Any]:
-    """A line of metrics.jsonl for the last head of the stage, and with several heads for each of them.
+    """Returns the line of metrics.jsonl for an epoch: the values of the last head, and of each of several heads.
 
     Args:
-        stage: that trains.
-        report: of an epoch.
-        step: of the whole run, at the epoch's end.
+        stage: the stage in training.
+        report: results of the epoch.
+        step: steps of the whole run up to the epoch's end.
     """
-    top1: Sequence[float | None] = report.top1 or [None] * len(stage.depths)  # of a reconstruction
+    top1: Sequence[float | None] = report.top1 or [None] * len(stage.depths)  # a reconstruction has none
     heads = [
         {"block": depth, "loss": loss, "top1": accuracy}
         for depth, loss, accuracy in zip(stage.depths, report.loss, top1, strict=True)
