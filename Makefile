@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 .PHONY: demo test lint install clean
 
 demo: $(VENV)/installed
-	$(RUN) train.py experiment=demo_digits
+	$(RUN) -m layerwise train experiment=demo_digits
 
 test: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist loadfile $(PYTEST_ARGS)

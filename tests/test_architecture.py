@@ -80,7 +80,7 @@ def test_every_experiment_composes_and_builds(experiment):
         network = build.build_network(config, spec, stages)
     assert len(network.blocks) == stages[-1].stop
     text = (ROOT / "conf" / "experiment" / f"{experiment}.yaml").read_text()
-    assert f"python train.py experiment={experiment}" in text  # it opens with its command
+    assert f"layerwise train experiment={experiment}" in text  # it opens with its command
 
 
 NEEDED = {
