@@ -1,7 +1,16 @@
-"""Estimates what a run would take on many GPUs: time, cache sizes, network traffic, and whether a cache pays.
+"""Estimates a run on many GPUs: time per stage, cache size, network traffic, and whether a cache pays.
 
-layerwise plan_cluster experiment=paper_imagenet_k3 precision=bf16
-layerwise plan_cluster --images-per-second R --network-gbits 200 experiment=paper_imagenet_k3 precision=bf16
+    layerwise plan_cluster experiment=paper_imagenet_k3 precision=bf16
+    layerwise plan_cluster --images-per-second R --network-gbits 200 experiment=paper_imagenet_k3 precision=bf16
+
+The words KEY=VALUE are arguments of layerwise train; nothing is trained and no data are read. Measure the speed on one
+GPU, with the batch that each rank will have: `images_per_second` of block 1 in results.json of a short run, such as
+
+    layerwise train experiment=paper_imagenet_k3 J=1 epochs=1 batch_size=32 dataset.limit=50000
+
+All times follow from it by multiply-accumulates. The cache is that of cache.views and cache.dtype. Communication is not
+assumed to overlap with computing. layerwise/analysis/cluster.py lists the other assumptions. precision=auto is the
+format of this machine: name the one of the GPUs.
 """
 
 from __future__ import annotations
@@ -9,279 +18,170 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from layerwise.analysis.cluster_costs import (
+from rich.table import Table
+
+from layerwise.analysis.cluster import (
     Cluster,
-    Speed,
     Workload,
-    boundary_bytes,
-    caching_from,
     gradient_traffic,
-    needed_read_rate,
-    network_seconds,
     norm_traffic,
+    rank_cache_bytes,
     rank_peak_bytes,
-    rank_store_bytes,
-    speed_from,
     stage_times,
-    step_traffic,
-    why_not_shared,
+    workload,
 )
-from layerwise.analysis.cluster_tables import print_record
-from layerwise.analysis.stage_work import count_work
-from layerwise.commands.arguments import Parser
+from layerwise.commands.arguments import Parser, at_least
 from layerwise.commands.compose import configuration
-from layerwise.config import build
-from layerwise.config.resolved import ResolvedConfig
-from layerwise.core.choices import PrecisionName
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import write_atomically
-from layerwise.core.precision import Precision, choose_device, choose_precision
-from layerwise.features.choices import FeatureDtype
-from layerwise.features.codec import FeatureCodec
+from layerwise.core.precision import choose_device, choose_precision
+from layerwise.features.cache_plan import in_words
+from layerwise.reporting.tables import show
 
 NODES = [1, 2, 4, 8, 16, 32, 64]
+Record = dict[str, Any]
 
 
 def main(words: Sequence[str]) -> None:
     parser = Parser("plan_cluster", __doc__)
     parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="arguments of layerwise train")
-
-    def option(name: str, read: Callable[[str, str], Any], metavar: str, text: str, default: Any = None) -> None:
-        parser.add_argument(name, type=partial(read, name), metavar=metavar, help=text, default=default)
-
-    option("--images-per-second", figures, "R", "measured: of one GPU for the first stage, or R1,R2,… for each")
-    option("--nodes", counts, "N,N,…", "default: those of 1,2,4,…,64 that can share the batch")
-    option("--gpus-per-node", count, "N", "default 8", default=8)
-    option("--views", view_words, "V,V,…", "of a cache; epochs: one for each (default 1,epochs)", default="1,epochs")
-    option("--network-gbits", figure, "GBIT/S", "bandwidth of a node, in each direction")
-    option("--disk-gb-per-second", figure, "GB/S", "at which a node reads or writes caches")
-    option("--memory-gb", figure, "GB", "that a rank has for its part of the cache")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures also go, in SI units")
+    parser.add_argument(
+        "--images-per-second", type=positive, metavar="R", help="of one GPU in stage 1; without it no times are given"
+    )
+    parser.add_argument(
+        "--nodes", type=at_least(1), nargs="+", metavar="N", help="default: those of 1 2 4 … 64 that divide the batch"
+    )
+    parser.add_argument("--gpus-per-node", type=at_least(1), default=8, metavar="N", help="default: 8")
+    parser.add_argument(
+        "--network-gbits", type=positive, metavar="GBIT/S", help="of a node, in each direction (default: unlimited)"
+    )
+    parser.add_argument(
+        "--disk-gb-per-second", type=positive, metavar="GB/S", help="of a node's cache (default: unlimited)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there, in bytes and seconds")
     options = parser.parse_intermixed_args(words)
     record = plan(options)
-    print_record(record)
+    for table in tables(record):
+        show(table)
     if options.json:
-        write_atomically(options.json, json.dumps(record, indent=1) + "\n", kept="The tables above are whole.")
+        write_atomically(options.json, json.dumps(record, indent=1) + "\n", kept="The tables above are complete.")
 
 
-def plan(options: argparse.Namespace) -> dict[str, Any]:
+def positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is out of range: use a number above 0")
+    return value
+
+
+def plan(options: argparse.Namespace) -> Record:
     """All figures, in bytes and seconds.
 
     Raises:
-        LayerwiseError: a configuration that layerwise train would refuse, or that the nodes cannot share.
+        LayerwiseError: layerwise train would refuse the configuration, or the ranks cannot share its batches.
     """
     config = configuration(options.words)
     precision = choose_precision(config.precision, choose_device(config.device))
-    load, codec = workload(config, precision), build.codec(config, precision)
-    views = stored_views(options.views, config)
-    node_counts, left_out = shared_nodes(options.nodes, options.gpus_per_node, load)
-    network = None if options.network_gbits is None else options.network_gbits * 1e9 / 8
-    disk = None if options.disk_gb_per_second is None else options.disk_gb_per_second * 1e9
-    memory = None if options.memory_gb is None else options.memory_gb * 1e9
-    clusters = [Cluster(nodes, options.gpus_per_node, network, disk) for nodes in node_counts]
-    speed = None if options.images_per_second is None else speed_from(options.images_per_second, load)
+    load = workload(config, precision)
+    network = options.network_gbits and options.network_gbits * 1e9 / 8
+    disk = options.disk_gb_per_second and options.disk_gb_per_second * 1e9
+    clusters = [Cluster(n, options.gpus_per_node, network, disk) for n in options.nodes or NODES]
+    able = [cluster for cluster in clusters if load.batch_size % cluster.ranks == 0]
+    if not able or (options.nodes and able != clusters):
+        wrong = next(cluster for cluster in clusters if cluster not in able)
+        raise LayerwiseError(
+            f"batch_size={load.batch_size}: cannot be divided among {wrong.ranks} ranks ({wrong.nodes} nodes of "
+            f"{wrong.gpus_per_node} GPUs). Use a multiple of {wrong.ranks}, or fewer --nodes or --gpus-per-node."
+        )
     return {
-        "arguments": options.words,
-        "model": f"{config.model.name} k={config.k} J={config.J} plan={config.plan.name.value}",
-        "dataset": config.dataset.name,
-        "samples": load.images,
-        "held_out": load.held_out,
-        "batch_size": load.batch_size,
-        "precision": precision.name,
-        "precision_of_this_machine": config.precision is PrecisionName.auto,
-        "cache_dtype": codec.dtype.value,
-        "depth_is_chosen": config.plan.patience is not None,
-        "given": {
-            "images_per_second": options.images_per_second,
-            "gpus_per_node": options.gpus_per_node,
-            "network_bytes_per_second": network,
-            "disk_bytes_per_second": disk,
-            "memory_bytes": memory,
-        },
-        "nodes": node_counts,
-        "left_out": left_out,
-        "views": views,
-        "stages": stage_records(load, speed),
-        "caches": cache_records(load, clusters, views, memory),
-        "traffic": [traffic_record(load, speed, cluster) for cluster in clusters],
-        "boundaries": boundary_records(load, network, precision.dtype.itemsize),
-        "times": [time_record(load, speed, cluster, v, codec) for v in views for cluster in clusters] if speed else [],
+        "title": f"{config.model.name} k={config.k} J={config.J}, {config.plan.name.value}; "
+        f"{config.dataset.name}: {load.images:,} samples, batches of {load.batch_size}; {precision.name}",
+        "cache": f"{load.views} views in {load.codec.dtype.value}",
+        "stages": [
+            {
+                "stage": work.stage.title,
+                "start": work.stage.start,
+                "stop": work.stage.stop,
+                "epochs": work.stage.epochs,
+                "samples": work.samples,
+                "train_macs": work.train_macs,
+                "prefix_macs": sum(load.block_macs[: work.stage.start]),
+                "gradient_bytes": work.gradient_bytes,
+                "norm_channels": list(work.norm_channels),
+            }
+            for work in load.stages
+        ],
+        "clusters": [on_cluster(load, cluster, options.images_per_second) for cluster in able],
     }
 
 
-def workload(config: ResolvedConfig, precision: Precision) -> Workload:
-    """What a configuration's run has to do."""
-    spec = build.build_spec(config)
-    stages = build.build_agenda(config).stages()
-    network = build.build_network(config, spec, stages)
-    costs = build.build_costs(config, network, spec, precision.dtype)
-    images, held_out = build.sample_counts(config, spec)
-    labelled = round(config.dataset.labelled * images)
-    return Workload(
-        stages=tuple(count_work(network, stages, spec.shape, images, labelled)),
-        block_macs=tuple(cost.block_macs for cost in costs),
-        shapes=tuple(cost.output_shape for cost in costs),
-        images=images,
-        held_out=held_out,
-        batch_size=config.batch_size,
-    )
-
-
-def stored_views(wanted: Sequence[int | None], config: ResolvedConfig) -> list[int]:
-    """Numbers of views, each at most one per epoch of the longest stage (so is None); 1 if nothing is augmented."""
-    augmented = config.dataset.augment and build.build_spec(config).augmented
-    needed = build.cached_epochs(build.build_agenda(config).stages()) if augmented else 1
-    return sorted({min(views or needed, needed) for views in wanted})
-
-
-def shared_nodes(wanted: list[int] | None, gpus: int, load: Workload) -> tuple[list[int], list[dict[str, Any]]]:
-    """Node counts, and those of the usual ones that cannot share the batches, with the reason.
-
-    Raises:
-        LayerwiseError: one that was asked for cannot share them, or none can.
-    """
-    reasons = {nodes: why_not_shared(load, Cluster(nodes, gpus)) for nodes in wanted or NODES}
-    able = [nodes for nodes, reason in reasons.items() if reason is None]
-    left_out = [{"nodes": nodes, "reason": reason} for nodes, reason in reasons.items() if reason is not None]
-    if left_out and (wanted or not able):
-        raise LayerwiseError(left_out[0]["reason"])
-    return able, left_out
-
-
-def stage_records(load: Workload, speed: Speed | None) -> list[dict[str, Any]]:
-    return [
-        {
-            "stage": work.stage.title,
-            "start": work.stage.start,
-            "stop": work.stage.stop,
-            "epochs": work.stage.epochs,
-            "samples": work.samples,
-            "train_macs": work.train_macs,
-            "prefix_macs": sum(load.block_macs[: work.stage.start]),
-            "gradient_bytes": work.gradient_bytes,
-            "norm_channels": list(work.norm_channels),
-            "images_per_second": speed.stages[i] if speed else None,
-        }
-        for i, work in enumerate(load.stages)
-    ]
-
-
-def cache_records(
-    load: Workload, clusters: Sequence[Cluster], views: Sequence[int], budget: float | None
-) -> list[dict[str, Any]]:
-    """Bytes of the largest rank for each number of views, format and number of nodes."""
-    records = []
-    for cluster in clusters if load.cached_depths else ():
-        for v in views:
-            for dtype in FeatureDtype:
-                codec = FeatureCodec(dtype)
-                peak = rank_peak_bytes(load, v, codec, cluster.ranks)
-                depths = {d: rank_store_bytes(load, d, v, codec, cluster.ranks) for d in load.cached_depths}
-                fits = None if budget is None else peak <= budget
-                where = {"views": v, "dtype": dtype.value, "nodes": cluster.nodes, "ranks": cluster.ranks}
-                records.append({**where, "bytes": depths, "peak_bytes": peak, "fits": fits})
-    return records
-
-
-def traffic_record(load: Workload, speed: Speed | None, cluster: Cluster) -> dict[str, Any]:
-    """What a rank sends in a step of each stage, how long it takes, and its share of the step."""
-    rows = []
-    for i, work in enumerate(load.stages):
-        taken = network_seconds(step_traffic(work, cluster.ranks), cluster)
-        computing = load.batch_size / cluster.ranks / speed.stages[i] if speed else None
-        timed = cluster.network is not None and cluster.nodes > 1
-        rows.append(
-            {
-                "gradient_bytes": gradient_traffic(work, cluster.ranks),
-                "norm_bytes": norm_traffic(work, cluster.ranks),
-                "seconds": taken if timed else None,
-                "share": taken / (taken + computing) if timed and computing else None,
-            }
-        )
-    return {"nodes": cluster.nodes, "ranks": cluster.ranks, "stages": rows}
-
-
-def boundary_records(load: Workload, network: float | None, bytes_per_number: int) -> list[dict[str, Any]]:
-    """What passes between neighbouring blocks in a step, and how long a node's link takes for it."""
-    records = []
-    for depth in range(1, len(load.shapes)):
-        size = boundary_bytes(load, depth, bytes_per_number)
-        seconds = None if network is None else size / network
-        records.append({"depth": depth, "shape": list(load.shapes[depth - 1]), "bytes": size, "seconds": seconds})
-    return records
-
-
-def time_record(load: Workload, speed: Speed, cluster: Cluster, views: int, codec: FeatureCodec) -> dict[str, Any]:
-    """Seconds of each stage and of the run, without a cache and with one, and from which stage on to have one."""
-    times = stage_times(load, speed, cluster, views, codec)
-    rows: list[dict[str, Any]] = []
-    for i, (work, rate, time) in enumerate(zip(load.stages, speed.stages, times, strict=True)):
-        row = {"stage": work.stage.title, **vars(time), "recomputing": time.recomputing, "caching": time.caching}
-        if start := work.stage.start:
-            row["read_bytes_per_second"] = needed_read_rate(load, start, rate, codec, cluster.gpus_per_node)
-            row["pays"] = time.cache_pays
-            row["caching_from_here"] = caching_from(i, times, load, speed, cluster, views, codec)
-        rows.append(row)
-    recomputing = sum(time.recomputing for time in times)
-    best = min((row for row in rows if "pays" in row), key=lambda row: row["caching_from_here"], default=None)
+def on_cluster(load: Workload, cluster: Cluster, rate: float | None) -> Record:
+    """The figures of one number of nodes: bytes per rank, and seconds if a speed was measured."""
+    times = stage_times(load, rate, cluster) if rate else []
     return {
         "nodes": cluster.nodes,
         "ranks": cluster.ranks,
-        "views": views,
-        "stages": rows,
-        "recomputing": recomputing,
-        "caching": sum(time.caching for time in times),
-        "pays_from": best["stage"] if best and best["caching_from_here"] < recomputing else None,
+        "cache_bytes": rank_cache_bytes(load, cluster.ranks),
+        "peak_cache_bytes": rank_peak_bytes(load, cluster.ranks),
+        "gradient_bytes": [gradient_traffic(work, cluster.ranks) for work in load.stages],
+        "norm_bytes": [norm_traffic(work, cluster.ranks) for work in load.stages],
+        "times": [{**vars(time), "recomputing": time.recomputing, "caching": time.caching} for time in times],
     }
 
 
-def figures(option: str, text: str) -> list[float]:
-    """Positive numbers with commas between them.
-
-    Raises:
-        LayerwiseError: names the option.
-    """
-    values = []
-    for word in text.split(","):
-        try:
-            value = float(word)
-        except ValueError:
-            raise LayerwiseError(f"{option} {text}: '{word}' is not a number.") from None
-        if not (math.isfinite(value) and value > 0):
-            raise LayerwiseError(f"{option} {text}: must be more than 0.")
-        values.append(value)
-    return values
-
-
-def figure(option: str, text: str) -> float:
-    """One positive number; raises as `figures`."""
-    values = figures(option, text)
-    if len(values) > 1:
-        raise LayerwiseError(f"{option} {text}: must be one number.")
-    return values[0]
-
-
-def counts(option: str, text: str) -> list[int]:
-    """Whole numbers with commas between them; raises as `figures`."""
-    values = figures(option, text)
-    if any(value != int(value) for value in values):
-        raise LayerwiseError(f"{option} {text}: must be 1 or more, and whole.")
-    return sorted({int(value) for value in values})
+def tables(record: Record) -> list[Table]:
+    """What the command prints; a column per number of nodes."""
+    stages, clusters = record["stages"], record["clusters"]
+    nodes = [f"{cluster['nodes']} node{'s' if cluster['nodes'] > 1 else ''}" for cluster in clusters]
+    work = columns(record["title"], "stage", "epochs", "MMAC trained", "MMAC frozen", "gradients MB")
+    for stage in stages:
+        macs = (f"{stage[name] / 1e6:,.1f}" for name in ("train_macs", "prefix_macs"))
+        work.add_row(stage["stage"], str(stage["epochs"]), *macs, f"{stage['gradient_bytes'] / 1e6:.1f}")
+    traffic = columns("MB sent per step and rank: gradients + synchronised batch norms", "stage", *nodes)
+    for i, stage in enumerate(stages):
+        sent = (f"{c['gradient_bytes'][i] / 1e6:.3g} + {c['norm_bytes'][i] / 1e6:.2g}" for c in clusters)
+        traffic.add_row(stage["stage"], *sent)
+    cache = columns(f"cache of each rank, {record['cache']}", "depth", *nodes)
+    for depth in clusters[0]["cache_bytes"]:
+        cache.add_row(str(depth), *(in_words(c["cache_bytes"][depth]) for c in clusters))
+    if cache.row_count:
+        cache.add_row("most at once", *(in_words(c["peak_cache_bytes"]) for c in clusters))
+    else:
+        cache.caption = "no stage starts behind frozen blocks: there is nothing to cache"
+    if not clusters[0]["times"]:
+        work.caption = "no times without --images-per-second; --help says how to measure it"
+        return [work, traffic, cache]
+    time = columns("time without a cache → with one; * where the cache pays", "stage", *nodes)
+    for i, stage in enumerate(stages):
+        time.add_row(stage["stage"], *(time_cell([c["times"][i]], stage["start"] > 0) for c in clusters))
+    time.add_row("run", *(time_cell(c["times"], bool(cache.row_count)) for c in clusters))
+    return [work, traffic, cache, time]
 
 
-def count(option: str, text: str) -> int:
-    """One whole number; raises as `figures`."""
-    values = counts(option, text)
-    if len(values) > 1:
-        raise LayerwiseError(f"{option} {text}: must be one number.")
-    return values[0]
+def time_cell(times: list[Record], cached: bool) -> str:
+    """`4.5 h`, and below it `→ 3.2 h *`."""
+    without, having = (sum(time[name] for time in times) for name in ("recomputing", "caching"))
+    if not cached:
+        return in_time(without)
+    return f"{in_time(without)}\n→ {in_time(having)}{' *' if having < without else ''}"
 
 
-def view_words(option: str, text: str) -> list[int | None]:
-    """Whole numbers, or None for `epochs`; raises as `figures`."""
-    return [None if word == "epochs" else count(option, word) for word in text.split(",")]
+def columns(title: str, first: str, *others: str) -> Table:
+    """A table of numbers after one column of names."""
+    table = Table(title=title, title_justify="left", min_width=72)
+    table.add_column(first)
+    for name in others:
+        table.add_column(name, justify="right")
+    return table
+
+
+def in_time(seconds: float) -> str:
+    """`3.2 d`, `4.5 h`, `12 min`, `6.1 s`, `250 ms`."""
+    for unit, divisor in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        if seconds >= divisor:
+            return f"{seconds / divisor:.3g} {unit}"
+    return f"{1e3 * seconds:.3g} ms"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -12,7 +11,7 @@ from layerwise.config.build.network import pruned_widths
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.data.dataset import Dataset, DatasetSpec
 from layerwise.models.blocknet import BlockNet
-from layerwise.models.costs import BlockCost, block_costs
+from layerwise.models.costs import BlockCost, block_costs, meta_copy
 from layerwise.training.operations import Workload
 from layerwise.training.pruning import prune_block
 
@@ -57,7 +56,7 @@ def workload(
 
 def costs_before_pruning(config: ResolvedConfig, network: BlockNet, spec: DatasetSpec) -> list[BlockCost]:
     """The costs of each block and its head while the block still has all its filters and those before it do not."""
-    network, costs = copy.deepcopy(network), []
+    network, costs = meta_copy(network), []
     for depth, n in enumerate(pruned_widths(config), 1):
         costs.append(block_costs(network, spec.shape, torch.float32)[depth - 1])
         prune_block(network, depth, range(n))

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -14,6 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from layerwise.core.types import Shape, Target
 from layerwise.models.blocknet import BlockNet, count_parameters
 from layerwise.models.heads import PredSimHead
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,19 @@ def total_parameters(costs: Sequence[BlockCost]) -> int:
     return sum(cost.block_parameters for cost in costs) + costs[-1].head_parameters
 
 
+def meta_copy(module: M) -> M:
+    """A copy of a module on the meta device: it has shapes and no values. The module is not changed.
+
+    `deepcopy` alone would copy all weights first, and load torch._dynamo, which takes seconds.
+    """
+    copies: dict[int, Any] = {id(b): torch.empty_like(b, device="meta") for b in module.buffers()}
+    for p in module.parameters():
+        copies[id(p)] = nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad)
+    return copy.deepcopy(module, copies)
+
+
 def _run_on_meta(module: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, int]:
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        y = copy.deepcopy(module).to("meta").eval()(x)
+        y = meta_copy(module).eval()(x)
     return y, counter.get_total_flops() // 2  # it counts a multiply-accumulate as two
