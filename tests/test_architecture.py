@@ -14,12 +14,11 @@ import torch
 import yaml
 
 from helpers.commands import ROOT
-from helpers.configs import composed
+from helpers.configs import composed, configured
 from helpers.package import FILES, PACKAGE, ROOMS, imports_of, room_of
 from layerwise.config import build
 from layerwise.config.keys import key_names
 from layerwise.config.parse import parse
-from layerwise.config.resolve import resolve
 from layerwise.config.schema import Config
 
 
@@ -73,7 +72,7 @@ EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_and_builds(experiment):
-    config = resolve(parse(composed(f"experiment={experiment}")))
+    config = configured(f"experiment={experiment}")
     spec = build.build_spec(config)
     stages = build.build_agenda(config).stages()
     with torch.device("meta"):
@@ -149,7 +148,7 @@ def enums_of(config) -> set[type[Enum]]:
     ],
 )
 def test_null_takes_the_papers_values(overrides, expected):
-    config = resolve(parse(composed(*overrides)))
+    config = configured(*overrides)
     found = {"J": config.J, **vars(config.model)}
     assert {name: found[name] for name in expected} == expected
     assert (config.epochs, config.batch_size, config.optimizer.lr) == (50, 128, 0.1)
@@ -159,15 +158,15 @@ def test_null_takes_the_papers_values(overrides, expected):
 
 
 def test_joint_training_sees_the_data_as_often_as_greedy():
-    config = resolve(parse(composed("plan=joint", "epochs=7")))
+    config = configured("plan=joint", "epochs=7")
     assert config.plan.epochs == 28
-    assert resolve(parse(composed("plan=joint", "plan.epochs=3"))).plan.epochs == 3
+    assert configured("plan=joint", "plan.epochs=3").plan.epochs == 3
 
 
 def test_an_end_to_end_timm_network_sees_the_data_as_often_as_its_cut_form():
     timm = ["model=timm", "model.name=resnet18", "epochs=7"]
-    assert resolve(parse(composed(*timm, "plan=joint"))).plan.epochs == 35
-    assert resolve(parse(composed("model=timm", "model.name=test_vit", "epochs=7", "plan=joint"))).plan.epochs == 7
+    assert configured(*timm, "plan=joint").plan.epochs == 35
+    assert configured("model=timm", "model.name=test_vit", "epochs=7", "plan=joint").plan.epochs == 7
 
 
 def test_no_workflow_file_is_broken():

@@ -7,12 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from helpers.configs import composed
+from helpers.configs import configured
 from helpers.data import CPU, tiny_spec
 from helpers.run_folders import numbers, results_of
 from layerwise.config import build
-from layerwise.config.parse import parse
-from layerwise.config.resolve import resolve
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import below, bits, key
 from layerwise.data.augment import CropFlip, Cutout, alternate_flips, shift_and_mirror
@@ -159,7 +157,7 @@ def test_a_cutout_is_the_mean_after_scaling_and_in_training_only():
 )
 def test_what_cannot_be_augmented_is_refused(overrides, word):
     with pytest.raises(LayerwiseError, match=word):
-        build.build_spec(resolve(parse(composed(*(f"{name}={value}" for name, value in overrides.items())))))
+        build.build_spec(configured(*(f"{name}={value}" for name, value in overrides.items())))
 
 
 def test_a_cached_run_with_cutout_equals_a_recomputed_one(train_py, tmp_path):

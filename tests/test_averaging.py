@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 
 from helpers.commands import assert_refused
 from helpers.networks import tiny_net
-from helpers.run_folders import numbers, results_of
+from helpers.run_folders import metrics_of, numbers, results_of
 from helpers.training import PLAN, STEPS, train, trainer_of
 from layerwise.core.interrupt import StopRequest
 from layerwise.features.sources import Recompute
@@ -85,7 +83,7 @@ def test_a_run_is_judged_by_its_average(train_py, tmp_path):
     plain, averaged = (numbers(results_of(tmp_path / "out" / name)) for name in ("plain", "averaged"))
     assert plain[0]["train"] == averaged[0]["train"]
     assert plain[0]["test"] != averaged[0]["test"]
-    lines = [json.loads(line) for line in (tmp_path / "out" / "averaged" / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics_of(tmp_path / "out" / "averaged")
     assert [line["test"] for line in lines if line["epoch"] == 2] == [row["test"] for row in averaged]
 
 

@@ -13,12 +13,10 @@ from torch import nn
 
 import layerwise
 from helpers.commands import run_script
-from helpers.configs import composed
+from helpers.configs import configured
 from layerwise.analysis import exporting
 from layerwise.analysis.exporting import Format, Servable, export
 from layerwise.config import build
-from layerwise.config.parse import parse
-from layerwise.config.resolve import resolve
 from layerwise.core.errors import LayerwiseError
 from layerwise.runs.loading import TrainedNet
 
@@ -42,7 +40,7 @@ NETWORKS = {
 
 def network_of(overrides: list[str]) -> TrainedNet:
     """As `layerwise.load` would give it, at its initialisation."""
-    config = resolve(parse(composed(*overrides)))
+    config = configured(*overrides)
     spec = build.build_spec(config)
     if not spec.mean:  # of a table, which training computes
         features = spec.shape[0]

@@ -10,9 +10,8 @@ from PIL import Image
 
 import layerwise
 from helpers.commands import TINY, run_script
-from helpers.configs import composed
-from layerwise.config.parse import from_yaml, parse, to_yaml
-from layerwise.config.resolve import resolve
+from helpers.configs import configured
+from layerwise.config.parse import from_yaml, to_yaml
 from layerwise.core.errors import LayerwiseError
 from layerwise.runs.reuse import shared_stages
 
@@ -60,7 +59,7 @@ def test_no_command_resolves_what_a_foreign_configuration_asks_for(foreign, tmp_
 
 def test_reused_stages_come_from_a_configuration_that_is_not_resolved(foreign, tmp_path):
     tiny = [f"{key}={value}" for key, value in TINY.items()]
-    config = resolve(parse(composed(*tiny, "epochs=1", "model.final_head_width=4")))
+    config = configured(*tiny, "epochs=1", "model.final_head_width=4")
     assert len(shared_stages(foreign, config, tmp_path / "other")) == 1
     change(foreign, {"k": "${oc.decode:${oc.env:LAYERWISE_SECRET}}"})
     with pytest.raises(LayerwiseError) as caught:
@@ -72,7 +71,7 @@ def test_reused_stages_come_from_a_configuration_that_is_not_resolved(foreign, t
 @pytest.mark.parametrize("text", ["${oc.env:HOME}", r"C:\${x}", r"\\${x} ${y}", "$x", r"C:\t\\", "'\"${a}"])
 def test_text_that_looks_like_an_interpolation_is_read_as_it_was_written(tmp_path, text):
     path = tmp_path / "config.yaml"
-    path.write_text(to_yaml(resolve(parse(composed("dataset=digits")))))
+    path.write_text(to_yaml(configured("dataset=digits")))
     change(tmp_path, {"name": text})
     assert from_yaml(path).name == text
     change(tmp_path, {"name": "${"})

@@ -12,7 +12,7 @@ import torch
 
 import layerwise
 import layerwise.core.errors
-from helpers.run_folders import numbers, only_run, results_of
+from helpers.run_folders import metrics_of, numbers, only_run, results_of
 from layerwise.core.files import load_tree
 from layerwise.data.factory import describe, load
 from layerwise.experiment import stage as stage_run
@@ -185,7 +185,7 @@ def test_fine_tuning_changes_all_layers_at_its_own_learning_rate(train_py, tmp_p
     before, after = seen[3]
     assert [name for name, value in before.items() if torch.equal(value, after[name])] == []
     folder = only_run(tmp_path)
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics_of(folder)
     assert [line["lr"] for line in lines if line["stage"] == 4] == pytest.approx([0.001, 0.0002])  # of 0.005, decayed
     results = results_of(folder)
     assert [row["block"] for row in results["blocks"]] == [1, 2, 3]
@@ -248,7 +248,7 @@ def test_a_search_on_a_part_of_the_data_fixes_the_depth_of_the_run(train_py, tmp
         "pflop": search["pflop"],
     }
     assert (results["J"], len(results["blocks"]), results["final"]["block"]) == (best, best, best)
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics_of(folder)
     assert lines[0]["step"] == -(-200 // 32)  # an epoch has all 200 images again
     # the same depth without a search gives the same numbers
     plain = {key: value for key, value in options.items() if key != "plan.search_fraction"} | {"J": best}
@@ -319,7 +319,7 @@ def test_a_cached_autoencoder_equals_a_recomputed_one(train_py, tmp_path):
 def test_labelled_data_are_for_the_classifier_and_all_inputs_for_the_encoder(train_py, tmp_path):
     options = {**MLP, "plan": "autoencoder", "dataset.labelled": 0.25, "batch_size": 10, "dataset.validation": None}
     assert train_py(**options).code == 0
-    lines = [json.loads(line) for line in (only_run(tmp_path) / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics_of(only_run(tmp_path))
     assert [line["step"] for line in lines[:4]] == [20, 40, 45, 50]  # 200 inputs, 50 labels
 
 

@@ -6,12 +6,10 @@ import pytest
 import torch
 
 from helpers.commands import assert_refused
-from helpers.configs import composed
+from helpers.configs import configured
 from helpers.networks import plain_net
 from helpers.run_folders import numbers, results_of
 from layerwise.config.build import build_optimizer, build_schedule
-from layerwise.config.parse import parse
-from layerwise.config.resolve import resolve
 from layerwise.training.optim import OneCycle
 
 
@@ -21,7 +19,7 @@ from layerwise.training.optim import OneCycle
 def test_norms_and_biases_can_be_exempt_from_the_weight_decay(optimizer):
     net, before = plain_net(), plain_net()
     chosen = [*optimizer, "optimizer.norm_decay=false", "optimizer.weight_decay=0.1", "optimizer.lr=0.1"]
-    made = build_optimizer(resolve(parse(composed(*chosen))), net)
+    made = build_optimizer(configured(*chosen), net)
     with torch.no_grad():
         for parameter in (*net.parameters(), *before.parameters()):
             parameter.add_(1)
@@ -34,8 +32,8 @@ def test_norms_and_biases_can_be_exempt_from_the_weight_decay(optimizer):
 
 def test_a_one_cycle_has_the_warm_up_and_the_end_that_are_given():
     chosen = ("optimizer.schedule=onecycle", "optimizer.warmup=0.1", "optimizer.final=0.05")
-    assert build_schedule(resolve(parse(composed(*chosen)))) == OneCycle(0.1, 0.05)
-    assert build_schedule(resolve(parse(composed(chosen[0])))) == OneCycle()
+    assert build_schedule(configured(*chosen)) == OneCycle(0.1, 0.05)
+    assert build_schedule(configured(chosen[0])) == OneCycle()
 
 
 def test_a_run_without_norm_decay_is_another_one(train_py, tmp_path):

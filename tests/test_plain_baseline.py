@@ -12,12 +12,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from helpers.commands import ROOT
-from helpers.configs import composed
+from helpers.configs import configured
 from helpers.data import CPU
 from layerwise.config import build
 from layerwise.config.paper import simcnn_values
-from layerwise.config.parse import parse
-from layerwise.config.resolve import resolve
 from layerwise.models.blocknet import count_parameters
 
 sys.path.insert(0, str(ROOT))
@@ -40,7 +38,7 @@ def coloured(n: int, transform) -> list[tuple[torch.Tensor, int]]:
 def test_its_network_is_ours(k):
     values = simcnn_values("cifar10", k)
     net = plain.network(k, values.J, values.width, values.head_width, values.downsample)
-    config = resolve(parse(composed(f"k={k}")))
+    config = configured(f"k={k}")
     ours = build.build_network(config, build.build_spec(config), build.build_agenda(config).stages())
     assert count_parameters(net) == count_parameters(ours)
     x = torch.randn(1, 3, 32, 32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
@@ -14,7 +13,7 @@ from torch import nn
 
 import layerwise
 from helpers.networks import plain_net, tiny_net
-from helpers.run_folders import numbers, only_run, results_of
+from helpers.run_folders import metrics_of, numbers, only_run, results_of
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import load_tree
 from layerwise.core.precision import Precision
@@ -180,7 +179,7 @@ def test_simultaneous_training_is_one_stage_with_a_row_per_depth(train_py, tmp_p
     results = results_of(folder)
     assert [row["block"] for row in results["blocks"]] == [1, 2, 3]
     assert results["plan"] == "simultaneous"
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics_of(folder)
     assert len(lines) == 6  # J × epochs
     assert [head["block"] for head in lines[-1]["heads"]] == [1, 2, 3]
     assert lines[-1]["heads"][-1]["loss"] == lines[-1]["loss"] == results["blocks"][-1]["train"]["loss"]
@@ -212,7 +211,7 @@ def test_other_heads_train_and_load(train_py, tmp_path, head):
     assert outcome.code == 0, outcome.err
     results = results_of(only_run(tmp_path))
     assert results["final"]["ensemble_top1"] > 20  # chance is 10
-    lines = [json.loads(line) for line in (only_run(tmp_path) / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics_of(only_run(tmp_path))
     assert lines[-1]["loss"] < lines[0]["loss"]
     layerwise.load(only_run(tmp_path))
 

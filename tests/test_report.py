@@ -13,15 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from sklearn.datasets import load_digits
 
-from helpers.commands import ROOT, run_script
+from helpers.commands import run_script
+from helpers.configs import configured
 from helpers.run_folders import only_run, results_of
 from layerwise.__main__ import main
-from layerwise.config.parse import parse, run_name
-from layerwise.config.resolve import resolve
+from layerwise.config.parse import run_name
 from layerwise.core.errors import Interrupted
 from layerwise.experiment import recorder
 from layerwise.experiment import run as experiment
@@ -365,12 +363,6 @@ def test_the_home_folder_is_not_shown(train_py, tmp_path, monkeypatch):
     assert "output_dir=~/out" in page.words
 
 
-def composed(words):
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return resolve(parse(compose("train", words)))
-
-
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -385,7 +377,7 @@ def composed(words):
     ],
 )
 def test_the_papers_figure_stands_beside_its_network(words, expected):
-    assert experiment_of(composed(words)) == expected
+    assert experiment_of(configured(*words)) == expected
 
 
 def test_filters_share_one_scale_around_grey():
@@ -426,4 +418,4 @@ def test_an_interrupted_run_leaves_a_report(train_py, tmp_path, monkeypatch):
 
 
 def test_report_is_no_part_of_what_is_computed():
-    assert run_name(composed(["report=true"])) == run_name(composed(["report=false"]))
+    assert run_name(configured("report=true")) == run_name(configured("report=false"))

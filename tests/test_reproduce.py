@@ -10,10 +10,8 @@ import pytest
 import torch
 
 from helpers.commands import ROOT
-from helpers.configs import composed
+from helpers.configs import configured
 from layerwise.config import build
-from layerwise.config.parse import parse
-from layerwise.config.resolve import resolve
 from layerwise.models.costs import total_parameters
 from layerwise.reporting.html.paper_figures import PAPER_FIGURES
 
@@ -112,7 +110,7 @@ def test_rows_are_experiments_and_scales_know_their_families():
 def test_a_smaller_scale_shrinks_every_row(name, scale):
     campaign = Campaign(name, scale, [0], Path("/nowhere"), ())
     for row in SETS[name]:
-        config = resolve(parse(composed(*campaign.command(row))))
+        config = configured(*campaign.command(row))
         stages = build.build_agenda(config).stages()
         assert sum(stage.epochs for stage in stages) <= {"small": 24, "tiny": 8}[scale], row.name
         assert (config.model.width or 0) <= (256 if row.family == "separability" else 32), row.name
@@ -123,7 +121,7 @@ def test_the_compressed_network_and_its_baseline_have_the_same_shape(scale):
     campaign = Campaign("compression", scale, [0], Path("/nowhere"), ())
     sizes = set()
     for row in SETS["compression"]:
-        config = resolve(parse(composed(*campaign.command(row))))
+        config = configured(*campaign.command(row))
         spec = build.build_spec(config)
         network = build.build_network(config, spec, build.build_agenda(config).stages())
         sizes.add(total_parameters(build.build_costs(config, network, spec, torch.float32)))

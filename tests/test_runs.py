@@ -17,7 +17,7 @@ import layerwise
 import layerwise.core.errors
 from helpers.commands import ROOT
 from helpers.processes import start, wait_for
-from helpers.run_folders import corrupt, numbers, only_run, results_of
+from helpers.run_folders import corrupt, metrics_of, numbers, only_run, results_of
 from layerwise.config.parse import from_yaml, identity
 from layerwise.core.files import load_tree
 from layerwise.core.machine import HOST, peak_memory_mb
@@ -57,7 +57,7 @@ def test_a_run_leaves_the_files_of_the_contract(train_py, tmp_path):
         name: results["cache"][name] for name in ("dtype", "bytes")
     }
     assert set(results) >= {"hardware", "versions", "git_commit", "seconds"}
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics_of(folder)
     positions = [(line["stage"], line["epoch"], line["step"]) for line in lines]
     assert positions == [(1, 1, 4), (1, 2, 8), (2, 1, 12), (2, 2, 16)]
     resolved = yaml.safe_load((folder / "config.yaml").read_text())
@@ -138,7 +138,7 @@ def test_validation_is_held_out_and_reported(train_py, tmp_path):
     assert train_py(**{"dataset.validation": 0.1, "evaluation.every": 1}).code == 0
     folder = only_run(tmp_path)
     assert {"top1", "top5", "loss"} == set(results_of(folder)["blocks"][0]["validation"])
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics_of(folder)
     assert all({"validation", "test"} <= set(line) for line in lines)
 
 

@@ -7,10 +7,9 @@ import torch
 from torch import nn
 
 from helpers.commands import assert_refused
-from helpers.configs import composed
+from helpers.configs import configured
 from helpers.networks import plain_net
 from helpers.run_folders import numbers, results_of
-from layerwise.config.parse import parse
 from layerwise.config.resolve import resolve
 from layerwise.models.choices import Activation, Initialisation
 
@@ -33,7 +32,7 @@ def test_the_papers_widths_as_a_list_give_the_same_network():
 
 
 def resolved(*overrides: str):
-    config = resolve(parse(composed(*overrides)))
+    config = configured(*overrides)
     again = resolve(config)
     assert again == config  # as a run's saved configuration is read
     return config

@@ -8,11 +8,9 @@ import pytest
 import torch
 
 from helpers.commands import ROOT, Outcome, run_script, words
-from helpers.configs import composed
+from helpers.configs import configured
 from helpers.run_folders import results_of
 from layerwise.config import build
-from layerwise.config.parse import parse
-from layerwise.config.resolve import resolve
 
 LINES = """\
 # a comment, and a blank line
@@ -107,7 +105,7 @@ def networks_of_all_sweeps() -> list[str]:
 
 @pytest.mark.parametrize("line", networks_of_all_sweeps())
 def test_every_network_of_the_papers_sweeps_builds(line):
-    config = resolve(parse(composed(*line.split())))
+    config = configured(*line.split())
     spec = build.build_spec(config)
     stages = build.build_agenda(config).stages()
     with torch.device("meta"):

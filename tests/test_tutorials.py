@@ -11,7 +11,7 @@ from sklearn.datasets import make_blobs
 
 import layerwise
 from helpers.commands import ROOT, TINY, run_script
-from helpers.run_folders import only_run, results_of
+from helpers.run_folders import metrics_of, only_run, results_of
 from layerwise.core.files import load_tree
 
 TINY_LEAVES_OUT = dict.fromkeys(TINY)
@@ -131,7 +131,7 @@ def test_the_cifar_perceptron_on_digits(train_py, tmp_path):
 
 def test_pretraining_uses_all_inputs_and_a_tenth_of_the_labels(train_py, tmp_path):
     tutorial(train_py, "tutorial_labelled_digits", **{"epochs": 1, "plan.epochs": 1, "plan.finetune.epochs": 1})
-    lines = [json.loads(line) for line in (only_run(tmp_path) / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics_of(only_run(tmp_path))
     steps = [b["step"] - a["step"] for a, b in zip([{"step": 0}, *lines], lines, strict=False)]
     inputs, labels = -(-1437 // 16), -(-144 // 16)
     assert steps == [inputs, labels, inputs, labels, labels]

@@ -6,8 +6,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from helpers.commands import ROOT
-from layerwise.config.parse import parse
-from layerwise.config.resolve import resolve
+from layerwise.commands.compose import configuration
+from layerwise.config.resolved import ResolvedConfig
 
 
 def composed(*overrides: str):
@@ -16,5 +16,5 @@ def composed(*overrides: str):
         return compose("train", list(overrides))
 
 
-def configured(*words: str):
-    return resolve(parse(composed(*words)))
+def configured(*words: str) -> ResolvedConfig:
+    return configuration(words)

@@ -18,6 +18,11 @@ def results_of(folder: Path) -> dict[str, Any]:
     return results
 
 
+def metrics_of(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, one for each epoch."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
 def numbers(results: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows of results.json without what depends on the clock or the machine."""
     timed = ("seconds", "images_per_second", "peak_memory_mb")
