@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-
-from layerwise.config.parse import parse
-from layerwise.config.resolve import resolve
-from layerwise.core.precision import choose_device, choose_precision
-from layerwise.experiment.run import run_in_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "train.py"
@@ -30,16 +21,6 @@ PLAIN = ROOT / "benchmarks" / "plain.py"
 def has_cifar10() -> bool:
     """Whether the real CIFAR-10 is where train.py looks for it."""
     return (Path(os.environ.get("LAYERWISE_DATA", "data")) / "cifar-10-batches-py").exists()
-
-
-def run_here(words: Sequence[str]) -> tuple[dict[str, Any], Path]:
-    """Trains a run of train.py in this process; returns its results.json and its folder."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = resolve(parse(compose("train", list(words))))
-    print("$", shlex.join(["python", "train.py", *words]), file=sys.stderr, flush=True)
-    device = choose_device(config.device)
-    return run_in_folder(config, device, choose_precision(config.precision, device))
 
 
 def ours_run(words: Sequence[str], device: torch.device) -> dict[str, float]:

@@ -1,38 +1,28 @@
-"""The paper's Propositions 3.1 and 3.2, checked and measured on scikit-learn's digits (no download).
+"""Checks the paper's Proposition 3.1 and measures 3.2 on scikit-learn's digits, without a download.
 
-    python scripts/propositions.py               both, about half a minute on one core
-    python scripts/propositions.py check=3.1     one of them
+    python scripts/propositions.py                 both, about half a minute on one core
+    python scripts/propositions.py --check 3.1     one of them
 
-check       3.1, 3.2 or all (default)
-J           blocks (default 6)
-width       M, channels of all blocks (default 16)
-epochs      of each block of the reference run (default 20)
-shorter     epochs of each block of the perturbed runs (default [1,2,4,8,12,16,18])
-seed        of all runs (default 0)
-output_dir  of the run folders (default outputs); finished runs in it are used again
-out         JSON and figure, without ending (default results/propositions)
+All runs train SimCNN greedily with k = 1 and plan.warm_start, without batch norm and downsampling, in float32 on the
+CPU. Finished runs in --output-dir are used again.
 
-All runs train SimCNN with k = 1, no batch norm and no downsampling, greedily and with plan.warm_start,
-in float32 on the CPU.
+3.1, progressive improvement: block j as warm start leaves it (the identity, with the head of block j−1) has the risk
+at which block j−1 ended, because ρ∘ρ = ρ. Measured: both risks, the mean cross-entropy over all training images
+without augmentation, for j = 2 … J of the reference run. The exit code is 1 if they differ by more than 1e-5 of their
+value.
 
-3.1, progressive improvement: the risk of block j as warm start leaves it (the identity, with the head
-of block j−1) equals the risk at which block j−1 ended, because ρ∘ρ = ρ. Measured: both risks, the mean
-cross-entropy over all training images without augmentation, for j = 2 … J of the reference run. The
-exit code is 1 if they differ by more than 1e-5 of their value.
-
-3.2, accumulation of errors: ε-approximate solutions of each greedy problem give
-‖x_J* − x̂_J‖ = O(J² ε). The reference x* is the run of `epochs` epochs a block. A perturbed run x̂ has
-the same initialisation, shuffles, augmentation and learning rates, but each of its blocks stops
-earlier, and from block 2 on it trains on features of its own. Measured on all test images, with the
-Frobenius norm over images, channels and positions:
+3.2, accumulation of errors: ε-approximate solutions of each greedy problem give ‖x_J* − x̂_J‖ = O(J² ε). The
+reference x* is the run of --epochs epochs a block. A perturbed run x̂ has the same initialisation, shuffles,
+augmentation and learning rates, but each of its blocks stops earlier, and from block 2 on it trains on its own
+features. Measured on all test images, with the Frobenius norm over images, channels and positions:
 
     ε       = max_j ‖ρ W_θ̂j x*_{j−1} − x*_j‖ / ‖x*_j‖     one perturbed block on reference features
     error_J = ‖x*_J − x̂_J‖ / ‖x*_J‖                       the perturbed blocks 1 … J on images
 
-The proposition assumes blocks that are 1-Lipschitz and solutions that are stable in their input, and
-its ε is of θ̂_j trained on x*_{j−1}. Training grants neither, so this shows how errors accumulate in
-practice and is no test of the proposition; the table says how far error_J stayed below J² ε all the
-same. Relative errors end near 1, where two networks have nothing in common.
+The proposition assumes 1-Lipschitz blocks and solutions that are stable in their input, and its ε is that of θ̂_j
+trained on x*_{j−1}. Training guarantees neither, so this is no test of the proposition: it shows how errors accumulate
+in practice. The table also says how far error_J stays below J² ε. Relative errors end near 1, where the two networks
+have nothing in common.
 """
 
 from __future__ import annotations
@@ -42,26 +32,26 @@ import copy
 import io
 import json
 import sys
-from dataclasses import dataclass, field
+from argparse import Namespace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
-from _options import at_least, read_options
-from hydra import compose, initialize_config_dir
 from rich.table import Table
 from torch import Tensor
 
 from layerwise.analysis.drawing import MARKERS, PALETTE, pyplot, save
+from layerwise.commands.arguments import Parser, at_least
+from layerwise.commands.compose import configuration
 from layerwise.commands.errors import reported
 from layerwise.config.build import build_data
 from layerwise.core.choices import PrecisionName
-from layerwise.core.errors import LayerwiseError, suggest
+from layerwise.core.errors import LayerwiseError
 from layerwise.core.machine import git_commit, hardware, versions
 from layerwise.core.precision import choose_precision
 from layerwise.data.dataset import Dataset
-from layerwise.experiment.run import run
+from layerwise.experiment.run import run_in_folder
 from layerwise.features.sources import BatchPlan, Recompute
 from layerwise.models.blocknet import Segment
 from layerwise.reporting.tables import show
@@ -71,7 +61,6 @@ from layerwise.runs.metrics import write_results
 from layerwise.training.beginnings import carry_head, warm_start
 from layerwise.training.evaluate import predict, score
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
 CPU = torch.device("cpu")
 PRECISION = choose_precision(PrecisionName.fp32, CPU)
 TOLERANCE = 1e-5
@@ -79,20 +68,33 @@ DECAY_EVERY = 0.3
 """Fraction of the reference run's epochs between two decays of the learning rate (the paper's 15 of 50)."""
 
 
-@dataclass
-class Options:
-    check: str = "all"
-    J: int = 6
-    width: int = 16
-    epochs: int = 20
-    shorter: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 12, 16, 18])
-    seed: int = 0
-    output_dir: str = "outputs"
-    out: str = "results/propositions"
+def parser() -> Parser:
+    made = Parser("propositions", __doc__)
+    made.prog = "scripts/propositions.py"
+    made.add_argument("--check", choices=("3.1", "3.2", "all"), default="all")
+    made.add_argument("--J", type=at_least(2), default=6, metavar="N", help="blocks (default: 6)")
+    made.add_argument("--width", type=at_least(1), default=16, metavar="N", help="M, channels of a block (default: 16)")
+    made.add_argument(
+        "--epochs", type=at_least(1), default=20, metavar="N", help="epochs a block of the reference run (default: 20)"
+    )
+    made.add_argument(
+        "--shorter",
+        type=at_least(1),
+        nargs="+",
+        default=[1, 2, 4, 8, 12, 16, 18],
+        metavar="N",
+        help="epochs a block of the perturbed runs (default: 1 2 4 8 12 16 18)",
+    )
+    made.add_argument("--seed", type=int, default=0, metavar="N", help="of all runs (default: 0)")
+    made.add_argument("--output-dir", default="outputs", metavar="FOLDER", help="of the run folders (default: outputs)")
+    made.add_argument(
+        "--out", type=Path, default=Path("results/propositions"), metavar="FILE", help="JSON and figure, without suffix"
+    )
+    return made
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """What an earlier call has written.
+    """What an earlier call wrote.
 
     Raises:
         LayerwiseError: the file is damaged.
@@ -107,13 +109,15 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    options = read_options(Options, str(__doc__))
-    check_options(options)
+    options = parser().parse_args()
+    if max(options.shorter) >= options.epochs:
+        raise LayerwiseError(f"--shorter {max(options.shorter)}: must be less than --epochs {options.epochs}.")
     plt = pyplot()
-    path = Path(options.out)
+    path: Path = options.out
     record = read_record(path.with_suffix(".json"))
     reference = trained(options, options.epochs)
-    facts = {"hardware": hardware(CPU), "versions": versions(), "git_commit": git_commit(), "options": vars(options)}
+    facts: dict[str, Any] = {"hardware": hardware(CPU), "versions": versions(), "git_commit": git_commit()}
+    facts["options"] = {**vars(options), "out": str(path)}
     holds = True
     if options.check in ("3.1", "all"):
         rows = progressive_improvement(*reference)
@@ -127,28 +131,14 @@ def main() -> None:
         save(draw(rows, plt), path.with_suffix(".png"))
     write_results(path.with_suffix(".json"), record)
     if not holds:
-        print("Proposition 3.1 does not hold: a warm start begins at another risk.", file=sys.stderr)
+        print("Proposition 3.1 does not hold: a warm start begins at a different risk.", file=sys.stderr)
         sys.exit(1)
 
 
-def check_options(options: Options) -> None:
-    """Refuses what cannot be measured.
+def trained(options: Namespace, epochs: int) -> tuple[TrainedNet, Dataset]:
+    """The network of a run that stops each block after `epochs` of the reference run's epochs, and its data.
 
-    Raises:
-        LayerwiseError: names the option.
-    """
-    if options.check not in ("3.1", "3.2", "all"):
-        raise LayerwiseError(f"check={options.check}: unknown.{suggest(options.check, ('3.1', '3.2', 'all'))}")
-    at_least(2, J=options.J)
-    at_least(1, width=options.width, epochs=options.epochs)
-    if not options.shorter or not all(1 <= epochs < options.epochs for epochs in options.shorter):
-        raise LayerwiseError(f"shorter={options.shorter}: must be numbers from 1 to {options.epochs - 1} (epochs − 1).")
-
-
-def trained(options: Options, epochs: int) -> tuple[TrainedNet, Dataset]:
-    """The network of a run that stops each block after some epochs of the reference run, and its data.
-
-    The run goes through train.py's configuration and code; if its folder holds it already, it is not trained again.
+    A finished run is only read.
     """
     name = f"propositions-J{options.J}-M{options.width}-seed{options.seed}-{epochs}of{options.epochs}"
     print(f"run {name}", file=sys.stderr)
@@ -161,11 +151,8 @@ def trained(options: Options, epochs: int) -> tuple[TrainedNet, Dataset]:
         *("optimizer.lr=0.02", f"optimizer.decay_every={DECAY_EVERY * options.epochs / epochs}"),
         *("device=cpu", "precision=fp32"),
     ]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = compose("train", overrides)
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        run(composed)
-    folder = Path(options.output_dir) / name
+    with contextlib.redirect_stderr(io.StringIO()):
+        _, folder = run_in_folder(configuration(overrides), CPU, PRECISION)
     network = load(folder)
     return network, build_data(run_config(folder), network.spec, CPU)
 
@@ -220,7 +207,7 @@ def relative_distance(x: Tensor, exact: Tensor) -> float:
 
 
 def largest_ratio(rows: list[dict[str, Any]]) -> float:
-    """The largest error_J / (J² ε) over all runs and J ≥ 2 (error_1 is ε_1 by definition)."""
+    """The largest error_J / (J² ε) over all runs and J ≥ 2; error_1 is ε_1 by definition."""
     return max(error / (J**2 * row["epsilon"]) for row in rows for J, error in enumerate(row["errors"][1:], 2))
 
 

@@ -1,16 +1,15 @@
-"""Runs a named set of the paper's experiments and puts our figures beside its own.
+"""Runs a set of the paper's experiments and writes our figures beside the paper's.
 
-    python scripts/reproduce.py cifar10                           the full schedules; a GPU is wanted
+    python scripts/reproduce.py cifar10                           the paper's schedules; needs a GPU
     python scripts/reproduce.py cifar10 --scale quarter           the paper's schedules at a quarter of its widths
-    python scripts/reproduce.py cifar10 --scale small             CIFAR-10 on two cores in less than an hour
+    python scripts/reproduce.py cifar10 --scale small             less than an hour on two cores
     python scripts/reproduce.py cifar10 --seeds 0 1 2 --only paper_cifar10_k3
     python scripts/reproduce.py imagenet dataset.root=/data       overrides stand before --seeds and --only
-    python scripts/reproduce.py probes --scale tiny               seconds: does it all run?
+    python scripts/reproduce.py probes --scale tiny               seconds: checks that everything runs
 
-Each row is a run of train.py in a process of its own, so what was stopped goes on when the command is
-given again, and finished runs are not repeated. Results go to results/<set>.json and .md, rewritten
-after each run: with `--scale small` to results/<set>_small.json, and with further overrides to a name
-of their own. A row that was not run says so.
+Each row is a run of train.py in its own process. The same command continues what was stopped and repeats no finished
+run. The results are in results/<set>.json and .md, or results/<set>_<scale>.json and .md for a smaller scale; further
+overrides are part of the name. Both files are rewritten after each run, and a row that has not run says so.
 """
 
 from __future__ import annotations
@@ -23,146 +22,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from _runs import ROOT, call_script, spread, with_spread
+from _paper_sets import PROBE_SCALES, SCALES, SET_SCALES, SETS, Row
 
+from layerwise.analysis.spread import spread, with_spread
+from layerwise.commands.own_process import run_process
 from layerwise.core.errors import LayerwiseError, suggest
 from layerwise.core.files import write_atomically
 from layerwise.reporting.html.paper_figures import paper_figure
 
-
-@dataclass(frozen=True)
-class Row:
-    """One line of a table: an experiment file, perhaps with overrides.
-
-    Attributes:
-        experiment: file of conf/experiment.
-        family: which overrides a smaller scale takes.
-        variant: overrides of this row at every scale.
-        reuses: row of the same set whose finished stages this one takes over.
-        probed: train the separability probes on the finished run.
-    """
-
-    experiment: str
-    family: str = "simcnn"
-    variant: tuple[str, ...] = ()
-    reuses: str | None = None
-    probed: bool = False
-
-    @property
-    def name(self) -> str:
-        """The experiment and what is overridden: `paper_separability_k1 model.width=64`."""
-        return " ".join((self.experiment, *self.variant))
-
-
-SETS: dict[str, tuple[Row, ...]] = {
-    "cifar10": (
-        Row("paper_cifar10_k1", "simcnn_k1"),
-        Row("paper_cifar10_k2"),
-        Row("paper_cifar10_k3"),
-        Row("baseline_cifar10_joint"),
-        Row("simultaneous_cifar10"),
-        Row("simultaneous_cifar10_mlp_sr", "light_heads"),
-        Row("simultaneous_cifar10_predsim", "light_heads"),
-        Row("baseline_cifar10_alexnet", "vgg_joint"),
-        Row("baseline_cifar10_vgg11", "vgg_joint"),
-    ),
-    "recipes": (Row("fast_cifar10"), Row("best_cifar10")),
-    "imagenet": (
-        Row("paper_imagenet_k1"),
-        Row("paper_imagenet_k2"),
-        Row("paper_imagenet_k3"),
-        Row("paper_imagenet_k3_head1024", "narrow_head", reuses="paper_imagenet_k3"),
-        Row("paper_imagenet_k3_head512", "narrow_head", reuses="paper_imagenet_k3"),
-        Row("baseline_imagenet_k3_head512_joint", "narrow_head_joint"),
-        Row("paper_imagenet_vgg11", "vgg"),
-        Row("baseline_imagenet_vgg11_joint", "vgg_joint"),
-        Row("baseline_imagenet_resnet18", "timm_joint"),
-    ),
-    "imagenette": (
-        Row("imagenette_k3"),
-        Row("imagenette_k3_joint"),
-        Row("imagenette_k3_simultaneous"),
-        Row("imagenette_resnet18_layerwise", "timm"),
-    ),
-    "probes": tuple(
-        Row(f"paper_separability_k{k}", "separability", (f"model.width={width}",), probed=True)
-        for width in (64, 128, 256)
-        for k in (1, 2, 3)
-    ),
-    "compression": (
-        Row("paper_compression", "compression"),
-        Row("baseline_compression_joint", "compressed_shape"),
-    ),
-}
-
-_TINY = ("dataset.limit=400", "dataset.limit_test=200", "batch_size=50", "epochs=1")
-_AS_GREEDY = "plan.epochs=null"  # a joint row's own epochs give way to J times the smaller `epochs`
-SCALES: dict[str, dict[str, tuple[str, ...]]] = {
-    "full": {},
-    "quarter": {
-        "simcnn": ("model.width=32", "model.head_width=32"),
-        "simcnn_k1": ("model.width=64",),
-        "light_heads": ("model.width=32",),
-        "vgg_joint": ("model.width=16",),
-    },
-    "small": {
-        "simcnn": ("model.width=32", "model.head_width=32", "epochs=3"),
-        "simcnn_k1": ("model.width=32", "model.head_width=32", "epochs=3"),
-        "light_heads": ("model.width=32", "epochs=3"),
-        "vgg": ("model.width=16", "epochs=3"),
-        "vgg_joint": ("model.width=16", "epochs=3", _AS_GREEDY),
-        "timm": ("epochs=3",),
-        "timm_joint": ("epochs=3", _AS_GREEDY),
-        "narrow_head": ("model.width=32", "model.head_width=32", "model.final_head_width=64", "epochs=3"),
-        "narrow_head_joint": (
-            *("model.width=32", "model.head_width=32", "model.final_head_width=64", "epochs=3"),
-            _AS_GREEDY,
-        ),
-        "separability": ("dataset.limit=10000", "model.head_width=32", "epochs=3"),
-        "compression": (
-            *("model.width=32", "model.head_width=32", "model.final_head_width=16", "epochs=3"),
-            *("plan.prune_to=16", "plan.prune_epochs=2"),
-        ),
-        "compressed_shape": ("model.width=16", "model.head_width=16", "plan.epochs=10"),
-    },
-    "tiny": {
-        "simcnn": (*_TINY, "model.width=4", "model.head_width=4"),
-        "simcnn_k1": (*_TINY, "model.width=4", "model.head_width=4"),
-        "light_heads": (*_TINY, "model.width=4"),
-        "vgg": (*_TINY, "model.width=4"),
-        "vgg_joint": (*_TINY, "model.width=4", _AS_GREEDY),
-        "timm": _TINY,
-        "timm_joint": (*_TINY, _AS_GREEDY),
-        "narrow_head": (*_TINY, "model.width=4", "model.head_width=4", "model.final_head_width=4"),
-        "narrow_head_joint": (*_TINY, "model.width=4", "model.head_width=4", "model.final_head_width=4", _AS_GREEDY),
-        "separability": (*_TINY, "model.head_width=4"),
-        "compression": (
-            *(*_TINY, "model.width=8", "model.head_width=8", "model.final_head_width=4"),
-            *("plan.prune_to=4", "plan.prune_epochs=1"),
-        ),
-        "compressed_shape": (*_TINY, "model.width=4", "model.head_width=4", "plan.epochs=2"),
-    },
-}
-"""Overrides that make a set affordable, by family of network. The full scale has none."""
-
-SET_SCALES: dict[tuple[str, str], tuple[str, ...]] = {
-    ("imagenette", "small"): ("dataset.size=64", "batch_size=64"),
-    ("imagenette", "tiny"): ("dataset.size=64",),
-    ("imagenet", "small"): ("dataset.size=64", "dataset.limit=100000", "dataset.limit_test=5000"),
-    ("imagenet", "tiny"): ("dataset.size=64",),
-}
-"""Further overrides of a whole set at a scale."""
+ROOT = Path(__file__).resolve().parents[1]
 
 WHERE_ONLY = ("dataset.root", "dataset.workers", "device", "cache", "progress")
-"""Overrides that say where or how a run computes, and not what."""
+"""Keys that decide where or how a run computes, but not its result."""
 
-PROBE_SCALES: dict[str, tuple[str, ...]] = {
-    "full": (),
-    "quarter": (),
-    "small": ("epochs=2", "width=32", "limit=10000"),
-    "tiny": ("epochs=1", "width=4", "limit=200"),
+SMALLER = {
+    "quarter": "The networks are a quarter as wide as the paper's; data and schedules are the paper's.",
+    "small": "Networks, schedules and partly the data are smaller than the paper's, as the commands show.",
+    "tiny": "These runs only check that everything works.",
 }
-"""Options of scripts/probe.py by scale."""
+"""Note above the table, by scale."""
 
 
 def main() -> int:
@@ -170,12 +48,10 @@ def main() -> int:
     parser.add_argument("set", choices=SETS)
     parser.add_argument("--scale", choices=SCALES, default="full")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument(
-        "--only", nargs="+", metavar="EXPERIMENT", help="rows to run; the others say if they ran before"
-    )
-    parser.add_argument("--output-dir", type=Path, default=Path("outputs/reproduce"), help="where the run folders go")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="where the tables go")
-    parser.add_argument("overrides", nargs="*", help="further overrides for every run, such as dataset.root=FOLDER")
+    parser.add_argument("--only", nargs="+", metavar="EXPERIMENT", help="run these rows only; the table keeps the rest")
+    parser.add_argument("--output-dir", type=Path, default=Path("outputs/reproduce"), help="folder of the run folders")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the tables")
+    parser.add_argument("overrides", nargs="*", help="overrides of every run, such as dataset.root=FOLDER")
     options = parser.parse_intermixed_args()
     rows = SETS[options.set]
     for name in options.only or ():
@@ -207,11 +83,11 @@ class Campaign:
     """All runs of a set at a scale.
 
     Attributes:
-        set: of `SETS`.
-        scale: of `SCALES`.
-        seeds: one run of each row for each.
-        output_dir: run folders lie in <output_dir>/<label>.
-        overrides: of every run.
+        set: key into `SETS`.
+        scale: key into `SCALES`.
+        seeds: each row is run once with each.
+        output_dir: run folders are in <output_dir>/<label>.
+        overrides: overrides of every run.
     """
 
     set: str
@@ -222,12 +98,12 @@ class Campaign:
 
     @property
     def changes(self) -> tuple[str, ...]:
-        """The overrides that change what is computed, and not only where."""
+        """The overrides that change results."""
         return tuple(word for word in self.overrides if word.split("=")[0] not in WHERE_ONLY)
 
     @property
     def label(self) -> str:
-        """The set, with the scale and further overrides unless they are the standard: `cifar10_small`."""
+        """Set, scale unless full, and overrides that change results: `cifar10_small`."""
         return "_".join((self.set, *([] if self.scale == "full" else [self.scale]), *map(_slug, self.changes)))
 
     def folder(self, row: Row, seed: int) -> Path:
@@ -235,27 +111,26 @@ class Campaign:
         return self.output_dir / self.label / f"{_slug(row.name)}-seed{seed}"
 
     def command(self, row: Row) -> list[str]:
-        """Words of the command that makes a row, without what only says where it goes."""
+        """The arguments of train.py that decide a row's results, but for the seed."""
         scaled = (*SCALES[self.scale].get(row.family, ()), *SET_SCALES.get((self.set, self.scale), ()))
         return [f"experiment={row.experiment}", *row.variant, *scaled, *self.changes]
 
     def run(self, row: Row, seed: int) -> str | None:
-        """Trains one row with one seed; None, or why it failed."""
+        """Trains one row with one seed. Returns None, or why it failed."""
         folder = self.folder(row, seed)
         words = [*self.command(row), f"seed={seed}", f"name={folder.name}", f"output_dir={folder.parent}"]
         words += [word for word in self.overrides if word not in self.changes]
         if row.reuses is not None:
             base = self.folder(next(other for other in SETS[self.set] if other.name == row.reuses), seed)
             words += [f"plan.reuse={base}"] if (base / "config.yaml").exists() else []
-        error = call_script(ROOT / "train.py", words)
+        error = run_process([str(ROOT / "train.py"), *words], shown=["python", "train.py", *words])
         if error is None and row.probed:
-            error = call_script(
-                ROOT / "scripts" / "probe.py", [f"run={folder}", f"seed={seed}", *PROBE_SCALES[self.scale]]
-            )
+            probe = ["probe", str(folder), f"--seed={seed}", *PROBE_SCALES[self.scale]]
+            error = run_process(["-m", "layerwise", *probe], shown=["layerwise", *probe])
         return error
 
     def results(self, row: Row) -> list[dict[str, Any]]:
-        """results.json of the finished seeds of a row."""
+        """results.json of each finished seed of a row, with its `probes`."""
         found = []
         for seed in self.seeds:
             path = self.folder(row, seed) / "results.json"
@@ -276,7 +151,7 @@ def _probes(folder: Path) -> Any:
 
 
 def write_tables(target: Path, campaign: Campaign, errors: dict[str, str]) -> None:
-    """Writes the JSON and the Markdown table of what there is now."""
+    """Writes the JSON file and the Markdown table of everything finished so far."""
     rows = [describe(row, campaign, errors.get(row.name)) for row in SETS[campaign.set]]
     document = {"set": campaign.set, "scale": campaign.scale, "rows": rows}
     write_atomically(target, json.dumps(document, indent=1) + "\n", kept="The runs are intact.")
@@ -284,7 +159,7 @@ def write_tables(target: Path, campaign: Campaign, errors: dict[str, str]) -> No
 
 
 def describe(row: Row, campaign: Campaign, error: str | None) -> dict[str, Any]:
-    """One row: the paper's figures, ours over the finished seeds, hardware, and the command."""
+    """One row: the paper's figures, ours over the finished seeds, PFLOP, hardware, and the command."""
     figure, runs = paper_figure(row.experiment), campaign.results(row)
     entry: dict[str, Any] = {
         "experiment": row.name,
@@ -293,7 +168,7 @@ def describe(row: Row, campaign: Campaign, error: str | None) -> dict[str, Any]:
         "status": error or ("not run" if not runs else "completed"),
         "seeds": [run["seed"] for run in runs],
     }
-    if not runs or error:  # what an earlier command left there may be another configuration's
+    if not runs or error:  # the folder may hold results of another configuration
         return entry
     several = any(len(run["blocks"]) > 1 for run in runs)
     entry["ours"] = {"top1": spread([run["final"]["test_top1"] for run in runs])}
@@ -301,6 +176,8 @@ def describe(row: Row, campaign: Campaign, error: str | None) -> dict[str, Any]:
         entry["ours"]["ensemble_top1"] = spread([run["final"]["ensemble_top1"] for run in runs])
     entry["blocks"] = [[block["test"]["top1"] for block in run["blocks"]] for run in runs]
     entry["parameters"] = runs[0]["final"]["parameters"]
+    if "pflop" in runs[0]:  # runs of earlier versions do not count operations
+        entry["pflop"] = runs[0]["pflop"]
     entry["seconds"] = spread([run["seconds"] for run in runs])
     entry["hardware"] = runs[0]["hardware"]
     entry["git_commit"] = sorted({str(run["git_commit"]) for run in runs})
@@ -309,39 +186,40 @@ def describe(row: Row, campaign: Campaign, error: str | None) -> dict[str, Any]:
     return entry
 
 
+COLUMNS = ("experiment", "paper", "ours", "seeds", "parameters", "PFLOP", "time of a run", "hardware", "command")
+
+
 def markdown(document: dict[str, Any]) -> str:
     """The table of a set."""
     scale = document["scale"]
     lines = [f"# {document['set']}, scale {scale}", ""]
     if scale != "full":
-        lines += [
-            "Networks, data and schedules are smaller than the paper's (see the commands), so its figures are not "
-            "what these runs aim at; they stand here for comparison.",
-            "",
-        ]
-    lines += ["Test top-1 in per cent, last head (ensemble).", ""]
+        lines += [f"{SMALLER[scale]} The paper's figures are shown for comparison, not as a target.", ""]
     lines += [
-        "| experiment | paper | ours | seeds | parameters | time of a run | hardware | command |",
-        "|" + "---|" * 8,
+        "Test top-1 in per cent: last head, in brackets the ensemble. PFLOP: 10^15 operations of training.",
+        "",
+        f"| {' | '.join(COLUMNS)} |",
+        "|" + "---|" * len(COLUMNS),
     ]
     for row in document["rows"]:
         paper = pair(row["paper"]["top1"], row["paper"]["ensemble_top1"])
         if "ours" not in row:
-            lines.append(f"| {row['experiment']} | {paper} | {row['status']} | | | | | `{row['command']}` |")
+            lines.append(f"| {row['experiment']} | {paper} | {row['status']} | | | | | | `{row['command']}` |")
             continue
         ours = row["ours"]
         shown = with_spread(ours["top1"])
         if "ensemble_top1" in ours:
             shown += f" ({with_spread(ours['ensemble_top1'])})"
         machine = row["hardware"].get("gpu") or f"{row['hardware']['threads']} threads, {row['hardware']['cpu']}"
-        cells = [row["experiment"], paper, shown, len(row["seeds"]), f"{row['parameters']:,}"]
+        pflop = f"{row['pflop']['total_train']:.3g}" if "pflop" in row else ""
+        cells = [row["experiment"], paper, shown, len(row["seeds"]), f"{row['parameters']:,}", pflop]
         cells += [f"{row['seconds']['mean'] / 60:.1f} min", machine, f"`{row['command']}`"]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines + probe_lines(document["rows"])) + "\n"
 
 
 def probe_lines(rows: list[dict[str, Any]]) -> list[str]:
-    """Separability over depth, for rows that were probed."""
+    """A table of separability over depth, if any row was probed."""
     lines: list[str] = []
     for row in rows:
         for seed, probes in zip(row.get("seeds", []), row.get("probes", []), strict=False):
@@ -366,5 +244,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        print("stopped; the same command goes on.", file=sys.stderr)
+        print("stopped; the same command continues.", file=sys.stderr)
         sys.exit(130)

@@ -1,12 +1,11 @@
-"""Runs the tutorials' experiments with several seeds and puts their tables and figures into docs/tutorials.md.
+"""Runs the tutorials' experiments with several seeds and writes their tables and figures into docs/tutorials.md.
 
     python scripts/tutorials.py dataset.root=FOLDER          all of them: half an hour on two cores
-    python scripts/tutorials.py blobs autoencoder labelled   some of them: two minutes, and no download
-    python scripts/tutorials.py --scale tiny --docs FOLDER   seconds: does it all run?
+    python scripts/tutorials.py blobs autoencoder labelled   some of them: two minutes, without a download
+    python scripts/tutorials.py --scale tiny --docs FOLDER   seconds: checks that everything runs
 
-Runs that are finished are not repeated. The figures of all seeds go to results/tutorials.json; in
-docs/tutorials.md what stands between `<!-- NAME -->` and `<!-- end -->` is written anew. Figures need
-matplotlib: pip install -e ".[report]".
+Finished runs are not repeated. The results of all seeds go to results/tutorials.json. In docs/tutorials.md the text
+between `<!-- NAME -->` and `<!-- end -->` is replaced. Figures need matplotlib: pip install -e ".[report]".
 """
 
 from __future__ import annotations
@@ -19,15 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _runs import ROOT, run_here
-from _tutorial_figures import FIGURES
-from _tutorial_tables import TABLES, Runs
+from _tutorial_pages import FIGURES, TABLES, Runs
 
 from layerwise.analysis.drawing import pyplot
 from layerwise.commands.errors import reported
+from layerwise.commands.in_process import run_here
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import write_atomically
 from layerwise.core.machine import hardware
+
+ROOT = Path(__file__).resolve().parents[1]
 
 MLP = "experiment=tutorial_mlp_cifar10"
 BLOBS = "experiment=tutorial_blobs_supervised"
@@ -68,7 +68,7 @@ TUTORIALS: dict[str, dict[str, list[str]]] = {
         "digits, not pretrained": [DIGITS, "plan=joint", "plan.epochs=50", "plan.finetune.epochs=0"],
     },
 }
-"""Runs of each tutorial: a name, and arguments of train.py."""
+"""Runs of each tutorial: arguments of train.py by name."""
 
 TINY = {
     "mlp": ["epochs=1", "J=2", "dataset.limit=500", "dataset.limit_test=100"],
@@ -84,15 +84,15 @@ def main() -> int:
     parser.add_argument("words", nargs="*", metavar="TUTORIAL or KEY=VALUE", help=f"{', '.join(TUTORIALS)}; overrides")
     parser.add_argument("--scale", choices=["full", "tiny"], default="full")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--output-dir", type=Path, default=Path("outputs/tutorials"), help="where the run folders go")
+    parser.add_argument("--output-dir", type=Path, default=Path("outputs/tutorials"), help="folder of the run folders")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of tutorials.md")
-    parser.add_argument("--results", type=Path, default=ROOT / "results", help="where tutorials.json goes")
+    parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder of tutorials.json")
     options = parser.parse_intermixed_args()
     chosen = [word for word in options.words if "=" not in word] or list(TUTORIALS)
     if unknown := set(chosen) - set(TUTORIALS):
         raise LayerwiseError(f"{min(unknown)}: no such tutorial. Known: {', '.join(TUTORIALS)}.")
     overrides = [word for word in options.words if "=" in word]
-    pyplot()  # if it is missing, this is known before the runs and not after them
+    pyplot()  # a missing matplotlib is reported before the runs, not after
     document = options.docs / "tutorials.md"
     for tutorial in chosen:
         runs, folders = run_tutorial(
@@ -109,7 +109,7 @@ def main() -> int:
 def run_tutorial(
     tutorial: str, seeds: list[int], scale: str, overrides: list[str]
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Path]]:
-    """Results of all runs, and for each name the folder of the first seed's."""
+    """Results of all seeds by name of the run, and the folder of the first seed by name."""
     runs: dict[str, list[dict[str, Any]]] = {}
     folders: dict[str, Path] = {}
     for name, words in TUTORIALS[tutorial].items():
@@ -122,11 +122,11 @@ def run_tutorial(
 
 
 RECORDED = ("seed", "stages", "final", "search", "seconds", "git_commit")
-"""Of results.json."""
+"""Keys of results.json that tutorials.json keeps."""
 
 
 def write_record(path: Path, tutorial: str, runs: Runs) -> None:
-    """Adds what a tutorial gave to the JSON file."""
+    """Writes the results of one tutorial into the JSON file and keeps the others."""
     record = json.loads(path.read_text()) if path.exists() else {}
     record[tutorial] = {
         "runs": {
@@ -139,7 +139,7 @@ def write_record(path: Path, tutorial: str, runs: Runs) -> None:
 
 
 def fill(document: Path, name: str, text: str) -> None:
-    """Replaces what stands in a document between the marks of a name; appends it where there are none."""
+    """Replaces the text between the marks of a name in a document, or appends it with its marks."""
     content = document.read_text() if document.exists() else ""
     block = f"<!-- {name} -->\n{text}\n<!-- end -->"
     marked = re.compile(rf"<!-- {name} -->\n.*?<!-- end -->", re.DOTALL)

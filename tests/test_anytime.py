@@ -192,7 +192,6 @@ def test_help_explains_each_option():
     for script, names in {
         "anytime": ("run", "on", "points"),
         "probe": ("run", "epochs", "width", "limit", "seed", "device", "out"),
-        "propositions": ("check", "J", "width", "epochs", "shorter", "seed", "output_dir", "out"),
     }.items():
         outcome = run_script(script, "--help")
         assert outcome.code == 0

@@ -14,7 +14,7 @@ from helpers.run_folders import results_of
 from layerwise.core.errors import LayerwiseError
 
 sys.path.insert(0, str(ROOT / "scripts"))
-from _browser import blank_page, drawn
+from screenshot_report import blank_page, drawn
 
 pytestmark = pytest.mark.browser
 

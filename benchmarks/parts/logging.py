@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.runs import run_here
+from layerwise.commands.in_process import run_here
 from layerwise.reporting.loggers.base import Loggers
 
 LOGGED = ["logger=[wandb,tensorboard]", "logger.wandb.mode=offline"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.runs import run_here
+from layerwise.commands.in_process import run_here
 
 SLOPE_RUN = ("k=1", "model.width=64", "model.downsample=[]", "dataset=cifar10", "dataset.augment=false", "epochs=4")
 """A head of next to no cost, so that most of a step is the block; without augmentation one view is an exact cache."""

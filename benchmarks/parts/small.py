@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.runs import run_here
+from layerwise.commands.in_process import run_here
 from layerwise.runs.folder import CONFIG, RESULTS
 
 POINTS, BATCH, WIDTH, CLASSES = 500, 32, 10, 3

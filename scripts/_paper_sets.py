@@ -1,0 +1,137 @@
+"""The sets of experiments that reproduce.py runs: their rows, and what a smaller scale changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table: an experiment file, with overrides if it needs any.
+
+    Attributes:
+        experiment: name of a file in conf/experiment.
+        family: key into `SCALES`, where a smaller scale has its overrides.
+        variant: overrides of this row at every scale.
+        reuses: name of a row of the same set; this row takes over its finished stages.
+        probed: also measures separability with probes.
+    """
+
+    experiment: str
+    family: str = "simcnn"
+    variant: tuple[str, ...] = ()
+    reuses: str | None = None
+    probed: bool = False
+
+    @property
+    def name(self) -> str:
+        """Experiment and overrides: `paper_separability_k1 model.width=64`."""
+        return " ".join((self.experiment, *self.variant))
+
+
+SETS: dict[str, tuple[Row, ...]] = {
+    "cifar10": (
+        Row("paper_cifar10_k1", "simcnn_k1"),
+        Row("paper_cifar10_k2"),
+        Row("paper_cifar10_k3"),
+        Row("baseline_cifar10_joint"),
+        Row("simultaneous_cifar10"),
+        Row("simultaneous_cifar10_mlp_sr", "light_heads"),
+        Row("simultaneous_cifar10_predsim", "light_heads"),
+        Row("baseline_cifar10_alexnet", "vgg_joint"),
+        Row("baseline_cifar10_vgg11", "vgg_joint"),
+    ),
+    "recipes": (Row("fast_cifar10"), Row("best_cifar10")),
+    "imagenet": (
+        Row("paper_imagenet_k1"),
+        Row("paper_imagenet_k2"),
+        Row("paper_imagenet_k3"),
+        Row("paper_imagenet_k3_head1024", "narrow_head", reuses="paper_imagenet_k3"),
+        Row("paper_imagenet_k3_head512", "narrow_head", reuses="paper_imagenet_k3"),
+        Row("baseline_imagenet_k3_head512_joint", "narrow_head_joint"),
+        Row("paper_imagenet_vgg11", "vgg"),
+        Row("baseline_imagenet_vgg11_joint", "vgg_joint"),
+        Row("baseline_imagenet_resnet18", "timm_joint"),
+    ),
+    "imagenette": (
+        Row("imagenette_k3"),
+        Row("imagenette_k3_joint"),
+        Row("imagenette_k3_simultaneous"),
+        Row("imagenette_resnet18_layerwise", "timm"),
+    ),
+    "probes": tuple(
+        Row(f"paper_separability_k{k}", "separability", (f"model.width={width}",), probed=True)
+        for width in (64, 128, 256)
+        for k in (1, 2, 3)
+    ),
+    "compression": (
+        Row("paper_compression", "compression"),
+        Row("baseline_compression_joint", "compressed_shape"),
+    ),
+}
+
+_TINY = ("dataset.limit=400", "dataset.limit_test=200", "batch_size=50", "epochs=1")
+_AS_GREEDY = "plan.epochs=null"  # a joint row's own epochs give way to J times the smaller `epochs`
+SCALES: dict[str, dict[str, tuple[str, ...]]] = {
+    "full": {},
+    "quarter": {
+        "simcnn": ("model.width=32", "model.head_width=32"),
+        "simcnn_k1": ("model.width=64",),
+        "light_heads": ("model.width=32",),
+        "vgg_joint": ("model.width=16",),
+    },
+    "small": {
+        "simcnn": ("model.width=32", "model.head_width=32", "epochs=3"),
+        "simcnn_k1": ("model.width=32", "model.head_width=32", "epochs=3"),
+        "light_heads": ("model.width=32", "epochs=3"),
+        "vgg": ("model.width=16", "epochs=3"),
+        "vgg_joint": ("model.width=16", "epochs=3", _AS_GREEDY),
+        "timm": ("epochs=3",),
+        "timm_joint": ("epochs=3", _AS_GREEDY),
+        "narrow_head": ("model.width=32", "model.head_width=32", "model.final_head_width=64", "epochs=3"),
+        "narrow_head_joint": (
+            *("model.width=32", "model.head_width=32", "model.final_head_width=64", "epochs=3"),
+            _AS_GREEDY,
+        ),
+        "separability": ("dataset.limit=10000", "model.head_width=32", "epochs=3"),
+        "compression": (
+            *("model.width=32", "model.head_width=32", "model.final_head_width=16", "epochs=3"),
+            *("plan.prune_to=16", "plan.prune_epochs=2"),
+        ),
+        "compressed_shape": ("model.width=16", "model.head_width=16", "plan.epochs=10"),
+    },
+    "tiny": {
+        "simcnn": (*_TINY, "model.width=4", "model.head_width=4"),
+        "simcnn_k1": (*_TINY, "model.width=4", "model.head_width=4"),
+        "light_heads": (*_TINY, "model.width=4"),
+        "vgg": (*_TINY, "model.width=4"),
+        "vgg_joint": (*_TINY, "model.width=4", _AS_GREEDY),
+        "timm": _TINY,
+        "timm_joint": (*_TINY, _AS_GREEDY),
+        "narrow_head": (*_TINY, "model.width=4", "model.head_width=4", "model.final_head_width=4"),
+        "narrow_head_joint": (*_TINY, "model.width=4", "model.head_width=4", "model.final_head_width=4", _AS_GREEDY),
+        "separability": (*_TINY, "model.head_width=4"),
+        "compression": (
+            *(*_TINY, "model.width=8", "model.head_width=8", "model.final_head_width=4"),
+            *("plan.prune_to=4", "plan.prune_epochs=1"),
+        ),
+        "compressed_shape": (*_TINY, "model.width=4", "model.head_width=4", "plan.epochs=2"),
+    },
+}
+"""Overrides that make a set affordable, by scale and family. The full scale has none."""
+
+SET_SCALES: dict[tuple[str, str], tuple[str, ...]] = {
+    ("imagenette", "small"): ("dataset.size=64", "batch_size=64"),
+    ("imagenette", "tiny"): ("dataset.size=64",),
+    ("imagenet", "small"): ("dataset.size=64", "dataset.limit=100000", "dataset.limit_test=5000"),
+    ("imagenet", "tiny"): ("dataset.size=64",),
+}
+"""Further overrides of all rows of a set, by set and scale."""
+
+PROBE_SCALES: dict[str, tuple[str, ...]] = {
+    "full": (),
+    "quarter": (),
+    "small": ("--epochs=2", "--width=32", "--limit=10000"),
+    "tiny": ("--epochs=1", "--width=4", "--limit=200"),
+}
+"""Options of `layerwise probe` by scale."""
