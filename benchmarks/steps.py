@@ -16,7 +16,8 @@ from layerwise.core.types import Batch
 from layerwise.data.augment import CropFlip
 from layerwise.data.dataset import Dataset, Resident
 from layerwise.data.torchvision_sets import CIFAR10
-from layerwise.features.sources import BatchPlan, Recompute, Source
+from layerwise.features.batches import BatchPlan
+from layerwise.features.sources import Recompute, Source
 from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.models.choices import Downsampling
 from layerwise.models.simcnn import simcnn

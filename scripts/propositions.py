@@ -52,7 +52,8 @@ from layerwise.core.machine import git_commit, hardware, versions
 from layerwise.core.precision import choose_precision
 from layerwise.data.dataset import Dataset
 from layerwise.experiment.run import run_in_folder
-from layerwise.features.sources import BatchPlan, Recompute
+from layerwise.features.batches import BatchPlan
+from layerwise.features.sources import Recompute
 from layerwise.models.blocknet import Segment
 from layerwise.reporting.tables import show
 from layerwise.runs.depth_search import run_config

@@ -10,7 +10,8 @@ from helpers.data import data_on
 from helpers.networks import plain_net, tiny_net
 from helpers.training import trainer_of
 from layerwise.core.precision import Precision
-from layerwise.features.sources import BatchPlan, Recompute
+from layerwise.features.batches import BatchPlan
+from layerwise.features.sources import Recompute
 from layerwise.models.blocknet import BlockNet
 from layerwise.training.trainer import StageTrainer
 

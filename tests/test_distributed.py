@@ -23,7 +23,7 @@ from layerwise.core import distributed
 from layerwise.core.distributed import read_place
 from layerwise.core.errors import LaunchError
 from layerwise.core.shard import Shard
-from layerwise.features.sources import BatchPlan
+from layerwise.features.batches import BatchPlan
 from layerwise.runs import folder as run_folder
 from layerwise.training.block_parallel import cuts
 

@@ -17,9 +17,10 @@ from helpers.networks import tiny_net
 from layerwise.core.interrupt import StopRequest
 from layerwise.core.precision import Precision
 from layerwise.data.read_ahead import AHEAD, MOST_QUEUED, announced, early, gather, read_ahead, to_device
+from layerwise.features.batches import BatchPlan
 from layerwise.features.choices import FeatureDtype
 from layerwise.features.codec import FeatureCodec
-from layerwise.features.sources import BatchPlan, Cached, Recompute
+from layerwise.features.sources import Cached, Recompute
 from layerwise.features.store import FeatureStores
 
 

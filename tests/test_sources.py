@@ -14,9 +14,10 @@ from helpers.training import FP32
 from layerwise.core.interrupt import StopRequest
 from layerwise.core.precision import Precision
 from layerwise.data.dataset import Dataset
+from layerwise.features.batches import BatchPlan
 from layerwise.features.choices import FeatureDtype
 from layerwise.features.codec import FeatureCodec
-from layerwise.features.sources import BatchPlan, Cached, Recompute
+from layerwise.features.sources import Cached, Recompute
 from layerwise.features.store import MANIFEST
 
 EPOCHS = 3

@@ -24,9 +24,10 @@ from benchmarks.steps import (
     trainer_of,
 )
 from layerwise.core.interrupt import StopRequest
+from layerwise.features.batches import BatchPlan
 from layerwise.features.choices import FeatureDtype
 from layerwise.features.codec import FeatureCodec
-from layerwise.features.sources import BatchPlan, Cached, Recompute
+from layerwise.features.sources import Cached, Recompute
 from layerwise.features.store import FeatureStores
 from layerwise.models.blocknet import BlockNet
 

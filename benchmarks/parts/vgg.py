@@ -14,7 +14,8 @@ from benchmarks.steps import precision_on, trainer_of
 from layerwise.core.machine import keep_freed_memory, peak_memory_mb, return_freed_memory
 from layerwise.data.dataset import Dataset, Resident
 from layerwise.data.torchvision_sets import CIFAR10
-from layerwise.features.sources import BatchPlan, Recompute
+from layerwise.features.batches import BatchPlan
+from layerwise.features.sources import Recompute
 from layerwise.models.blocknet import Segment
 from layerwise.models.vgg import VGG_LAYERS, block_count, vgg
 from layerwise.training.plan import Stage, greedy, joint

@@ -29,7 +29,8 @@ from layerwise.core.randomness import key, seeded
 from layerwise.core.types import Batch
 from layerwise.data.dataset import Dataset, SplitName
 from layerwise.data.split import limit
-from layerwise.features.sources import BatchPlan, Recompute
+from layerwise.features.batches import BatchPlan
+from layerwise.features.sources import Recompute
 from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.models.choices import HeadKind
 from layerwise.models.heads import QUADRANTS, auxiliary_head

@@ -21,7 +21,8 @@ from layerwise.core import distributed
 from layerwise.core.compiling import compile_for
 from layerwise.core.types import Batch, Target
 from layerwise.data.dataset import Dataset
-from layerwise.features.sources import BatchPlan, TrainingSource
+from layerwise.features.batches import BatchPlan
+from layerwise.features.sources import TrainingSource
 from layerwise.models.blocknet import Readout, Segment
 from layerwise.training.running_sums import RunningSums
 from layerwise.training.team import Forward, Sums, Team, sums_state, totals_of

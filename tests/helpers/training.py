@@ -6,7 +6,8 @@ import torch
 
 from layerwise.core.interrupt import StopRequest
 from layerwise.core.precision import Precision
-from layerwise.features.sources import BatchPlan, Recompute
+from layerwise.features.batches import BatchPlan
+from layerwise.features.sources import Recompute
 from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.training.objectives import LocalLoss
 from layerwise.training.optim import StepDecay, sgd

@@ -24,7 +24,7 @@ from layerwise.core.shard import EVERYTHING, Shard
 from layerwise.data.dataset import Dataset, DatasetSpec, Shards
 from layerwise.data.factory import NAMES, augmented, check_mirrors, describe, load
 from layerwise.data.table import TableFiles
-from layerwise.features.sources import BatchPlan
+from layerwise.features.batches import BatchPlan
 from layerwise.models.choices import HeadKind
 from layerwise.models.simcnn import check_resolution
 from layerwise.training.choices import LossName

@@ -1,0 +1,53 @@
+"""How an epoch is cut into batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from layerwise.core.randomness import bits, key
+from layerwise.core.shard import EVERYTHING, Shard
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How an epoch is cut into batches, and which part of each batch a process gets.
+
+    A batch has B places. Sample i of the training split always has place i mod B (the split is in random order); an
+    epoch shuffles the samples of each place among themselves. Since N divides B, each of N processes gets B/N samples
+    of each batch, always from its own N-th of the split. So the batches do not depend on N, and a process holds only
+    its own samples.
+
+    Attributes:
+        batch_size: B, images per training step in all processes together; the last step of an epoch may have fewer.
+        seed: seed of the shuffles.
+        shard: the part of the training split that this process holds.
+        batches_a_pass: number of training batches in one pass without gradients: larger passes keep a GPU busy, and
+            still take less memory than training on one batch.
+    """
+
+    batch_size: int
+    seed: int
+    shard: Shard = EVERYTHING
+    batches_a_pass: int = 1
+
+    @property
+    def size(self) -> int:
+        """B/N, images of this process in a training batch."""
+        return self.batch_size // self.shard.ranks
+
+    @property
+    def pass_size(self) -> int:
+        """Images of this process in one pass of an evaluation, or while a cache is advanced."""
+        return self.size * self.batches_a_pass
+
+    def order(self, stage: int, epoch: int, n: int, device: torch.device) -> Tensor:
+        """Returns the positions [n] of this process's first n samples, shuffled by (seed, stage, epoch) alone."""
+        rounds = -(-n // self.size)
+        own = torch.arange(rounds * self.size, device=device)
+        draws = bits(key("order", self.seed, stage, epoch), own * self.shard.ranks + self.shard.rank)
+        draws[n:] = torch.iinfo(torch.int64).max  # positions that the last round lacks stay last
+        by_place = torch.argsort(draws.view(rounds, self.size), dim=0, stable=True)  # [rounds, B/N]
+        return (by_place * self.size + own[: self.size]).flatten()[:n]
