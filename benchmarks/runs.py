@@ -45,8 +45,14 @@ def plain_run(k: int, images: int, epochs: int, width: int, head_width: int, dev
     return {"command": seconds, "run": results["seconds"], "top1": results["blocks"][-1]["ensemble"]}
 
 
-def seconds_of_command(script: Path | str, words: Sequence[str]) -> float:
-    """Seconds that Python takes for a script; its output is dropped."""
+def seconds_of_command(script: Path | str, words: Sequence[str], code: int = 0) -> float:
+    """Seconds that `python SCRIPT WORDS…` takes; its output is dropped.
+
+    Raises:
+        SystemExit: its exit code is not `code`.
+    """
     started = time.perf_counter()
-    subprocess.run([sys.executable, str(script), *words], check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run([sys.executable, str(script), *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    if done.returncode != code:
+        raise SystemExit(f"error: {script} {' '.join(words)} exits with {done.returncode}:\n{done.stderr.decode()}")
     return time.perf_counter() - started

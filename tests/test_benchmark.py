@@ -159,11 +159,12 @@ def test_the_part_slopes_fits_real_runs():
         assert figures["J = 3"][f"whole_{way}"] > figures["J = 3"][way]
 
 
-def test_the_part_startup_gives_seconds(monkeypatch, tmp_path):
+def test_the_part_startup_compares_commands_with_importing_hydra(monkeypatch, tmp_path):
     monkeypatch.setenv("LAYERWISE_DATA", str(tmp_path))  # without CIFAR-10
     figures = startup.measure(CPU, rounds=1)
-    assert list(figures) == ["demo_digits_seconds", "imports_seconds"]
-    assert all(seconds > 0 for seconds in figures.values())
+    assert {"demo_digits_seconds", "imports_seconds", "import hydra", "layerwise --help", "report"} <= set(figures)
+    assert figures["import hydra"]["ratio"] == 1
+    assert figures["layerwise --help"]["seconds"] < figures["demo_digits_seconds"]
 
 
 @pytest.mark.real_data
