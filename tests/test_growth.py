@@ -203,13 +203,14 @@ def test_fine_tuning_a_pruned_network_keeps_its_shape(train_py, tmp_path):
 
 
 def test_a_run_with_patience_takes_the_best_depth(train_py, tmp_path):
-    options = MLP | {"J": None, "plan.max_blocks": 6, "plan.patience": 1, "optimizer.lr": 0.3}
+    options = MLP | {"J": None, "plan.max_blocks": 6, "plan.patience": 1, "optimizer.lr": 0.1}
+    options |= {"epochs": 6, "batch_size": 16, "seed": 1}
     assert train_py(**options).code == 0
     folder = only_run(tmp_path)
     results = results_of(folder)
     scores = [row["validation"]["top1"] for row in results["blocks"]]
     best = scores.index(max(scores)) + 1
-    assert len(scores) < 6, "the point of this setting is that patience ends it"
+    assert 1 < best < 5, "the point of this setting is that patience ends it, and the best depth is not the first"
     assert len(scores) == best + 1
     assert results["final"]["block"] == best
     assert results["final"]["test_top1"] == results["blocks"][best - 1]["test"]["top1"]
@@ -224,7 +225,7 @@ def test_a_run_with_patience_takes_the_best_depth(train_py, tmp_path):
     assert f"the result is the network of depth {best}" in again.out
 
 
-@pytest.mark.parametrize("saves", [1, 5, 8])
+@pytest.mark.parametrize("saves", [1, 3, 6])
 def test_a_run_with_patience_and_fine_tuning_goes_on_to_the_bit(assert_goes_on_to_the_bit, saves):
     """Stopped while it grows, where patience decides, and while it is tuned."""
     options = {"J": None, "plan.max_blocks": 6, "plan.patience": 1, "plan.finetune.epochs": 4, "optimizer.lr": 0.3}
