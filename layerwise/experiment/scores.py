@@ -1,4 +1,4 @@
-"""How good a stage is: what its heads say of the held-out samples, as rows of the results."""
+"""The rows of results of a trained stage: scores of its heads on the held-out samples."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def stage_rows(
     report: EpochReport,
     earlier: Sequence[FinishedStage],
 ) -> tuple[list[dict[str, Any]], dict[str, ByDepth]]:
-    """What a trained stage is like: a row for each depth that it reads, and its class scores of held-out samples.
+    """Returns a row for each depth that a trained stage reads, and its class scores of held-out samples. Collective.
 
     Args:
-        run: the run.
-        stages: the finished ones and, last, the one that was trained.
-        segment: of that stage.
-        source: gives x_start.
-        report: of its last epoch.
+        run: the run of the stage.
+        stages: the finished stages and, last, the trained one.
+        segment: blocks and heads of the trained stage.
+        source: source of its features x_start.
+        report: results of its last epoch.
         earlier: the finished stages, for the ensemble.
     """
     if stages[-1].target == "inputs":
@@ -52,7 +52,7 @@ def stage_rows(
 
 
 def score_now(run: Run, stage: Stage, segment: Segment, source: Source, report: EpochReport) -> dict[str, Any]:
-    """Held-out scores of the last head in mid-stage, every `evaluation.every` epochs; nothing is chosen by them."""
+    """Returns held-out scores of the last head after every `evaluation.every` epochs; nothing is chosen by them."""
     every = run.config.evaluation.every
     if not every or (report.epoch + 1) % every:
         return {}
@@ -64,9 +64,9 @@ def score_now(run: Run, stage: Stage, segment: Segment, source: Source, report: 
 
 
 def class_scores(run: Run, segment: Segment, source: Source) -> dict[SplitName, ByDepth]:
-    """Class scores of all samples that are evaluated, by split and depth, in the main process on the CPU.
+    """Returns the class scores of the evaluated samples by split and depth, on the CPU of the main process. Collective.
 
-    With `evaluation.mirror` they are the means of an image's and its mirror image's.
+    With `evaluation.mirror` they are means over an image and its mirror image.
     """
     return_freed_memory()
     scores: dict[SplitName, ByDepth] = {}
@@ -81,7 +81,7 @@ def class_scores(run: Run, segment: Segment, source: Source) -> dict[SplitName, 
 
 
 def evaluated_splits(run: Run) -> list[SplitName]:
-    """The held-out splits and, if asked for, that of training."""
+    """Returns the held-out splits and, with `evaluation.train`, the training split."""
     splits: tuple[SplitName, ...] = ("train", *HELD_OUT) if run.config.evaluation.train else HELD_OUT
     return [split for split in splits if split in run.data.splits]
 
@@ -93,7 +93,7 @@ def class_rows(
     report: EpochReport,
     earlier: Sequence[FinishedStage],
 ) -> list[dict[str, Any]]:
-    """Scores, ensemble and parameters of each depth whose classes the last of some stages reads."""
+    """Returns scores, ensemble and parameters of each depth at which the last of the stages has a classifier."""
     rows = []
     stage, on = stages[-1], run.config.ensemble.on
     known = [*(outcome.scores.get("test", {}) for outcome in earlier), scores["test"]]
@@ -101,7 +101,7 @@ def class_rows(
     valid = valid_depths(stages, "labels")
     scored = {d: {str(s): _score(run, s, by_depth[d]) for s, by_depth in scores.items()} for d in stage.depths}
     before = [depth for done in stages[:-1] for depth in done.depths if depth < stage.depths[0]]
-    below = max(before, default=0)  # a row counts the blocks behind the depth before, whoever trains them
+    below = max(before, default=0)  # a row counts all blocks after the depth before, whichever stage trains them
     for i, depth in enumerate(stage.depths):
         z = ensemble({d: latest[d].to(run.data.device) for d in valid if d <= depth}, on)
         rows.append(
@@ -123,7 +123,7 @@ def class_rows(
 def reconstruction_rows(
     run: Run, stage: Stage, segment: Segment, source: Source, report: EpochReport
 ) -> list[dict[str, Any]]:
-    """Errors and parameters of each depth whose decoder a stage trains."""
+    """Returns errors and parameters of each depth whose decoder the stage trains."""
     losses, decoders = reconstruction_losses(run, segment, source), run.network.readers("inputs")
     return [
         {
@@ -139,7 +139,7 @@ def reconstruction_rows(
 
 
 def reconstruction_losses(run: Run, segment: Segment, source: Source) -> dict[SplitName, dict[int, dict[str, float]]]:
-    """The mean reconstruction error of each split and depth, without penalties."""
+    """Returns the mean reconstruction error of each split and depth, without penalties. Collective."""
     objective = build_objective(run.config, "inputs", segment)
     errors = {
         split: mean_losses(

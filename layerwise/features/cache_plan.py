@@ -1,4 +1,4 @@
-"""Whether a cache of block outputs is exact and fits, decided before anything is trained."""
+"""Decides, before anything is trained, whether a cache of block outputs is exact and fits."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from layerwise.core.types import Shape
 from layerwise.features.codec import FeatureCodec
 
 SHARE_OF_FREE = 0.5
-"""Without a stated budget a cache may take this share of what is free; of a GPU's memory, in which the data, the
-network and its activations still have to fit, never more."""
+"""Share of the free memory or disk that a cache may take without `cache.budget_gb`. It is also the upper bound for a
+GPU's memory, where the data, the network and its activations have to fit as well."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class CacheDecision:
     Attributes:
         kind: "none", "memory" or "disk".
         place: "device" (the GPU's memory), "host" or "disk"; None without a cache.
-        views: stored augmented versions of each training image.
-        codec: number format.
-        exact: epoch e sees the very features that recomputing would give.
-        bytes: most that each process holds at once: two neighbouring depths while the cache is advanced.
-        message: for the user, why it is so; empty if there is nothing to say.
+        views: number of augmented views that are stored of each training image.
+        codec: number format of the features.
+        exact: whether each epoch sees the same features as without a cache.
+        bytes: peak size in each process, which holds two neighbouring depths while the cache is advanced.
+        message: explanation for the user; empty if there is none.
     """
 
     kind: str
@@ -43,15 +43,18 @@ class CacheDecision:
 
 
 def store_bytes(shape: Shape, images: int, views: int, held_out: int, codec: FeatureCodec) -> int:
-    """Size of x_j for `views` of all training images and one view of the held-out ones."""
+    """Returns the bytes of x_j for `views` views of all training images and one view of the held-out images."""
     return (images * views + held_out) * codec.bytes_per_sample(shape)
 
 
 def peak_bytes(shapes: Sequence[Shape], images: int, views: int, held_out: int, codec: FeatureCodec) -> int:
-    """Most that is held at once.
+    """Returns the peak size in bytes: each depth is written while the one before is read.
 
     Args:
-        shapes: of the depths that are cached, in order; each is written beside the one before.
+        shapes: shape of a sample at each cached depth, in order.
+        images, held_out: numbers of training images and of held-out images.
+        views: stored views of each training image.
+        codec: number format of the features.
     """
     sizes = [0, *(store_bytes(shape, images, views, held_out, codec) for shape in shapes)]
     return max(a + b for a, b in zip(sizes, [*sizes[1:], 0], strict=True))
@@ -73,24 +76,24 @@ def decide_cache(
     sharing: int = 1,
     device: torch.device = HOST,
 ) -> CacheDecision:
-    """Turns `cache=…` into a decision: in memory it is a GPU's where it fits, else the host's.
+    """Turns `cache=…` into a decision. A cache in memory goes to the GPU if it fits there, else to the host.
 
     Args:
         kind: "none", "memory", "disk" or "auto".
-        shapes: of the depths that stages start from, without the images.
-        images, held_out: numbers of training and of validation and test images that a process holds.
-        views: V, or None for a view per epoch.
-        epochs: of the longest stage that reads a cache.
-        augmented: whether training images are augmented; if not, one view is all there is.
-        codec: number format.
-        computed: format that the blocks compute in.
-        budget_bytes: bound that the user gave for each process, or None.
-        folder: of a disk cache.
-        sharing: processes that share the host's memory or the disk; a GPU is not shared.
-        device: that the run computes on.
+        shapes: shape of a sample at each depth that a stage starts from, without the images.
+        images, held_out: numbers of training images, and of validation and test images, in this process.
+        views: V, or None for one view per epoch.
+        epochs: epochs of the longest stage that reads a cache.
+        augmented: whether training images are augmented; if not, there is only one view.
+        codec: number format of the features.
+        computed: number format in which the blocks compute.
+        budget_bytes: the user's upper bound for each process, or None.
+        folder: folder of a disk cache.
+        sharing: number of processes that share the host's memory or the disk (a GPU is not shared).
+        device: device of this process.
 
     Raises:
-        LayerwiseError: a memory or disk cache was asked for and does not fit.
+        LayerwiseError: the memory or disk cache that the user asked for does not fit.
     """
     needed = epochs if augmented else 1
     views = min(views or needed, needed)
@@ -124,7 +127,7 @@ def decide_cache(
 
 
 def in_words(size: int) -> str:
-    """`1.50 GB`, `20 kB`."""
+    """Returns a size in bytes as `1.5 GB` or `20 kB`."""
     for unit, divisor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= divisor:
             return f"{size / divisor:.3g} {unit}"
@@ -132,7 +135,7 @@ def in_words(size: int) -> str:
 
 
 def _free_on_disk(folder: Path) -> int:
-    """Free bytes, and those that an earlier process of the same run holds there: they are used again."""
+    """Returns the free bytes, with those of the run's own earlier cache, which is overwritten."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     own = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return shutil.disk_usage(existing).free + own

@@ -1,4 +1,4 @@
-"""Number formats in which features are stored: what a cache's bytes mean."""
+"""Number formats in which features are stored."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _LEVELS = 255
 
 @dataclass(frozen=True)
 class FeatureCodec:
-    """Encodes features [B, C, H, W] or [B, F] into arrays with a row per sample, and back.
+    """Encodes features [B, C, H, W] or [B, F] as arrays with a row per sample, and decodes them.
 
-    Images of features are stored as [B, H, W, C], so that decoding gives channels_last without a copy.
-    `uint8` stores each channel of each sample (a vector as a whole) in 256 levels between its own
-    minimum and maximum: nothing is clipped and no pass over the data is needed to find a scale.
+    Feature maps are stored as [B, H, W, C], so that decoding gives channels_last without a copy. `uint8` stores each
+    channel of each sample (or each vector) in 256 levels between its own minimum and maximum: nothing is clipped, and
+    the scale needs no pass over the data.
     """
 
     dtype: FeatureDtype
 
     def encode(self, features: Tensor) -> dict[str, Tensor]:
-        """Arrays [B, …] on the features' device."""
+        """Returns arrays [B, …] on the device of the features."""
         rows = features.permute(0, 2, 3, 1) if features.dim() == 4 else features  # channels last
         if self.dtype is not FeatureDtype.uint8:
             return {"values": rows.to(getattr(torch, self.dtype.value)).contiguous()}
@@ -38,19 +38,19 @@ class FeatureCodec:
         return {"values": levels.to(torch.uint8).contiguous(), "low": low.contiguous(), "step": step.contiguous()}
 
     def decode(self, arrays: dict[str, Tensor]) -> Tensor:
-        """What `encode` was given, up to the format's rounding."""
+        """Returns the features of the arrays, up to the rounding of the format."""
         rows = arrays["values"]
         if self.dtype is FeatureDtype.uint8:
             rows = rows * arrays["step"] + arrays["low"]
         return rows.permute(0, 3, 1, 2) if rows.dim() == 4 else rows
 
     def bytes_per_sample(self, shape: Shape) -> int:
-        """Stored size of one sample's features of shape (C, H, W) or (F,)."""
+        """Returns the stored bytes of one sample's features of shape (C, H, W) or (F,)."""
         if self.dtype is FeatureDtype.uint8:
             scales = shape[0] if len(shape) == 3 else 1
             return prod(shape) + 2 * 4 * scales
         return int(prod(shape) * getattr(torch, self.dtype.value).itemsize)
 
     def is_exact_for(self, computed: torch.dtype) -> bool:
-        """Whether features that were computed in a format are stored without loss."""
+        """Returns whether features that were computed in a number format are stored without loss."""
         return self.dtype is FeatureDtype.float32 or getattr(torch, self.dtype.value) == computed

@@ -1,8 +1,8 @@
-"""Stores of features x_j for all samples and views of a data set: on the device, in host memory or on the disk.
+"""Stores of the features x_j of all samples and views of a data set: on the device, in host memory or on the disk.
 
-On the disk a store is a folder `x<j>` of flat binary files that are mapped into memory for reading,
-and a manifest with their checksums and the fingerprint of the blocks that made them. It is written as
-`x<j>.partial` and renamed when it is whole, so a folder named `x<j>` is always complete.
+On the disk a store is a folder `x<j>` of flat binary files, which are mapped into memory for reading, and a manifest
+with their checksums and the fingerprint of the blocks that computed the features. It is written as `x<j>.partial` and
+renamed at the end, so a folder named `x<j>` is always complete.
 """
 
 from __future__ import annotations
@@ -36,18 +36,23 @@ class RowWriter(Protocol):
     def append(self, rows: Tensor) -> None: ...
 
     def finish(self) -> Tensor:
-        """The whole array, readable by row."""
+        """Returns the whole array [n, …]."""
 
 
 class FeatureWriter:
-    """Encodes the features of one split and view, batch by batch."""
+    """Encodes the features of one split and view, batch by batch.
+
+    Args:
+        codec: number format of the features.
+        open_array: opens the array of a name of the codec.
+    """
 
     def __init__(self, codec: FeatureCodec, open_array: Callable[[str], RowWriter]) -> None:
         self.codec, self.open_array = codec, open_array
         self.arrays: dict[str, RowWriter] = {}
 
     def append(self, features: Tensor) -> None:
-        """Adds a batch [B, …]."""
+        """Appends a batch [B, …]."""
         for name, rows in self.codec.encode(features).items():
             if name not in self.arrays:
                 self.arrays[name] = self.open_array(name)
@@ -55,12 +60,12 @@ class FeatureWriter:
 
 
 class FeatureStore:
-    """x_depth of every split and view, in memory.
+    """Features x_depth of every split and view, in memory.
 
     Args:
         depth: j.
         codec: number format of the features.
-        device: in whose memory they are.
+        device: device in whose memory they are.
     """
 
     def __init__(self, depth: int, codec: FeatureCodec, device: torch.device = HOST) -> None:
@@ -69,21 +74,21 @@ class FeatureStore:
 
     @contextmanager
     def writer(self, split: str, view: int, n: int) -> Iterator[FeatureWriter]:
-        """Context in which the n samples of a split and view are appended in order."""
+        """Context in which the n samples of a split and view are appended, in order."""
         writer = FeatureWriter(self.codec, lambda name: self._open(split, view, name, n))
         yield writer
         self.arrays[split, view] = {name: array.finish() for name, array in writer.arrays.items()}
 
     def read(self, split: str, view: int, order: Tensor, batch_size: int, device: torch.device) -> Iterator[Tensor]:
-        """Features of the samples at some positions, channels_last if [B, C, H, W].
+        """Yields the features of the samples at some positions, in channels_last if [B, C, H, W].
 
         Args:
-            split, view: which samples.
-            order: int64 [n] positions; the last batch may be smaller.
-            batch_size: B, samples per batch.
-            device: where the features are decoded and used.
+            split, view: names of the split and view.
+            order: positions int64 [n].
+            batch_size: B, samples per batch; the last batch may be smaller.
+            device: device on which the features are decoded.
         """
-        order = order.to(self.device)  # once, so that no step waits for a GPU
+        order = order.to(self.device)  # once: a step must not wait for a GPU
         arrays, rows = self.arrays[split, view], self._coming(split, view, order.split(batch_size))
         if self.device == device:
             return map(self.codec.decode, map(partial(gather, arrays), rows))
@@ -91,10 +96,10 @@ class FeatureStore:
         return map(self.codec.decode, to_device(encoded, device))
 
     def commit(self) -> None:
-        """Says that all splits and views are written."""
+        """Completes the store, after all splits and views are written."""
 
     def discard(self) -> None:
-        """Frees a store that will not be finished."""
+        """Frees an incomplete store."""
         self.arrays.clear()
 
     def delete(self) -> None:
@@ -102,7 +107,7 @@ class FeatureStore:
         self.arrays.clear()
 
     def _coming(self, split: str, view: int, rows: Sequence[Tensor]) -> Iterable[Tensor]:
-        """The batches of rows that will be read."""
+        """Returns the batches of row numbers, after it has announced their reads where that helps."""
         return rows
 
     def _open(self, split: str, view: int, name: str, n: int) -> RowWriter:
@@ -129,7 +134,9 @@ class DiskFeatureStore(FeatureStore):
     """A store in a folder.
 
     Args:
-        folder: where the store will be once it is whole.
+        depth: j.
+        codec: number format of the features.
+        folder: folder of the complete store.
         blocks: fingerprint of the blocks whose outputs are stored.
     """
 
@@ -149,7 +156,7 @@ class DiskFeatureStore(FeatureStore):
             self.partial.rename(self.folder)
 
     def open(self) -> bool:
-        """Maps the files of a finished store; False if it is absent, damaged, or another network's."""
+        """Maps the files of a complete store; returns False if it is absent, damaged, or belongs to other weights."""
         try:
             manifest = json.loads((self.folder / MANIFEST).read_text())
         except (OSError, ValueError):
@@ -185,7 +192,7 @@ class DiskFeatureStore(FeatureStore):
 
 
 class _DiskRows:
-    """Appends rows to a file. Plain writes: on a full disk they fail, where a mapped file would kill the process."""
+    """Appends rows to a file by plain writes, which raise on a full disk; a mapped file would kill the process."""
 
     def __init__(self, folder: Path, split: str, view: int, name: str) -> None:
         self.labels = {"split": split, "view": view, "array": name}
@@ -219,10 +226,10 @@ class FeatureStores:
     """Makes the stores of a run.
 
     Args:
-        codec: number format.
-        folder: where stores lie; None for memory.
-        keep: leave the last store on the disk when the run ends.
-        device: in whose memory they are, without a folder.
+        codec: number format of the features.
+        folder: folder of the stores on the disk; None keeps them in memory.
+        keep: whether the last store stays on the disk when the run ends.
+        device: device in whose memory they are, without a folder.
     """
 
     def __init__(
@@ -231,7 +238,7 @@ class FeatureStores:
         self.codec, self.folder, self.keep, self.device = codec, folder, keep, device
 
     def create(self, prefix: Sequence[nn.Module]) -> FeatureStore:
-        """An empty store for the outputs of the frozen blocks."""
+        """Returns an empty store for the outputs of the frozen blocks."""
         if self.folder is None:
             return FeatureStore(len(prefix), self.codec, self.device)
         store = self._on_disk(prefix)
@@ -239,7 +246,7 @@ class FeatureStores:
         return store
 
     def newest(self, prefix: Sequence[nn.Module]) -> FeatureStore | None:
-        """The deepest whole store of these blocks that an earlier process left; removes all others."""
+        """Returns the deepest complete store of these blocks that an earlier process left, and removes all others."""
         if self.folder is None or not self.folder.exists():
             return None
         found = None
@@ -253,10 +260,10 @@ class FeatureStores:
         return found
 
     def close(self) -> None:
-        """Removes what a run leaves on the disk, unless it is to be kept."""
+        """Removes the stores on the disk, unless they are to be kept."""
         if self.folder is not None and not self.keep:
             shutil.rmtree(self.folder, ignore_errors=True)
-            with suppress(OSError):  # other processes still have theirs there
+            with suppress(OSError):  # not empty: other processes have their stores there
                 self.folder.parent.rmdir()
 
     def _on_disk(self, prefix: Sequence[nn.Module]) -> DiskFeatureStore:

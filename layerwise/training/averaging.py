@@ -1,4 +1,4 @@
-"""An exponential moving average of a stage's weights, by which the stage is judged in place of the last step's."""
+"""An exponential moving average of a stage's weights, which replaces the weights of the last step in evaluations."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ WARM_UP = 9
 
 
 class WeightAverage:
-    """Averages parameters that are trained, and the statistics of batch norms with them.
+    """Averages the trained parameters and the statistics of batch norms.
 
-    The average begins at the weights after the first step. Its decay warms up, so that short stages forget
-    their first steps, too.
+    The average begins at the weights after the first step. Its decay warms up, so that short stages forget their first
+    steps, too.
 
     Args:
-        module: whose weights are averaged, with its tensors in their final place.
-        decay: share of the average that each step keeps; 0 keeps no average, and nothing here does anything.
+        module: module whose weights are averaged, on its final device.
+        decay: share of the average that each step keeps. With 0 there is no average, and every method is a no-op.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -34,7 +34,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Adds the weights as they are after a step; does not wait for the device."""
+        """Adds the weights after a step. Does not wait for the device."""
         if self._weights:
             kept = min(self.decay, self.updates / (self.updates + WARM_UP))
             torch._foreach_lerp_(self._averages, self._weights, 1 - kept)
@@ -42,7 +42,7 @@ class WeightAverage:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Puts the averages where the weights are. What is done to them within stays so; then the weights are back."""
+        """Context in which the module has the averages as its weights; changes that are made to them are kept."""
         weights = [weight.clone() for weight in self._weights]
         self.adopt()
         try:
@@ -52,14 +52,14 @@ class WeightAverage:
             _copy(weights, self._weights)
 
     def adopt(self) -> None:
-        """Makes the averages the weights, for good."""
+        """Replaces the weights by the averages for good."""
         _copy(self._averages, self._weights)
 
     def state_dict(self) -> dict[str, Any]:
         return {"updates": self.updates, "averages": self._averages}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave."""
+        """Restores the state that `state_dict` returned."""
         self.updates = state["updates"]
         for average, saved in zip(self._averages, state["averages"], strict=True):
             average.copy_(saved)  # keeps its memory format

@@ -1,4 +1,4 @@
-"""Exact evaluation: every sample once, counted, without padding and without averaging over batches."""
+"""Exact evaluation: every sample counts once, without padding and without averages over batches."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from layerwise.training.objectives import Objective, class_loss
 
 @torch.no_grad()
 def predict(segment: Segment, batches: Iterable[Batch], precision: Precision) -> dict[int, Tensor]:
-    """Class scores of all samples at each of the segment's depths.
+    """Returns the class scores of all samples at each depth of a segment.
 
     Args:
         segment: trained blocks and heads; they are put in eval mode.
         batches: features x_start of all samples, in order.
+        precision: number format of the forward pass.
 
     Returns:
         {depth: [N, c] float32}, on the device of the batches.
@@ -39,12 +40,14 @@ def predict(segment: Segment, batches: Iterable[Batch], precision: Precision) ->
 def mean_losses(
     segment: Segment, batches: Iterable[Batch], precision: Precision, objective: Objective, shared: bool = False
 ) -> dict[int, float]:
-    """The objective's mean over all samples at each of the segment's depths.
+    """Returns the objective's mean over all samples at each depth of a segment.
 
     Args:
-        segment: trained; it is put in eval mode.
+        segment: trained blocks and heads or decoders; they are put in eval mode.
         batches: features x_start and targets.
-        shared: each process has a part of the samples; all get the mean over all of them.
+        precision: number format of the forward pass.
+        objective: from readouts and targets to the loss.
+        shared: whether each process has only a part of the samples; then the call is collective.
     """
     segment.eval()
     total, n = torch.zeros(len(segment.depths), dtype=torch.float64), 0
@@ -60,18 +63,18 @@ def mean_losses(
 
 
 def score(z: Tensor, targets: Tensor, loss: LossName = LossName.cross_entropy) -> Scores:
-    """Loss and accuracies of class scores.
+    """Returns the loss and the accuracies of class scores.
 
     Args:
         z: [N, c].
         targets: [N] int64.
-        loss: which one.
+        loss: name of the loss.
     """
     return {"loss": float(class_loss(loss, z, targets)), **accuracies(z, targets)}
 
 
 def accuracies(z: Tensor, targets: Tensor) -> Accuracies:
-    """Shares of the samples in per cent whose class is the first, or among the first five.
+    """Returns the shares of samples, in per cent, whose class has the highest score or one of the five highest.
 
     Args:
         z: [N, c] scores or probabilities.

@@ -1,4 +1,4 @@
-"""What a stage minimises: from the readouts of its heads to a loss, and means and counts of the batch."""
+"""What a stage minimises: from the readouts of its heads to a loss, with means and counts of the batch."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from layerwise.training.choices import LossName
 
 
 class Terms(TypedDict):
-    """Result of an objective on one batch; D heads."""
+    """Result of an objective on one batch, for D heads."""
 
     loss: Tensor  # scalar to minimise
-    means: dict[str, list[Tensor]]  # a scalar per head: over the samples, of `loss`
-    counts: dict[str, list[Tensor]]  # likewise, number of samples that are `correct`, where classes are predicted
+    means: dict[str, list[Tensor]]  # `loss`: D scalars, the mean of each head over the samples
+    counts: dict[str, list[Tensor]]  # `correct`: D scalars, the number of correct samples; absent in a reconstruction
 
 
 class Objective(Protocol):
@@ -29,18 +29,23 @@ class Objective(Protocol):
 
     @property
     def target(self) -> Target:
-        """What readouts are compared with."""
+        """What the readouts are compared with."""
 
     def __call__(self, readouts: Sequence[Readout], targets: Tensor) -> Terms:
-        """Args: readouts: one per head. targets: labels [B] int64, or inputs [B, …]."""
+        """Returns the loss of a batch.
+
+        Args:
+            readouts: one per head.
+            targets: labels [B] int64, or inputs [B, …].
+        """
 
 
 def class_loss(name: LossName, z: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Mean loss of class scores; all losses but the cross-entropy compare with a one-hot vector.
+    """Returns the mean loss of class scores. All losses except the cross-entropy compare them with a one-hot vector.
 
     Args:
-        name: binary_cross_entropy takes each class against the rest, through a sigmoid; the errors take the
-            scores as they are.
+        name: binary_cross_entropy is a sigmoid and a loss for each class against the rest; the errors compare the
+            scores themselves.
         z: [B, c] float32.
         targets: [B] int64.
         label_smoothing: weight of the uniform distribution in the targets, in [0, 1).
@@ -53,7 +58,7 @@ def class_loss(name: LossName, z: Tensor, targets: Tensor, label_smoothing: floa
 
 
 def elementwise_loss(name: LossName, prediction: Tensor, wanted: Tensor) -> Tensor:
-    """Mean over all elements; binary_cross_entropy takes predictions through a sigmoid, and wants values in [0, 1]."""
+    """Returns the mean over all elements. binary_cross_entropy applies a sigmoid and needs wanted values in [0, 1]."""
     losses: dict[LossName, Callable[[Tensor, Tensor], Tensor]] = {
         LossName.binary_cross_entropy: F.binary_cross_entropy_with_logits,
         LossName.squared_error: F.mse_loss,
@@ -66,13 +71,13 @@ def elementwise_loss(name: LossName, prediction: Tensor, wanted: Tensor) -> Tens
 class LocalLoss:
     """The loss of each head's class scores, summed over the heads.
 
-    A head without embedding has the plain loss (paper, equation 3: the cross-entropy), one with an embedding
-    (1 − β) loss + β similarity (Nøkland and Eidnes 2019, section 2.3: predsim).
+    A head without an embedding has the plain loss (the paper's equation 3: the cross-entropy). A head with an embedding
+    has (1 − β) loss + β similarity (Nøkland and Eidnes 2019, section 2.3: predsim).
 
     Args:
         label_smoothing: weight of the uniform distribution in the targets, in [0, 1).
         similarity: β in [0, 1].
-        loss: of the class scores.
+        loss: name of the loss of the class scores.
     """
 
     label_smoothing: float = 0.0
@@ -99,7 +104,7 @@ class Reconstruction:
     """The error of each decoder's reconstruction of x_0, summed over the decoders.
 
     Args:
-        loss: mean over all values of the input.
+        loss: name of the loss, a mean over all values of the input.
     """
 
     loss: LossName = LossName.squared_error
@@ -112,13 +117,13 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class Penalised:
-    """An objective plus λ₁ Σ|w| + λ₂ Σw² over some weights; the means that it reports stay without the penalty.
+    """An objective plus λ₁ Σ|w| + λ₂ Σw² over some weights. The means that it reports do not include the penalty.
 
     Args:
-        objective: without penalty.
-        weights: w.
+        objective: the objective without penalty.
+        weights: the weights w.
         l1: λ₁.
-        l2: λ₂; with SGD the same as a weight decay of 2 λ₂ of these weights.
+        l2: λ₂, which with SGD equals a weight decay of 2 λ₂ on these weights.
     """
 
     objective: Objective
@@ -137,17 +142,17 @@ class Penalised:
 
 
 def total(losses: Sequence[Tensor]) -> Tensor:
-    """Sum of scalars; of one, that one itself, since on small networks each operation counts."""
+    """Returns the sum of scalars without a needless operation for one of them, which small networks would notice."""
     return functools.reduce(torch.add, losses)
 
 
 def detached(losses: Sequence[Tensor]) -> list[Tensor]:
-    """The same values without the graph that they hold."""
+    """Returns the values without their autograd graph."""
     return [loss.detach() for loss in losses]
 
 
 def similarity_loss(embedding: Tensor, targets: Tensor, classes: int) -> Tensor:
-    """Mean squared difference between the batch's similarity matrices of features and of labels.
+    """Returns the mean squared difference between the batch's similarity matrices of features and of labels.
 
     Args:
         embedding: [B, E].
@@ -159,7 +164,7 @@ def similarity_loss(embedding: Tensor, targets: Tensor, classes: int) -> Tensor:
 
 
 def cosine_similarities(rows: Tensor) -> Tensor:
-    """[B, E] → [B, B] cosines between rows that were centred each (adjusted cosine similarity), in float32."""
-    with torch.autocast(rows.device.type, enabled=False):  # which would round the product of float32 matrices
+    """[B, E] → [B, B] cosines between the centred rows (adjusted cosine similarity), in float32."""
+    with torch.autocast(rows.device.type, enabled=False):  # it would round the product
         centred = F.normalize(rows - rows.mean(dim=1, keepdim=True), dim=1)
         return centred @ centred.T

@@ -1,9 +1,9 @@
-"""A run is a list of stages; a plan writes the list.
+"""A run is a list of stages, and a plan is a function that returns the list.
 
-Greedy training (paper, algorithm 1) is one stage per block. End-to-end training of the same network
-is one stage over all blocks that reads the last head only. Simultaneous training (decoupled greedy
-learning) is one stage over all blocks that reads all heads and stops the gradient behind each. An
-autoencoder's encoder grows by a stage that reconstructs the input and one that reads the classes.
+Greedy training (the paper's algorithm 1) is one stage per block. End-to-end training of the same network is one stage
+over all blocks with the last head only. Simultaneous training (decoupled greedy learning) is one stage over all blocks
+with all heads, and stops the gradient behind each. The encoder of an autoencoder grows by two stages per block: one
+reconstructs the input, the other one trains a classifier.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from layerwise.core.types import Target
 class Stage:
     """Trains blocks start+1 … stop and the heads at `depths`, on features x_start.
 
-    With start = stop no block is trained, only the head at that depth.
+    If start = stop, only the head at that depth is trained.
 
     Attributes:
-        index: position in the plan, from 0; it keys the shuffles.
-        start: number of frozen blocks before the trained ones.
+        index: position in the plan, from 0, which keys the shuffles.
+        start: number of frozen blocks before the trained blocks.
         stop: depth of the last trained block.
         depths: depths whose heads are trained and evaluated.
-        epochs: passes over the training data.
+        epochs: passes over the training samples.
         target: what the heads predict: class labels, or the network's input (then the heads are decoders).
-        carry_from: depth whose trained head the one at `stop` begins as, or None.
-        restart_head: the head at `stop` begins anew, though an earlier stage trained it.
-        warm_start: the block begins as the identity (Proposition 3.1).
-        detached: stop the gradient behind each head.
-        prune_to: filters that the stage's block keeps once it is trained, or None for all.
-        lr: base learning rate of this stage, or None for the run's.
+        carry_from: depth of the trained head whose weights the head at `stop` begins with, or None.
+        restart_head: whether the head at `stop` begins with fresh weights, though an earlier stage has trained it.
+        warm_start: whether the block begins as the identity (proposition 3.1).
+        detached: whether the gradient stops behind each head.
+        prune_to: number of filters that the block keeps after its training, or None for all.
+        lr: base learning rate of this stage, or None for that of the run.
     """
 
     index: int
@@ -52,7 +52,7 @@ class Stage:
 
     @property
     def title(self) -> str:
-        """`block 2`, `blocks 1–4`, `head 2`, or `autoencoder 2`."""
+        """Such as `block 2`, `blocks 1–4`, `head 2` or `autoencoder 2`."""
         first = self.start + 1
         if self.start == self.stop:
             return f"head {self.stop}"
@@ -65,14 +65,14 @@ class Stage:
 def greedy(
     J: int, epochs: int, *, blocks_per_stage: int = 1, carried: bool = False, warm_start: bool = False
 ) -> list[Stage]:
-    """One stage per group of blocks, each with a head behind its last block.
+    """Returns one stage per group of blocks, each with a head behind its last block.
 
     Args:
         J: number of blocks.
-        epochs: of each stage.
-        blocks_per_stage: size of a group.
-        carried: a head begins as the trained one before it.
-        warm_start: a block begins as the identity, and its head as the one before.
+        epochs: epochs of each stage.
+        blocks_per_stage: number of blocks in a group.
+        carried: whether each head begins with the weights of the head before it.
+        warm_start: whether each block begins as the identity, and its head with the weights of the head before it.
     """
     stops = group_ends(J, blocks_per_stage)
     stages = []
@@ -83,13 +83,15 @@ def greedy(
 
 
 def compressed(J: int, epochs: int, *, prune_to: list[int], prune_epochs: int) -> list[Stage]:
-    """Greedy training in which each block is pruned once it is trained, and its head then fine-tuned.
+    """Returns stages of greedy training that prune each trained block and then fine-tune its head.
 
-    The next block sees the smaller one.
+    The next block is trained on the outputs of the pruned one.
 
     Args:
-        prune_to: filters that block j keeps, at position j−1.
-        prune_epochs: of fine-tuning each head.
+        J: number of blocks.
+        epochs: epochs of each block.
+        prune_to: number of filters that block j keeps, at position j−1.
+        prune_epochs: epochs of each head's fine-tuning.
     """
     stages: list[Stage] = []
     for j in range(1, J + 1):
@@ -99,13 +101,13 @@ def compressed(J: int, epochs: int, *, prune_to: list[int], prune_epochs: int) -
 
 
 def autoencoder(J: int, epochs: int, *, classifier_epochs: int, carried: bool) -> list[Stage]:
-    """An encoder that grows block by block under a decoder; a classifier on the frozen features judges each depth.
+    """Returns stages that grow an encoder block by block under a decoder, with a classifier at each depth.
 
     Args:
-        J: blocks of the encoder.
-        epochs: of each block and its decoder.
-        classifier_epochs: of each classifier.
-        carried: a decoder begins as the trained one before it.
+        J: number of blocks of the encoder.
+        epochs: epochs of each block and its decoder.
+        classifier_epochs: epochs of each classifier on the frozen features.
+        carried: whether each decoder begins with the weights of the decoder before it.
     """
     stages: list[Stage] = []
     for j in range(1, J + 1):
@@ -116,12 +118,12 @@ def autoencoder(J: int, epochs: int, *, classifier_epochs: int, carried: bool) -
 
 
 def joint(J: int, epochs: int) -> list[Stage]:
-    """All blocks end to end in one stage, read by the last head."""
+    """Returns one stage that trains all blocks and the last head end to end."""
     return [Stage(0, start=0, stop=J, depths=(J,), epochs=epochs)]
 
 
 def simultaneous(J: int, epochs: int, *, blocks_per_stage: int = 1) -> list[Stage]:
-    """All blocks at once, each group of them learning from the head behind it (Belilovsky et al. 2020: DGL)."""
+    """Returns one stage in which each group of blocks learns from the head behind it (Belilovsky et al. 2020: DGL)."""
     stops = group_ends(J, blocks_per_stage)
     return [Stage(0, start=0, stop=J, depths=tuple(stops), epochs=epochs, detached=True)]
 
@@ -131,10 +133,11 @@ class FineTuning:
     """Stages that train all blocks of the grown network together.
 
     Attributes:
-        epochs: of blocks and classifier; 0 for none.
-        autoencoder_epochs: of blocks and decoder, before that; 0 for none. The classifier is then fitted anew.
-        classifier_epochs: of that.
-        lr: base learning rate of the stages that train blocks.
+        epochs: epochs of the blocks and the classifier; 0 for no such stage.
+        autoencoder_epochs: epochs of the blocks and the decoder before that, after which the classifier is trained
+            afresh; 0 for no such stages.
+        classifier_epochs: epochs of that classifier.
+        lr: base learning rate of the stages that train blocks, or None for that of the run.
     """
 
     epochs: int = 0
@@ -143,7 +146,7 @@ class FineTuning:
     lr: float | None = None
 
     def stages(self, depth: int, index: int) -> list[Stage]:
-        """The stages for a network of some depth, numbered from `index` on."""
+        """Returns the stages for a network of a depth, numbered from `index`."""
         whole = Stage(index, start=0, stop=depth, depths=(depth,), epochs=self.epochs, lr=self.lr)
         if not self.autoencoder_epochs:
             return [whole] if self.epochs else []
@@ -153,18 +156,18 @@ class FineTuning:
 
 
 Rows = Sequence[Mapping[str, Any]]
-"""What a finished stage reports: a row per depth that it read, with `validation` where samples are held out."""
+"""Results of a finished stage: a row for each depth that it reads, with `validation` if there is such a split."""
 
 
 @dataclass(frozen=True)
 class Agenda:
-    """The stages of a run, of which the later ones may depend on how good the earlier ones turned out.
+    """The stages of a run, of which later ones may depend on the results of earlier ones.
 
     Attributes:
-        growth: the stages that train depth after depth; those of one depth stand together.
-        finetuning: of the network that has grown.
-        patience: growing ends when the validation accuracy has not improved for so many depths, and the best
-            depth is the result; None grows to the end and takes the last depth.
+        growth: the stages that train depth after depth; those of one depth are consecutive.
+        finetuning: the stages that train the grown network.
+        patience: number of depths without a better validation accuracy after which growing ends; the best depth is
+            then the result. None: it grows to the end, and the last depth is the result.
     """
 
     growth: list[Stage]
@@ -172,7 +175,7 @@ class Agenda:
     patience: int | None = None
 
     def stages(self, finished: Sequence[Rows] = ()) -> list[Stage]:
-        """All stages as far as they are known.
+        """Returns all stages as far as they are known.
 
         Args:
             finished: rows of each finished stage, in order.
@@ -181,12 +184,12 @@ class Agenda:
         return [*grown, *self.finetuning.stages(self.depth(finished), len(grown))]
 
     def grown(self, finished: Sequence[Rows]) -> list[Stage]:
-        """The stages before fine-tuning, as far as they are known."""
+        """Returns the stages before fine-tuning as far as they are known."""
         kept = self.depths[: self._end(self._validation(finished))]
         return [stage for stage in self.growth if stage.stop in kept]
 
     def depth(self, finished: Sequence[Rows]) -> int:
-        """Depth of the result: the best so far where there is patience, else the last one."""
+        """Returns the depth of the result: with patience the best so far, else the last one."""
         return self._best(self._validation(finished))
 
     @property
@@ -195,7 +198,7 @@ class Agenda:
         return sorted({stage.stop for stage in self.growth})
 
     def _validation(self, finished: Sequence[Rows]) -> list[float]:
-        """Validation accuracy of each depth so far, if the depth is chosen by it."""
+        """Returns the validation accuracy of each finished depth; empty without patience."""
         scores: list[float] = []
         last_stages = {stage.stop: stage for stage in self.growth}.values()
         for stage in last_stages if self.patience is not None else ():
@@ -205,7 +208,7 @@ class Agenda:
         return scores
 
     def _end(self, scores: list[float]) -> int:
-        """Number of depths after which growing ends, as far as one knows from the scores."""
+        """Returns the number of depths after which growing ends, given the scores so far."""
         for n in range(1, len(scores) + 1):
             without_gain = n - 1 - scores.index(max(scores[:n]))
             if self.patience is not None and without_gain >= self.patience:
@@ -217,15 +220,15 @@ class Agenda:
 
 
 def group_ends(J: int, size: int) -> list[int]:
-    """Depths at which groups of blocks end; the last group may be smaller."""
+    """Returns the depths at which groups of blocks end; the last group may be smaller."""
     return [*range(size, J, size), J]
 
 
 def check_warm_start(J: int, downsample: list[int]) -> None:
-    """Refuses a warm start where a block cannot be the identity.
+    """Checks that every block after the first can begin as the identity.
 
     Raises:
-        LayerwiseError: a block after the first one is downsampled.
+        LayerwiseError: a block after the first is downsampled.
     """
     changed = [j for j in downsample if 1 < j <= J]
     if changed:

@@ -1,8 +1,7 @@
 """Layerwise compression (the experiment at the end of the paper): a trained block loses its least important filters.
 
-Importance is the Taylor criterion of Molchanov et al., Pruning Convolutional Neural Networks for
-Resource Efficient Inference (2016, equation 8): how much the loss would change, to first order, if a
-feature map were zero.
+The importance is the Taylor criterion of Molchanov et al., Pruning Convolutional Neural Networks for Resource Efficient
+Inference (2016, equation 8): the first-order change of the loss if a feature map were zero.
 """
 
 from __future__ import annotations
@@ -22,20 +21,21 @@ from layerwise.models.blocknet import BlockNet
 
 
 def most_important(importance: Tensor, n: int) -> list[int]:
-    """The n filters of the highest importance [C], in ascending order."""
+    """Returns the numbers of the n filters with the highest importance [C], in ascending order."""
     return sorted(importance.topk(n).indices.tolist())
 
 
 def taylor_importance(block: nn.Module, head: nn.Module, batches: Iterable[Batch], precision: Precision) -> Tensor:
-    """|∂loss/∂z · z| of each feature map z, averaged over its positions before the modulus and over samples after.
+    """Returns |mean of ∂loss/∂z · z over positions| of each feature map z, summed over all samples. Collective.
 
     Args:
-        block: trained; maps x_{j−1} to x_j.
-        head: trained; reads x_j.
-        batches: of x_{j−1}; of several processes those that this one has.
+        block: trained block, from x_{j−1} to x_j.
+        head: trained head, which reads x_j.
+        batches: this process's batches of x_{j−1}.
+        precision: number format of the forward passes.
 
     Returns:
-        [C_j] float64, over all of them.
+        [C_j] float64.
     """
     block.eval()
     head.eval()
@@ -56,12 +56,12 @@ def taylor_importance(block: nn.Module, head: nn.Module, batches: Iterable[Batch
 
 
 def prune_block(network: BlockNet, depth: int, kept: Sequence[int]) -> None:
-    """Removes all but some filters of a block, and the inputs that read them in its head and in the next block.
+    """Removes filters of a block, and the inputs that read them in its head and in the next block.
 
     Args:
-        network: a SimCNN; it is changed.
-        depth: j of the block.
-        kept: filters that stay, counted from 0.
+        network: a SimCNN, which is changed in place.
+        depth: depth j of the block.
+        kept: numbers of the filters that stay, from 0.
     """
     block, index = network.blocks[depth - 1], torch.tensor(kept)
     (convolution,) = _convolutions(block)
@@ -84,7 +84,7 @@ def prune_block(network: BlockNet, depth: int, kept: Sequence[int]) -> None:
 
 
 def pruned_copy(network: BlockNet, prune_to: Sequence[int]) -> BlockNet:
-    """A copy of the shape that a network ends up with, if block j keeps `prune_to[j − 1]` filters."""
+    """Returns a copy of the network in which block j has only `prune_to[j − 1]` filters."""
     smaller = copy.deepcopy(network)
     for depth, n in enumerate(prune_to, 1):
         prune_block(smaller, depth, range(n))
@@ -96,7 +96,7 @@ def _convolutions(module: nn.Module) -> list[nn.Conv2d]:
 
 
 def _select(layer: nn.Module, name: str, axis: int, index: Tensor) -> None:
-    """Keeps some rows or columns of a parameter or buffer, in its memory format."""
+    """Keeps some rows or columns of a parameter or buffer, and its memory format."""
     old = getattr(layer, name)
     if old is None:
         return

@@ -1,4 +1,4 @@
-"""The optimisers of timm, by name."""
+"""The optimizers of timm, by name."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ def timm_optimizer(
     momentum: float,
     weight_decay: float,
 ) -> torch.optim.Optimizer:
-    """An optimiser of timm, with timm's defaults for all that is not given here.
+    """Builds an optimizer of timm, with timm's defaults for all other options.
 
     Args:
-        name: timm's name of the optimiser, such as lamb.
-        parameters: what is trained, perhaps in groups; nothing else is exempt from the weight decay, as in `optim.sgd`.
+        name: timm's name of the optimizer, such as lamb.
+        parameters: the trained parameters, or groups of them. As in `optim.sgd`, the weight decay applies to every
+            parameter whose group does not override it.
         lr: base learning rate.
-        momentum: reaches only optimisers that have one (those with betas keep timm's).
-        weight_decay: in the optimiser's own sense, added to the gradient or decoupled from it.
+        momentum: momentum of optimizers that have one (those with betas keep timm's values).
+        weight_decay: weight decay, which the optimizer adds to the gradient or applies to the weights.
 
     Raises:
-        LayerwiseError: see `check_timm_optimizer`; or the optimiser refuses a value.
+        LayerwiseError: see `check_timm_optimizer`; or the optimizer refuses a value.
     """
     check_timm_optimizer(name)
     factory = _factory()
     values: dict[str, Any] = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
     if big_vision := factory.get_optimizer_info(name).opt_class is factory.AdafactorBigVision:
-        values["momentum_dtype"] = torch.float32  # what loading a checkpoint would make of its bfloat16
+        values["momentum_dtype"] = torch.float32  # loading a checkpoint would turn its bfloat16 into this
     try:
         optimizer: torch.optim.Optimizer = factory.create_optimizer_v2(list(parameters), name, **values)
     except ValueError as error:  # such as Nesterov's method without momentum
@@ -47,10 +48,10 @@ def timm_optimizer(
 
 
 def check_timm_optimizer(name: str) -> None:
-    """Refuses what the training loop cannot use.
+    """Checks that timm has the optimizer and the training loop can use it.
 
     Raises:
-        LayerwiseError: timm has no such optimiser, or it cannot be used.
+        LayerwiseError: timm has no such optimizer, or it cannot be used.
     """
     if name not in _factory().list_optimizers() and not name.startswith("lookahead_"):
         raise LayerwiseError(f"optimizer.name={name}: unknown.{suggest(name.lower(), usable_timm_optimizers())}")
@@ -59,26 +60,26 @@ def check_timm_optimizer(name: str) -> None:
 
 
 def usable_timm_optimizers() -> list[str]:
-    """Names of all that `timm_optimizer` can make."""
+    """Returns the names of all optimizers that `timm_optimizer` can build."""
     return [name for name in _factory().list_optimizers() if _reason(name) is None]
 
 
 def _reason(name: str) -> str | None:
-    """Why an optimiser of timm cannot be used, or None."""
+    """Returns why the training loop cannot use an optimizer of timm, or None."""
     if name.startswith("lookahead_"):
         return "Lookahead hides the momentum of what it wraps, so that nothing can restart it"
     info = _factory().get_optimizer_info(name)
     if info.second_order:
         return "it needs second-order gradients, which the training loop does not compute"
-    if isinstance(info.opt_class, str):  # timm names a class that it does not bring
+    if isinstance(info.opt_class, str):  # timm names a class of another package
         return f"it needs the package {info.opt_class.split('.')[0]}, which layerwise does not support"
-    if info.opt_class.__name__ == "Kron":  # opt_einsum would mend its memory only
+    if info.opt_class.__name__ == "Kron":  # opt_einsum would only reduce its memory
         return "its memory grows with the fourth power of the width, and its random state cannot be restored"
     return None
 
 
 def _factory() -> Any:
-    import timm.optim  # slow to import, and needed here only
+    import timm.optim  # slow to import
 
     return timm.optim
 
