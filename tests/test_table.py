@@ -6,6 +6,7 @@ import os
 import pickle
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +21,9 @@ from helpers.run_folders import only_run, results_of
 from layerwise.core.errors import LayerwiseError
 from layerwise.data.dataset import DatasetSpec
 from layerwise.data.factory import describe, load
-from layerwise.data.table import TableFiles, read, read_file, spec
+from layerwise.data.table import read, spec
+from layerwise.data.table_columns import column_kinds, encode
+from layerwise.data.table_file import TableFiles, read_table
 
 IRIS = "length,width,species\n5.1,3.5,setosa\n7.0,3.2,versicolor\n4.9,3.0,setosa\n6.4,3.1,versicolor\n"
 
@@ -46,6 +49,17 @@ def write_clouds(path: Path, names: str = "abc", **options: int) -> Path:
     return path
 
 
+def read_file(path: Path, label: str | None, **options: object) -> SimpleNamespace:
+    """A file's columns, labels, classes and features [N, F]."""
+    files = TableFiles(path, label, **options)
+    table = read_table(files, path)
+    kinds = column_kinds(table, files, np.arange(len(table.frame)))
+    features = encode(path, table.frame, kinds, files)
+    return SimpleNamespace(
+        columns=tuple(table.frame.columns), labels=tuple(table.labels), classes=table.classes, features=features
+    )
+
+
 # What is read
 
 
@@ -54,8 +68,7 @@ def test_a_csv_file_gives_features_labels_and_column_names(tmp_path):
     assert table.columns == ("length", "width")
     assert table.classes == ("setosa", "versicolor")
     assert table.labels == ("setosa", "versicolor", "setosa", "versicolor")
-    assert torch.equal(table.features, torch.tensor([[5.1, 3.5], [7.0, 3.2], [4.9, 3.0], [6.4, 3.1]]))
-    assert table.features.dtype == torch.float32
+    assert table.features.tolist() == [[5.1, 3.5], [7.0, 3.2], [4.9, 3.0], [6.4, 3.1]]
 
 
 @pytest.mark.parametrize(
@@ -85,15 +98,16 @@ def test_quoted_cells_may_hold_commas_quotes_and_line_breaks(tmp_path):
 
 def test_numbers_may_be_written_in_any_way(tmp_path):
     table = read_file(write(tmp_path, "a,b,y\n1,-2.5e-3,0\n+.5,1E2,1\n"), None)
-    assert torch.equal(table.features, torch.tensor([[1, -2.5e-3], [0.5, 100]]))
+    assert table.features.tolist() == [[1, -2.5e-3], [0.5, 100]]
 
 
-def test_features_are_float32_of_what_the_file_says(tmp_path):
-    value = 0.1 + 2**-40
-    np.save(tmp_path / "t.npy", np.array([[value, 0], [1, 1]]))
-    feature = read_file(tmp_path / "t.npy", None).features[0, 0]
-    assert feature.dtype == torch.float32
-    assert feature.item() == np.float32(value)
+def test_features_stay_float64_until_they_are_centred(tmp_path):
+    x = 1_700_000_000 + np.arange(40) % 2 * 1e-3  # equal in float32
+    np.savez(tmp_path / "t.npz", x=x[:, None], y=np.arange(40) % 2)
+    files = TableFiles(tmp_path / "t.npz")
+    values = load(spec(files), Path(), CPU, files=files).splits["train"].values
+    assert values.dtype == torch.float32
+    torch.testing.assert_close(values.unique(), torch.tensor([-1.0, 1.0]), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -130,8 +144,9 @@ def test_an_npz_file_holds_x_and_y(tmp_path, compressed, name):
     ("labels", "classes"),
     [
         (["10", "9", "-1"], ("-1", "9", "10")),
-        (["2.0", "10.0", "1e0"], ("1", "2", "10")),
-        (["007", "+8", "9"], ("7", "8", "9")),
+        (["2.0", "10.0", "1e0"], ("10.0", "1e0", "2.0")),
+        (["01", "1", "02", "1"], ("01", "1", "02")),
+        (["1_1", "11", "2_0"], ("11", "1_1", "2_0")),
         (["b", "A", "10"], ("10", "A", "b")),
         (["True", "False", "True"], ("False", "True")),
         (["9007199254740993", "9007199254740992", "1"], ("1", "9007199254740992", "9007199254740993")),
@@ -154,6 +169,71 @@ def test_a_file_that_was_rewritten_is_read_again(tmp_path):
     assert read_file(path, None).features[0, 0].item() == pytest.approx(5.1)
     path.write_text(IRIS.replace("5.1", "8.25"))
     assert read_file(path, None).features[0, 0].item() == 8.25
+
+
+def test_semicolons_tabs_and_bars_separate_cells_too(tmp_path):
+    plain = read_file(write(tmp_path, IRIS), None)
+    for separator in ";\t|":
+        found = read_file(write(tmp_path, IRIS.replace(",", separator), "other.csv"), None)
+        assert (found.columns, found.labels, found.features.tolist()) == (
+            plain.columns,
+            plain.labels,
+            plain.features.tolist(),
+        )
+    european = IRIS.replace(",", ";").replace(".", ",")
+    assert read_file(write(tmp_path, european, "other.csv"), None).features.tolist() == plain.features.tolist()
+    odd = write(tmp_path, IRIS.replace(",", "~"), "odd.csv")
+    assert read_file(odd, None, separator="~").columns == plain.columns
+    assert "dataset.separator" in refusal(odd)
+
+
+MIXED = "id,sex,age,deck,survived\n" + "".join(
+    f"{i},{'male' if i % 3 else 'female'},{'' if i % 7 == 0 else 20 + i},{['A', 'B', '?'][i % 3]},{i % 2}\n"
+    for i in range(1, 41)
+)
+
+
+def test_text_becomes_one_hot_and_missing_numbers_the_median_of_the_training_part(tmp_path, capfd):
+    files = TableFiles(write(tmp_path, MIXED), drop=("id",))
+    described = spec(files)
+    assert described.columns == {"sex": ["female", "male"], "age": None, "deck": ["", "A", "B"]}
+    assert described.shape == (6,)
+    raw, _ = read(files)[0]
+    ages = raw[:, 2]
+    data = load(described, Path(), CPU, files=files, standardise=False, validation=0.2)
+    kept = data.splits["train"].samples
+    assert data.spec.fill[2] == ages[kept].nanmedian().item() != ages.nanmedian().item()
+    filled = data.splits["train"].values[:, 2][ages[kept].isnan()]
+    assert filled.unique().tolist() == [data.spec.fill[2]]
+    for name in ("train", "validation", "test"):
+        values = data.splits[name].values
+        assert values[:, :2].sum(dim=1).eq(1).all()
+        assert values[:, 3:].sum(dim=1).eq(1).all()
+    said = capfd.readouterr().err
+    for words in (
+        "column 'sex' is text; it became one-hot: 2 categories",
+        "column 'age' lacks",
+        "? is read as missing",
+    ):
+        assert words in said, said
+    assert "counts the rows" not in said
+    assert DatasetSpec.from_json(data.spec.to_json()) == data.spec
+
+
+def test_columns_are_chosen_or_left_out_by_name(tmp_path):
+    path = write(tmp_path, MIXED)
+    assert list(spec(TableFiles(path, columns=("age", "sex", "survived"))).columns) == ["age", "sex"]
+    assert list(spec(TableFiles(path, label="sex", drop=("id", "deck"))).columns) == ["age", "survived"]
+    assert "dataset.drop" in refusal(path, drop=("agee",))
+    assert "Did you mean 'age'?" in refusal(path, columns=("agee",))
+
+
+def test_a_column_that_counts_the_rows_is_named(tmp_path, capfd):
+    read(TableFiles(write(tmp_path, MIXED, "counted.csv")))
+    assert "counted.csv: warning: column 'id' counts the rows in file order" in capfd.readouterr().err
+    with_index = "".join(f"{i - 1 if i else ''},{line}\n" for i, line in enumerate(MIXED.splitlines()))
+    read(TableFiles(write(tmp_path, with_index, "saved.csv"), drop=("id",)))
+    assert "dataset.drop=[unnamed 1]" in capfd.readouterr().err
 
 
 # Training and test rows
@@ -236,7 +316,7 @@ def test_the_files_are_of_tables_only(tmp_path):
 
 def refusal(path: Path, label: str | None = None, **options: object) -> str:
     with pytest.raises(LayerwiseError) as caught:
-        spec(TableFiles(path, label, **options))
+        spec(TableFiles(path, label, **{"test": 0.5, **options}))
     message = str(caught.value)
     assert "\n" not in message
     assert message.endswith((".", "?"))
@@ -249,17 +329,21 @@ def refusal(path: Path, label: str | None = None, **options: object) -> str:
         ("", ["is empty", "names of the columns"]),
         ("\n  \n", ["is empty"]),
         ("a,b,y\n", ["0 rows"]),
-        ("y\n1\n2\n", ["0 columns", "commas"]),
-        ("a;b;y\n1;2;x\n3;4;z\n", ["0 columns", "commas"]),
+        ("y\n1\n2\n", ["0 columns", "dataset.separator"]),
         ("1,2,0\n3,4,1\n", ["first line holds numbers", "names of the columns"]),
         ("5.1,3.5,setosa\n4.9,3.0,setosa\n7,3,virginica\n", ["first line holds a row", "names of the columns"]),
-        ("a,b,y\n1,2,x\n3,four,z\n", ["row 2", "column 'b'", "'four' is no number", "leave it out"]),
-        ('a,b,y\n"1,5",2,x\n3,4,z\n', ["row 1", "column 'a'", "'1,5' is no number"]),
-        ("a,b,y\n1,inf,x\n3,4,z\n", ["row 1", "column 'b'", "infinite", "leave that row or column out"]),
+        ("a,b,y\n1,2,x\n3,four,z\n", ["row 2", "column 'b'", "'four'", "is no number", "dataset.drop=[b]"]),
+        ('a,b,y\n"1,5",2,x\n3,4,z\n', ["row 1", "column 'a'", "'1,5'", "is no number"]),
+        ("a,b,y\n1,inf,x\n3,4,z\n", ["row 1", "column 'b'", "infinite", "Leave that row or column out"]),
         ("a,b,y\n1,2,x\n3,-Infinity,z\n", ["row 2", "column 'b'", "infinite"]),
-        ("a,b,y\n1,1e39,x\n3,4,z\n", ["row 1", "column 'b'", "too large for float32", "leave that row"]),
         ("a,b,y\n1,2,0.5\n3,4,1\n", ["row 1", "column 'y'", "0.5 is no class", "dataset.label"]),
         ("a,b,y\n1,2,0\n3,4,inf\n", ["row 2", "column 'y'", "inf is no class"]),
+        ("a,a,y\n1,2,x\n3,4,z\n", ["column name 'a' occurs more than once"]),
+        ("class,b,c\n1,2,x\n3,4,z\n", ["'c', would be taken for the label", "'class'", "dataset.label=class"]),
+        ("a,b,y\n" + "".join(f"0,1,n{i}\n" for i in range(10)), ["column 'y'", "each of the 10 rows has a label"]),
+        ("a,b,y\n1_0,2,x\n3,4,z\n", ["column 'a'", "'1_0'", "is no number"]),
+        ("a,b,y\n1,,x\n3,,z\n", ["column 'b'", "no training row has a value", "dataset.drop=[b]"]),
+        ("a,b,y\n" + "".join(f"0,name {i},{i % 2}\n" for i in range(300)), ["column 'b'", "different texts, too many"]),
         ("a,b,y\n1,2,x\n3,4,x\n", ["of class 'x'", "nothing to classify", "dataset.label"]),
         ("a,b,y\n1,2,x\n3,z\n", ["row 2", "has 2 cells", "names 3 columns"]),
         ("a,b,y\n1,2,x,\n3,4,z\n", ["row 1", "has 4 cells", "names 3 columns"]),
@@ -274,13 +358,15 @@ def test_a_csv_file_that_is_no_table(tmp_path, text, words):
 
 
 @pytest.mark.parametrize("missing", ["", " ", "NA", "n/a", "N/A", "nan", "NaN", "NULL", "null", "None", "?"])
-def test_a_missing_value_or_label_in_any_spelling(tmp_path, missing):
-    message = refusal(write(tmp_path, f"a,b,y\n1,2,x\n3,{missing},z\n", "value.csv"))
-    for word in ("value.csv", "row 2", "column 'b'", "the value is missing", "Fill it in, or leave that row"):
-        assert word in message, message
+def test_a_missing_label_in_any_spelling_is_refused(tmp_path, missing):
     message = refusal(write(tmp_path, f"a,b,y\n1,2,x\n3,4,{missing}\n", "label.csv"))
-    for word in ("label.csv", "row 2", "column 'y'", "the label is missing", "Fill it in, or leave that row"):
+    for word in ("label.csv", "row 2", "column 'y'", "Fill it in, or leave that row"):
         assert word in message, message
+    if missing.strip():
+        assert f"the word '{missing}' is read as missing" in message
+        assert "dataset.missing=[''" in message
+        kept = read_file(tmp_path / "label.csv", None, missing=("",))
+        assert kept.classes == tuple(sorted((missing, "x")))
 
 
 @pytest.mark.parametrize("content", ["a,grün,y\n1,2,x\n".encode("latin-1"), IRIS.encode("utf-16")])
@@ -307,8 +393,7 @@ def test_a_label_column_that_is_absent_or_not_the_only_one(tmp_path):
         assert word in message, message
     assert "Known: length, species, width" in refusal(path, "colour")
     message = refusal(write(tmp_path, "y,a,y\n1,2,3\n2,3,4\n", "twice.csv"), "y")
-    assert "dataset.label=y" in message
-    assert "2 such columns" in message
+    assert "column name 'y' occurs more than once" in message
     np.save(tmp_path / "t.npy", np.ones((2, 3)))
     assert "dataset.label=3" in refusal(tmp_path / "t.npy", "3")
     np.savez(tmp_path / "t.npz", x=np.ones((2, 3)), y=np.arange(2))
@@ -320,11 +405,10 @@ def test_a_label_column_that_is_absent_or_not_the_only_one(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("length,height,species\n1,2,setosa\n", ["'height' is where 'width' should be"]),
-        ("width,length,species\n1,2,setosa\n", ["'width' is where 'length' should be"]),
-        ("length,species\n1,setosa\n", ["1 beside the label, and not 2"]),
+        ("length,height,species\n1,2,setosa\n", ["missing ['width'], unknown ['height']"]),
+        ("length,species\n1,setosa\n", ["missing ['width'], unknown none"]),
         ("length,width,species\n1,2,virginica\n", ["class 'virginica' does not occur", "table.csv"]),
-        ("length,width,species\n1,,setosa\n", ["row 1", "column 'width'", "missing"]),
+        ("length,width,species\n1,wide,setosa\n", ["row 1", "column 'width'", "'wide' is no number"]),
         ("length,width,species\n", ["0 rows"]),
     ],
 )
@@ -338,19 +422,27 @@ def test_a_test_table_that_does_not_fit(tmp_path, text, words):
 @pytest.mark.parametrize(("part", "left"), [(0.01, "0 to test on"), (0.99, "0 to train on")])
 def test_a_test_part_that_leaves_no_rows(tmp_path, part, left):
     message = refusal(write(tmp_path, IRIS), test=part)
-    for word in (f"dataset.test={part}", "of 4 rows", left, "dataset.test_path"):
+    for word in (f"dataset.test={part}", "of the 4 samples", left):
         assert word in message, message
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
-def test_what_is_not_finite_in_numpy_files(tmp_path, value):
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_infinite_values_in_numpy_files(tmp_path, value):
     array = np.array([[1, 2, 0], [3, value, 1]])
     np.save(tmp_path / "t.npy", array)
     message = refusal(tmp_path / "t.npy")
-    for word in ("t.npy", "row 2", "column '1'", "too large" if value == 1e300 else "missing or infinite"):
+    for word in ("t.npy", "row 2", "column '1'", "infinite"):
         assert word in message, message
     np.savez(tmp_path / "t.npz", x=array[:, :2], y=array[:, 2])
     assert "row 2, column '1'" in refusal(tmp_path / "t.npz")
+
+
+def test_values_beyond_float32_are_refused_unless_they_are_scaled(tmp_path):
+    np.savez(tmp_path / "t.npz", x=np.arange(20.0)[:, None] ** 2 * 1e300, y=np.arange(20) % 2)
+    files = TableFiles(tmp_path / "t.npz")
+    assert load(spec(files), Path(), CPU, files=files).splits["train"].values.abs().max() < 10
+    with pytest.raises(LayerwiseError, match=r"too large for float32.*dataset\.standardise=true"):
+        load(spec(files), Path(), CPU, files=files, standardise=False)
 
 
 @pytest.mark.parametrize(
@@ -363,9 +455,9 @@ def test_what_is_not_finite_in_numpy_files(tmp_path, value):
         ({"x": [[1.0], [2.0]], "y": [[0], [1]]}, ["y is int64 of shape (2, 1)", "one axis"]),
         ({"x": [["1"], ["2"]], "y": [0, 1]}, ["x is <U1", "numbers along two axes"]),
         ({"x": [[1j], [2j]], "y": [0, 1]}, ["x is complex128"]),
-        ({"x": [[1.0], [2.0]], "y": [0, np.nan]}, ["row 2", "column 'y'", "the label is missing"]),
+        ({"x": [[1.0], [2.0]], "y": [0, np.nan]}, ["row 2", "column 'y'", "missing"]),
         ({"x": [[1.0], [2.0]], "y": [0, 0.25]}, ["row 2", "column 'y'", "0.25 is no class"]),
-        ({"x": [[1.0], [2.0]], "y": ["a", ""]}, ["row 2", "column 'y'", "the label is missing"]),
+        ({"x": [[1.0], [2.0]], "y": ["a", ""]}, ["row 2", "column 'y'", "missing"]),
         ({"x": [[1.0], [2.0]], "y": [7, 7]}, ["of class '7'"]),
         ({"x": [[], []], "y": [0, 1]}, ["0 columns"]),
     ],
@@ -484,8 +576,8 @@ def test_a_convolutional_network_for_a_table_is_refused(train_py, tmp_path):
 def test_a_table_without_a_path_and_with_a_wrong_one(train_py, tmp_path):
     assert_refused(train_py(**MLP), "dataset=table", "dataset.path=FILE.csv")
     assert_refused(train_py(**MLP, **{"dataset.path": tmp_path / "no.csv"}), f"dataset.path={tmp_path / 'no.csv'}")
-    broken = write(tmp_path, IRIS.replace("3.1", ""))
-    assert_refused(train_py(**MLP, **{"dataset.path": broken}), str(broken), "row 4", "column 'width'", "Fill it in")
+    broken = write(tmp_path, IRIS.replace("3.1", "wide"))
+    assert_refused(train_py(**MLP, **{"dataset.path": broken}), str(broken), "row 4", "column 'width'", "dataset.drop")
     numbered = train_py(**MLP, **{"dataset.path": broken, "dataset.label": 3})  # a number among the arguments
     assert_refused(numbered, "dataset.label=3", "Known: length")
     assert not (tmp_path / "out").exists()

@@ -162,6 +162,10 @@ class DatasetConfig:
     label: str | None = None
     test_path: str | None = None
     test: float = 0.2
+    separator: str | None = None
+    columns: list[str] | None = None
+    drop: list[str] = field(default_factory=list)
+    missing: list[str] | None = None
 
 
 @dataclass

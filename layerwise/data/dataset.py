@@ -46,6 +46,9 @@ class DatasetSpec:
         digest: of a table's values and labels; empty where nothing but the above tells data apart.
         preparation: how image files were changed before they were stored as records, in words; empty if not.
         exif: image files are turned as their EXIF orientations say.
+        columns: of a table, by feature column in order: None for numbers, or its categories, which are one-hot.
+        fill: of a table, what takes the place of missing numbers, per feature; empty like `mean`.
+        title: of a table, the name of its file; of a folder of images that of the folder.
     """
 
     name: str
@@ -63,6 +66,9 @@ class DatasetSpec:
     digest: str = ""
     preparation: str = ""
     exif: bool = False
+    columns: dict[str, list[str] | None] | None = None
+    fill: tuple[float, ...] = ()
+    title: str = ""
 
     @property
     def has_images(self) -> bool:
@@ -75,8 +81,9 @@ class DatasetSpec:
         return self.padding > 0 or self.flip or self.cutout > 0 or self.resized_crop
 
     def agrees_with(self, other: DatasetSpec) -> bool:
-        """Whether both may describe the same data; what is not known yet does not count: statistics, a digest."""
-        mine, others = (replace(spec, mean=(), std=(), digest="") for spec in (self, other))
+        """Whether both may describe the same data. Names do not count, nor what one of them does not know yet."""
+        unknown: dict[str, Any] = {"mean": (), "std": (), "fill": (), "digest": "", "columns": None, "title": ""}
+        mine, others = (replace(spec, **unknown) for spec in (self, other))
         return mine == others and (self.digest == other.digest or "" in (self.digest, other.digest))
 
     def in_words(self) -> str:

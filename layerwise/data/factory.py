@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.machine import available_memory
@@ -23,7 +24,7 @@ from layerwise.data.split import (
     limit,
     limit_both,
 )
-from layerwise.data.table import TableFiles
+from layerwise.data.table_file import TableFiles
 
 IMAGENETS = ("imagenet", "imagenette")
 NAMES = (*torchvision_sets.SPECS, *toy.SPECS, "table", *IMAGENETS, "imagefolder")
@@ -198,22 +199,48 @@ def _crop_flip(spec: DatasetSpec, device: torch.device) -> CropFlip:
 def _with_statistics(spec: DatasetSpec, train: Split, standardise: bool) -> DatasetSpec:
     """The spec with the mean and deviation that samples are scaled by."""
     channels = spec.shape[0]
-    if not standardise:
-        return replace(spec, mean=(0.0,) * channels, std=(1.0,) * channels)
-    if spec.mean:
-        return spec
-    assert isinstance(train, Resident)
-    deviation, mean = torch.std_mean(train.values.double(), dim=0, correction=0)
-    deviation[deviation == 0] = 1  # a constant feature becomes 0
-    return replace(spec, mean=tuple(mean.tolist()), std=tuple(deviation.tolist()))
+    if not spec.has_images:
+        assert isinstance(train, Resident)
+        values = train.values.double()  # [N, F]
+        if spec.columns is not None:
+            fill = values.nanmedian(dim=0).values
+            values = torch.where(values.isnan(), fill, values)
+            spec = replace(spec, fill=tuple(fill.tolist()))
+        if standardise and not spec.mean:
+            deviation, mean = torch.std_mean(values, dim=0, correction=0)
+            deviation[deviation <= 1e-14 * values.abs().amax(dim=0)] = 1  # a constant feature becomes 0
+            return replace(spec, mean=tuple(mean.tolist()), std=tuple(deviation.tolist()))
+    return spec if standardise else replace(spec, mean=(0.0,) * channels, std=(1.0,) * channels)
 
 
 def _scale_vectors(splits: dict[SplitName, Split], spec: DatasetSpec) -> None:
-    """Scales vectors once and for all; images stay uint8 and are scaled batch by batch."""
+    """Fills and scales vectors once and for all; images stay uint8 and are scaled batch by batch.
+
+    Raises:
+        LayerwiseError: values that float32 cannot hold.
+    """
     for split in splits.values() if not spec.has_images else ():
         assert isinstance(split, Resident)
-        mean, std = (torch.tensor(v, dtype=torch.float64, device=split.device) for v in (spec.mean, spec.std))
-        split.values = ((split.values - mean) / std).float()
+        split.values = scaled_rows(split.values, spec)
+        if not split.values.isfinite().all():
+            raise LayerwiseError(
+                f"dataset={spec.name}: some values are too large for float32. Scale them with dataset.standardise=true."
+            )
+
+
+def scaled_rows(values: Tensor, spec: DatasetSpec) -> Tensor:
+    """Returns vectors float32 [B, F] as a network takes them: missing numbers filled, centred in float64, scaled.
+
+    Args:
+        values: [B, F] with NaN for missing numbers.
+        spec: with the statistics of the training samples.
+    """
+    mean, std, fill = (
+        torch.tensor(v, dtype=torch.float64, device=values.device) for v in (spec.mean, spec.std, spec.fill)
+    )
+    if len(fill):
+        values = torch.where(values.isnan(), fill, values)
+    return ((values - mean) / std).float()
 
 
 def _read(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from layerwise.config.build import build_agenda, build_network
 from layerwise.core.errors import LayerwiseError
 from layerwise.data.dataset import DatasetSpec
+from layerwise.data.factory import scaled_rows
 from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.runs.checkpoints import Checkpoints, rows_of
 from layerwise.runs.depth_search import run_config
@@ -43,9 +44,10 @@ class TrainedNet(BlockNet):
         )
 
     def normalise(self, values: Tensor) -> Tensor:
-        """Images uint8 [B, C, H, W] or vectors [B, F] → float32 of the same shape, scaled as in training."""
-        values = values.float() / 255 if self.spec.has_images else values
-        return ((values - self.mean) / self.std).float()
+        """Images uint8 [B, C, H, W] or vectors [B, F] → float32 of the same shape, filled and scaled as in training."""
+        if not self.spec.has_images:
+            return scaled_rows(values, self.spec)
+        return (values.float() / 255 - self.mean) / self.std
 
     def class_scores(self, x: Tensor, depths: Sequence[int]) -> dict[int, Tensor]:
         """z_j [B, c] of scaled inputs x_0 at some depths, of which the last comes last; see `mirror`."""

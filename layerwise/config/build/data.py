@@ -23,7 +23,7 @@ from layerwise.core.machine import decoding_workers
 from layerwise.core.shard import EVERYTHING, Shard
 from layerwise.data.dataset import Dataset, DatasetSpec, Shards
 from layerwise.data.factory import NAMES, augmented, check_mirrors, describe, load
-from layerwise.data.table import TableFiles
+from layerwise.data.table_file import TableFiles
 from layerwise.features.batches import BatchPlan
 from layerwise.models.choices import HeadKind
 from layerwise.models.simcnn import check_resolution
@@ -40,7 +40,16 @@ def table_files(config: ResolvedConfig) -> TableFiles | None:
     if dataset.path is None:
         return None
     test_path = None if dataset.test_path is None else Path(dataset.test_path)
-    return TableFiles(Path(dataset.path), dataset.label, test_path, dataset.test)
+    return TableFiles(
+        Path(dataset.path),
+        dataset.label,
+        test_path,
+        dataset.test,
+        dataset.separator,
+        None if dataset.columns is None else tuple(dataset.columns),
+        tuple(dataset.drop),
+        None if dataset.missing is None else tuple(dataset.missing),
+    )
 
 
 def build_spec(config: ResolvedConfig) -> DatasetSpec:
