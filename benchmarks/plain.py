@@ -30,8 +30,8 @@ from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
 from layerwise.models.blocknet import BlockNet
-from layerwise.models.choices import Downsampling
-from layerwise.models.simcnn import simcnn
+from layerwise.models.heads import CnnHead
+from layerwise.models.simcnn import SimCnn, doubled
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 LR, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 5e-4
@@ -64,18 +64,14 @@ def network(k: int, J: int, width: int, head_width: int, downsample: Sequence[in
         downsample: 1-based numbers of the blocks that halve the resolution.
         seed: of the initialisation.
     """
-    return simcnn(
-        (3, 32, 32),
-        10,
-        k=k,
-        J=J,
-        width=width,
-        head_width=head_width,
+    architecture = SimCnn(
+        widths=doubled(width, J, downsample),
+        heads=[CnnHead(k, M, batch_norm=k > 1) for M in doubled(head_width, J, downsample)],
         downsample=downsample,
-        downsampling=Downsampling.invertible,
         batch_norm=k > 1,
-        seed=seed,
+        bias=[1] if k == 1 else None,
     )
+    return architecture.build((3, 32, 32), 10, seed=seed)
 
 
 def sgd(net: BlockNet, depth: int, lr: float) -> torch.optim.SGD:

@@ -19,8 +19,8 @@ from layerwise.data.torchvision_sets import CIFAR10
 from layerwise.features.batches import BatchPlan
 from layerwise.features.sources import Recompute, Source
 from layerwise.models.blocknet import BlockNet, Segment
-from layerwise.models.choices import Downsampling
-from layerwise.models.simcnn import simcnn
+from layerwise.models.heads import CnnHead
+from layerwise.models.simcnn import SimCnn, doubled
 from layerwise.training.objectives import LocalLoss
 from layerwise.training.optim import Constant, sgd
 from layerwise.training.recipe import Recipe
@@ -46,17 +46,10 @@ class ReadyInputs:
 
 def network(width: int, head_width: int, J: int, k: int = 3, downsample: Sequence[int] | None = None) -> BlockNet:
     """A SimCNN for CIFAR-10; by default block 3 is downsampled, if there is one."""
-    return simcnn(
-        CIFAR10.shape,
-        len(CIFAR10.classes),
-        k=k,
-        J=J,
-        width=width,
-        head_width=head_width,
-        downsample=downsample if downsample is not None else [3] if J >= 3 else [],
-        downsampling=Downsampling.invertible,
-        batch_norm=k > 1,
-    )
+    downsample = ([3] if J >= 3 else []) if downsample is None else downsample
+    heads = [CnnHead(k, M, batch_norm=k > 1) for M in doubled(head_width, J, downsample)]
+    architecture = SimCnn(doubled(width, J, downsample), heads, downsample, batch_norm=k > 1)
+    return architecture.build(CIFAR10.shape, len(CIFAR10.classes))
 
 
 def images_on(device: torch.device, n: int, augment: bool) -> Dataset:

@@ -7,29 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from helpers.networks import tiny_net
+from helpers.networks import simcnn, tiny_net
 from layerwise.core.errors import LayerwiseError
 from layerwise.models.blocknet import BlockNet, Segment, freeze
 from layerwise.models.choices import Downsampling, EnsembleOn
 from layerwise.models.costs import block_costs, total_parameters
-from layerwise.models.downsampling import downsample_and_convolve
 from layerwise.models.ensemble import ensemble
-from layerwise.models.heads import cnn_head
-from layerwise.models.simcnn import simcnn
+from layerwise.models.heads import CnnHead
+from layerwise.models.layers import downsample_and_convolve
 
 
 def test_k3_with_the_codes_head_width_has_3_11_million_parameters():
-    net = simcnn(
-        (3, 32, 32),
-        10,
-        k=3,
-        J=4,
-        width=128,
-        head_width=128,
-        downsample=[3],
-        downsampling=Downsampling.invertible,
-        batch_norm=True,
-    )
+    net = simcnn(k=3, J=4, width=128, head_width=128, downsample=[3]).build((3, 32, 32), 10)
     assert round(total_parameters(block_costs(net, (3, 32, 32), torch.float32)) / 1e6, 2) == 3.11
 
 
@@ -69,7 +58,7 @@ def test_every_downsampling_halves_and_trains(downsampling):
 )
 @settings(max_examples=40, deadline=None)
 def test_heads_average_to_2x2_and_give_class_scores(k, width, half, batch_norm, channels):
-    head = cnn_head(channels, 5, k=k, width=width, batch_norm=batch_norm)
+    head = CnnHead(k, width, batch_norm).build((channels, 2 * half, 2 * half), 5)
     x = torch.randn(3, channels, 2 * half, 2 * half)
     position = next(i for i, layer in enumerate(head) if isinstance(layer, nn.AdaptiveAvgPool2d))
     before = head[:position](x)
@@ -93,17 +82,8 @@ def test_shapes_of_any_simcnn_follow_from_its_arguments(J, k, downsample, log_si
     size = 2**log_size
 
     def build() -> BlockNet:
-        return simcnn(
-            (3, size, size),
-            4,
-            k=k,
-            J=J,
-            width=4,
-            head_width=6,
-            downsample=sorted(downsample),
-            downsampling=downsampling,
-            batch_norm=k > 1,
-        )
+        options = {"width": 4, "head_width": 6, "downsample": sorted(downsample), "downsampling": downsampling}
+        return simcnn(k=k, J=J, batch_norm=k > 1, **options).build((3, size, size), 4)
 
     if max(downsample, default=0) > J or log_size - len(downsample) < 1:
         with pytest.raises(LayerwiseError, match=r"model\.downsample"):

@@ -8,23 +8,24 @@ import torch
 from torch import nn
 from torchvision.models import vgg11_bn
 
-from layerwise.config.paper import simcnn_values
+from helpers.configs import configured
 from layerwise.core.errors import LayerwiseError
 from layerwise.models import timm_net
 from layerwise.models.blocknet import BlockNet
 from layerwise.models.choices import HeadKind
 from layerwise.models.costs import block_costs, total_parameters
-from layerwise.models.heads import mlp_sr_head
-from layerwise.models.simcnn import simcnn
-from layerwise.models.vgg import ALEXNET_LAYERS, VGG_LAYERS, block_count, vgg
+from layerwise.models.heads import CnnHead, MlpSrHead
+from layerwise.models.timm_net import TimmStages, TimmWhole
+from layerwise.models.vgg import ALEXNET_LAYERS, VGG_LAYERS, Vgg, block_count
 
 IMAGENET, CIFAR10 = (3, 224, 224), (3, 32, 32)
 
 
 def paper_simcnn(dataset: str, k: int, **changes) -> BlockNet:
+    config = configured(f"dataset={dataset}", f"k={k}", *(f"model.{key}={value}" for key, value in changes.items()))
     shape, classes = (IMAGENET, 1000) if dataset == "imagenet" else (CIFAR10, 10)
     with torch.device("meta"):
-        return simcnn(shape, classes, k=k, **vars(simcnn_values(dataset, k)) | changes)
+        return config.model.architecture(config).build(shape, classes)
 
 
 def millions(network: BlockNet, shape: tuple[int, int, int]) -> float:
@@ -55,11 +56,17 @@ def biased(net: BlockNet) -> list[bool]:
 
 
 @pytest.mark.parametrize(
-    ("k", "final_head_width", "size"),
-    [(1, None, 95.91), (2, None, 64.40), (3, None, 102.16), (3, 512, 46.46), (3, 1024, 60.31)],
+    ("k", "changes", "size"),
+    [
+        (1, {}, 95.91),
+        (2, {}, 64.40),
+        (3, {}, 102.16),
+        (3, {"final_head_width": 512}, 46.46),
+        (3, {"final_head_width": 1024}, 60.31),
+    ],
 )
-def test_parameter_counts_on_imagenet(k, final_head_width, size):
-    assert millions(paper_simcnn("imagenet", k, final_head_width=final_head_width), IMAGENET) == size
+def test_parameter_counts_on_imagenet(k, changes, size):
+    assert millions(paper_simcnn("imagenet", k, **changes), IMAGENET) == size
 
 
 def test_imagenet_networks_begin_by_moving_2x2_pixels_into_channels():
@@ -73,7 +80,7 @@ def test_imagenet_networks_begin_by_moving_2x2_pixels_into_channels():
 @pytest.mark.parametrize(("depth", "J"), [(11, 8), (13, 10), (16, 13), (19, 16)])
 def test_vgg_is_torchvisions_layer_by_layer(depth, J):
     with torch.device("meta"):
-        net = vgg(IMAGENET, 1000, layers=VGG_LAYERS[depth], k=3)
+        net = Vgg(VGG_LAYERS[depth], k=3).build(IMAGENET, 1000)
         reference = getattr(__import__("torchvision").models, f"vgg{depth}_bn")()
     assert len(net.blocks) == block_count(VGG_LAYERS[depth]) == J
     ours = [tuple(p.shape) for p in (*net.blocks.parameters(), *net.head(J).parameters())]
@@ -81,7 +88,7 @@ def test_vgg_is_torchvisions_layer_by_layer(depth, J):
 
 
 def test_vgg11_read_by_its_last_head_computes_what_torchvisions_does():
-    net = vgg((3, 64, 64), 1000, layers=VGG_LAYERS[11], k=3, depths=[8]).eval()
+    net = Vgg(VGG_LAYERS[11], k=3).build((3, 64, 64), 1000, depths=[8]).eval()
     reference = vgg11_bn().eval()
     reference.avgpool = nn.Identity()
     reference.classifier[0] = nn.Linear(512 * 2 * 2, 4096)
@@ -90,13 +97,13 @@ def test_vgg11_read_by_its_last_head_computes_what_torchvisions_does():
     x = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(net(x), reference(x))
     with torch.device("meta"):
-        whole = vgg(IMAGENET, 1000, layers=VGG_LAYERS[11], k=3, depths=[8])
+        whole = Vgg(VGG_LAYERS[11], k=3).build(IMAGENET, 1000, depths=[8])
     assert millions(whole, IMAGENET) == 132.87
 
 
 def test_vggs_heads_halve_the_resolution_and_do_not_pad():
     with torch.device("meta"):
-        head = vgg(IMAGENET, 1000, layers=VGG_LAYERS[11], k=3).head(3)
+        head = Vgg(VGG_LAYERS[11], k=3).build(IMAGENET, 1000).head(3)
     kinds = [type(layer).__name__ for layer in head]
     convolution = ["Conv2d", "BatchNorm2d", "ReLU"]
     pools = ["AdaptiveAvgPool2d"]
@@ -106,7 +113,7 @@ def test_vggs_heads_halve_the_resolution_and_do_not_pad():
 
 
 def test_vggs_initialisation_is_the_papers_codes():
-    net = vgg(CIFAR10, 10, layers=VGG_LAYERS[11], k=3)
+    net = Vgg(VGG_LAYERS[11], k=3).build(CIFAR10, 10)
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d) and layer.weight.numel() > 50_000:
             fan_out = layer.out_channels * 9
@@ -119,7 +126,7 @@ def test_vggs_initialisation_is_the_papers_codes():
 
 @pytest.mark.parametrize("layers", [VGG_LAYERS[11], ALEXNET_LAYERS], ids=["vgg11", "alexnet"])
 def test_the_references_fit_cifar10_and_every_head_works(layers):
-    net = vgg(CIFAR10, 10, layers=layers, k=3, width=4)
+    net = Vgg(layers, k=3, width=4).build(CIFAR10, 10)
     x = torch.randn(2, *CIFAR10)
     for depth in net.depths:
         assert net(x, depth).shape == (2, 10)
@@ -127,12 +134,12 @@ def test_the_references_fit_cifar10_and_every_head_works(layers):
 
 def test_images_too_small_for_the_poolings_are_refused():
     with pytest.raises(LayerwiseError, match="8×8 pixels are too small"):
-        vgg((1, 8, 8), 10, layers=VGG_LAYERS[11], k=2, width=4)
+        Vgg(VGG_LAYERS[11], k=2, width=4).build((1, 8, 8), 10)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "test_vit"])
 def test_a_timm_network_end_to_end_is_timms(name):
-    net = timm_net.end_to_end(name, (3, 64, 64), 7).eval()
+    net = TimmWhole(name).build((3, 64, 64), 7).eval()
     config = timm.get_pretrained_cfg(name)
     size = {"img_size": (64, 64)} if config.fixed_input_size else {}
     reference = timm.create_model(name, num_classes=7, **size).eval()
@@ -153,7 +160,7 @@ def _same(ours: str, theirs: str) -> bool:
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050"])
 def test_a_timm_network_is_cut_where_timm_says(name):
-    net = timm_net.layerwise(name, (3, 64, 64), 5, k=2, head_width=8).eval()
+    net = TimmStages(name, CnnHead(2, 8)).build((3, 64, 64), 5).eval()
     body = timm.create_model(name, features_only=True)
     body.load_state_dict(dict(zip(body.state_dict(), net.blocks.state_dict().values(), strict=True)))
     x = torch.randn(2, 3, 64, 64)
@@ -173,11 +180,11 @@ def test_a_timm_network_is_cut_where_timm_says(name):
 )
 def test_timm_networks_that_cannot_be_used_say_why(name, message):
     with pytest.raises(LayerwiseError, match=message):
-        timm_net.layerwise(name, IMAGENET, 5, k=2)
+        TimmStages(name, CnnHead(2)).build(IMAGENET, 5)
 
 
 def test_mlp_sr_is_pooled_convolved_and_connected():
-    head = mlp_sr_head(8, 16, 10, batch_norm=True)
+    head = MlpSrHead().build((8, 16, 16), 10)
     assert head[0].output_size == 4
     assert [layer.kernel_size for layer in head if isinstance(layer, nn.Conv2d)] == [(1, 1)] * 3
     assert [layer.out_features for layer in head if isinstance(layer, nn.Linear)] == [32, 32, 32, 10]
@@ -186,7 +193,8 @@ def test_mlp_sr_is_pooled_convolved_and_connected():
 
 @pytest.mark.parametrize("head", HeadKind)
 def test_every_head_stands_behind_every_block_of_a_simcnn(head):
-    net = simcnn(CIFAR10, 10, k=2, head=head, **vars(simcnn_values("cifar10", 2)) | {"width": 8, "head_width": 8})
+    config = configured("k=2", "model.width=8", f"model.head={head.value}")
+    net = config.model.architecture(config).build(CIFAR10, 10)
     x = torch.randn(2, *CIFAR10)
     for depth in net.depths:
         assert net(x, depth).shape == (2, 10)

@@ -19,8 +19,7 @@ from layerwise.core.files import load_tree
 from layerwise.core.precision import Precision
 from layerwise.core.types import Batch
 from layerwise.models.blocknet import Readout, Segment, freeze
-from layerwise.models.choices import HeadKind
-from layerwise.models.heads import PredSimHead
+from layerwise.models.heads import PredSim, PredSimHead
 from layerwise.runs.checkpoints import Checkpoints
 from layerwise.training.objectives import LocalLoss, cosine_similarities, similarity_loss
 from layerwise.training.plan import compressed, greedy, group_ends, simultaneous
@@ -111,9 +110,9 @@ def test_similarity_is_computed_in_float32_under_autocast():
 
 
 def test_predsim_embeds_in_training_only_and_its_projection_learns():
-    net = tiny_net(head=HeadKind.predsim)
+    net = tiny_net(head=PredSimHead())
     head, x = net.head(1), torch.randn(4, 3, 8, 8)
-    assert isinstance(head, PredSimHead)
+    assert isinstance(head, PredSim)
     segment = Segment(net, 0, 1, (1,))
     assert segment.eval()(x)[0].embedding is None
     (readout,) = segment.train()(x)
@@ -124,7 +123,7 @@ def test_predsim_embeds_in_training_only_and_its_projection_learns():
 
 
 def test_a_constant_map_does_not_break_predsims_gradient():
-    head = PredSimHead(2, 4, 3)
+    head = PredSim(2, 4, 3)
     nn.init.zeros_(head.projection.weight)
     x = torch.zeros(3, 2, 4, 4, requires_grad=True)
     LocalLoss()([Readout(head(x), head.embed(x))], torch.tensor([0, 1, 2]))["loss"].backward()
@@ -317,9 +316,9 @@ def test_a_wrong_folder_to_reuse_does_not_cost_the_old_run(train_py, tmp_path):
 
 
 BAD = [
-    ({"plan.prune_to": 8}, r"plan\.prune_to=8: must be less than model\.width=8"),
-    ({"plan.prune_to": 4, "k": 1}, r"plan\.prune_to=4: with k=1"),
-    ({"plan.prune_to": 4, "plan.blocks_per_stage": 2}, "goes neither with plan.blocks_per_stage"),
+    ({"plan.prune_to": 8}, r"plan\.prune_to=8 must be less than model\.width=8"),
+    ({"plan.prune_to": 4, "k": 1}, r"plan\.prune_to=4 needs k=2"),
+    ({"plan.prune_to": 4, "plan.blocks_per_stage": 2}, "cannot be combined with plan.blocks_per_stage"),
     ({"plan.blocks_per_stage": 0}, r"plan\.blocks_per_stage=0: must be 1 or more"),
     ({"plan.reuse": "/nowhere"}, "/nowhere/config.yaml: cannot be read"),
     ({"model.head": "mlp", "plan": "simultaneous"}, "model.head"),
@@ -328,12 +327,12 @@ BAD = [
         {"model.head": "mlp_sr", "model.head_width": None, "dataset.limit": 193},
         "leaves a last batch of 1 of the 193 samples",
     ),
-    ({"model.head": "predsim"}, r"model\.head_width=8: model\.head=predsim has no such option"),
-    ({"k": 1, "model.final_head_width": 4}, r"model\.final_head_width=4: k=1, whose heads are linear, has no such"),
+    ({"model.head": "predsim"}, r"model\.head_width=8 has no effect with model\.head=predsim"),
+    ({"k": 1, "model.final_head_width": 4}, r"model\.final_head_width=4 has no effect with k=1"),
     ({"plan": "joint", "+plan.prune_to": 4}, r"plan\.prune_to=4: only plan=greedy prunes"),
     ({"plan": "joint", "plan.prune_to": 4}, r"unknown key 'plan\.prune_to'\. Another choice of plan=… has it"),
-    ({"plan": "joint", "+plan.reuse": "x"}, r"plan\.reuse: only plan=greedy has stages"),
-    ({"plan.warm_start": "true", "model.final_head_width": 4, "model.downsample": "[]"}, "cannot start as a copy"),
+    ({"plan": "joint", "+plan.reuse": "x"}, r"plan\.reuse: only the stages of plan=greedy"),
+    ({"plan.warm_start": "true", "model.final_head_width": 4, "model.downsample": "[]"}, "each head starts as a copy"),
     ({"model.input_downsample": "true", "model.downsample": "[1,2]"}, "falls below 2×2 at block 2"),
     ({"plan.warm_start": "true", "plan.blocks_per_stage": 2}, "needs model=simcnn and plan.blocks_per_stage=1"),
 ]
@@ -356,7 +355,7 @@ def test_a_run_that_differs_in_more_than_its_last_stage_is_not_reused(train_py, 
 
 
 MODELS = [
-    (["model=timm"], "say which network: model.name=resnet18"),
+    (["model=timm"], "choose a network with model.name"),
     (["model=timm", "model.name=resnet81"], "timm has no such network. Did you mean resnet18"),
     (["model=timm", "model.name=test_vit"], "cannot be cut into blocks"),
     (["model=timm", "model.name=resnet18", "J=3"], "resnet18 has 5 block"),

@@ -19,7 +19,7 @@ from helpers.commands import run_script
 from helpers.configs import configured
 from helpers.run_folders import only_run, results_of
 from layerwise.__main__ import main
-from layerwise.config.parse import run_name
+from layerwise.config.identity import run_name
 from layerwise.core.errors import Interrupted
 from layerwise.experiment import recorder
 from layerwise.experiment import run as experiment

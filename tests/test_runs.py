@@ -18,7 +18,8 @@ import layerwise.core.errors
 from helpers.commands import ROOT
 from helpers.processes import start, wait_for
 from helpers.run_folders import corrupt, metrics_of, numbers, only_run, results_of
-from layerwise.config.parse import from_yaml, identity
+from layerwise.config.identity import identity
+from layerwise.config.parse import from_yaml
 from layerwise.core.files import load_tree
 from layerwise.core.machine import HOST, peak_memory_mb
 

@@ -92,10 +92,10 @@ def test_dirac_kernels_copy_their_input_and_leave_the_rest():
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ({"model.widths": "[4,4,4]"}, ["model.width=8: model.widths=[4, 4, 4] says otherwise"]),
+        ({"model.widths": "[4,4,4]"}, ["model.width=8 conflicts with model.widths=[4, 4, 4]"]),
         ({"model.widths": "[4,4,4]", "model.width": None}, ["J=2", "3 block(s)"]),
         ({"model.head_widths": "[4,4,4]", "model.head_width": None}, ["model.head_widths", "J=2"]),
-        ({"model.head_widths": "[4,4]"}, ["model.head_width=8", "model.head_widths=[4, 4] says otherwise"]),
+        ({"model.head_widths": "[4,4]"}, ["model.head_width=8 conflicts with model.head_widths=[4, 4]"]),
         ({"model.head_widths": "[4,0]"}, ["model.head_widths=[4, 0]", "1 or more each"]),
         ({"model.head_widths": "[4,4]", "model.head": "predsim"}, ["model.head=predsim"]),
         ({"model.initialisation": "he_uniform"}, ["model.initialisation=he_uniform", "model=simcnn", "dirac"]),

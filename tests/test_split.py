@@ -259,11 +259,11 @@ def test_blobs_are_1000_points_in_three_clouds_always_the_same():
     ("override", "words"),
     [
         ({"dataset.folds": 3, "dataset.fold": 4}, ["dataset.fold=4", "dataset.folds=3", "count from 1"]),
-        ({"dataset.fold": 2}, ["dataset.fold=2", "no such fold"]),
+        ({"dataset.fold": 2}, ["dataset.fold=2", "without dataset.folds"]),
         ({"dataset.fold": 0}, ["dataset.fold=0", "1 or more"]),
         ({"dataset.folds": 1}, ["dataset.folds=1", "2 or more"]),
         ({"dataset.folds": 5000}, ["dataset.folds=5000", "1437 training samples", "fewer folds"]),
-        ({"dataset.folds": 3, "dataset.validation": 0.1}, ["dataset.folds=3", "leave out dataset.validation"]),
+        ({"dataset.folds": 3, "dataset.validation": 0.1}, ["dataset.folds=3", "Leave out dataset.validation"]),
         ({"dataset.labelled": 0.01}, ["dataset.labelled=0.01", "of 200 training samples", "larger fraction"]),
         ({"dataset.labelled": 0.001}, ["dataset.labelled=0.001", "leaves 1"]),
         ({"dataset.labelled": 0}, ["dataset.labelled=0", "more than 0"]),

@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 
 from helpers.commands import ROOT
 from layerwise.commands.slurm_task import submitted_task
-from layerwise.config.parse import identity, parse
+from layerwise.config.identity import identity
+from layerwise.config.parse import parse
 from layerwise.config.resolve import resolve
 from layerwise.core import distributed
 from layerwise.core.errors import Interrupted

@@ -60,9 +60,9 @@ def test_the_supervised_network_keeps_all_but_the_new_layer_and_the_head(train_p
 
 def test_he_uniform_layers_start_within_their_bound():
     from layerwise.models.choices import Initialisation
-    from layerwise.models.mlp import mlp
+    from layerwise.models.mlp import Mlp
 
-    net = mlp((2,), 3, k=1, widths=[1000, 50], initialisation=Initialisation.he_uniform)
+    net = Mlp([1000, 50], initialisation=Initialisation.he_uniform).build((2,), 3)
     for block, fan_in in zip(net.blocks, (2, 1000), strict=True):
         bound = (6 / fan_in) ** 0.5
         weight = block[-2].weight

@@ -12,7 +12,7 @@ from helpers.networks import plain_net
 from helpers.run_folders import numbers, only_run, results_of
 from layerwise.core.files import load_tree
 from layerwise.data.dataset import Dataset, Resident
-from layerwise.models.whitening import Whitening, patches
+from layerwise.models.layers import Whitening, patches
 from layerwise.training import beginnings
 from layerwise.training.beginnings import whiten_input
 

@@ -17,7 +17,7 @@ from layerwise.data.torchvision_sets import CIFAR10
 from layerwise.features.batches import BatchPlan
 from layerwise.features.sources import Recompute
 from layerwise.models.blocknet import Segment
-from layerwise.models.vgg import VGG_LAYERS, block_count, vgg
+from layerwise.models.vgg import VGG_LAYERS, Vgg, block_count
 from layerwise.training.plan import Stage, greedy, joint
 
 
@@ -38,7 +38,7 @@ def serve_peak_of_vgg(pipe: Connection, plan: Callable[[int, int], list[Stage]],
     keep_freed_memory()
     stages, batch = plan(block_count(VGG_LAYERS[11]), 1), 32
     depths = {depth for stage in stages for depth in stage.depths}
-    net = vgg((3, 224, 224), 1000, layers=VGG_LAYERS[11], k=3, depths=depths)
+    net = Vgg(VGG_LAYERS[11], k=3).build((3, 224, 224), 1000, depths=depths)
     net.to(device, memory_format=torch.channels_last)
     split = Resident(torch.zeros(batch, 224, 224, 3, dtype=torch.uint8), torch.zeros(batch).long(), device)
     spec = replace(CIFAR10, shape=(3, 224, 224))

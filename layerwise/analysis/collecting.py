@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from layerwise.config.parse import from_yaml, identity
+from layerwise.config.identity import identity
+from layerwise.config.parse import from_yaml
 from layerwise.core.errors import LayerwiseError
 from layerwise.runs.folder import CONFIG, LOCK, RESULTS, in_use
 from layerwise.runs.metrics import validation_top1

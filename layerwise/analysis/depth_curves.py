@@ -10,7 +10,8 @@ from typing import Any
 
 from layerwise.analysis.collecting import run_folders
 from layerwise.analysis.probing import PROBES
-from layerwise.config.parse import from_yaml, identity
+from layerwise.config.identity import identity
+from layerwise.config.parse import from_yaml
 from layerwise.core.errors import LayerwiseError
 from layerwise.runs.folder import CONFIG, RESULTS
 
@@ -76,8 +77,9 @@ def add_run(networks: dict[str, Network], folder: Path) -> None:
         return
     results, config = read_json(folder / RESULTS), from_yaml(folder / CONFIG)
     same = {key: value for key, value in identity(config).items() if key != "seed"}
-    words = [] if config.model.kind.value == "simcnn" else [config.model.name or config.model.kind.value]
-    words += [f"k = {results['k']}"] + ([f"M = {config.model.width}"] if config.model.width else [])
+    words = [] if config.model.kind == "simcnn" else [config.model.label]
+    width = getattr(config.model, "width", None)
+    words += [f"k = {results['k']}"] + ([f"M = {width}"] if width else [])
     words += [] if results["plan"] == "greedy" else [results["plan"]]
     network = networks.setdefault(
         json.dumps(same, sort_keys=True), Network(results["name"], ", ".join(words), results["dataset"])

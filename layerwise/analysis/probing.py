@@ -32,8 +32,7 @@ from layerwise.data.split import limit
 from layerwise.features.batches import BatchPlan
 from layerwise.features.sources import Recompute
 from layerwise.models.blocknet import BlockNet, Segment
-from layerwise.models.choices import HeadKind
-from layerwise.models.heads import QUADRANTS, auxiliary_head
+from layerwise.models.heads import QUADRANTS, CnnHead
 from layerwise.runs.depth_search import run_config
 from layerwise.runs.folder import check_data
 from layerwise.runs.loading import TrainedNet, load
@@ -112,8 +111,7 @@ def probe_run(
     config = run_config(folder)
     check_data(folder, build_spec(config))
     precision = choose_precision(config.precision, place)
-    head_widths, widths = config.model.head_widths, config.model.widths
-    width = width or config.model.head_width or (head_widths[0] if head_widths else DEFAULT_WIDTH)
+    width = width or config.model.first_head_width or DEFAULT_WIDTH
     settings = ProbeSettings(epochs, width, images, seed, precision.name)
     planned, trained = build_agenda(config).stages()[-1].stop, len(network.blocks)
     with torch.no_grad():
@@ -127,7 +125,7 @@ def probe_run(
         "schema": SCHEMA,
         "name": folder.resolve().name,
         "k": config.k,
-        "width": widths[0] if widths else config.model.width,
+        "width": config.model.first_width,
         "seed": config.seed,
         "planned": planned,
         "settings": asdict(settings),
@@ -262,7 +260,7 @@ def cnn_separability(
         shape = tuple(network.features(torch.zeros(1, *data.spec.shape, device=data.device), depth).shape[1:])
     with seeded(key("probe", settings.seed, depth, p)):
         classes = len(data.spec.classes)
-        head = auxiliary_head(HeadKind.cnn, shape, classes, k=p + 1, width=settings.width, batch_norm=True)
+        head = CnnHead(p + 1, settings.width).build(shape, classes)
     head.to(data.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     stage = Stage(index=depth - 1, start=depth, stop=depth, depths=(depth,), epochs=settings.epochs)
     probed = BlockNet(list(network.blocks[:depth]), {depth: head}, network.ensemble_on)

@@ -1,4 +1,5 @@
 """Runs a sweep: a file with one line of arguments of layerwise train for each run.
+from layerwise.runs.folder import run_path
 
     layerwise sweep FILE                  train all lines, one after another, on this machine
     layerwise sweep FILE -- KEY=VALUE …   add arguments to each line, such as output_dir=FOLDER
@@ -28,8 +29,8 @@ from layerwise.commands.compose import configuration
 from layerwise.commands.errors import explain, reported
 from layerwise.commands.own_process import run_process
 from layerwise.config.build import build_spec
-from layerwise.config.parse import run_name
 from layerwise.core.errors import LayerwiseError
+from layerwise.runs.folder import run_path
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Task:
         except (HydraException, OmegaConfBaseException) as error:
             raise LayerwiseError(explain(error)) from error
         build_spec(config)
-        return Path(config.output_dir) / run_name(config)
+        return run_path(config)
 
 
 def main(words: Sequence[str]) -> int:

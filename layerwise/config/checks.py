@@ -1,14 +1,11 @@
-"""Options that exclude each other, whatever network and data they are for."""
+"""Options that exclude each other, whatever the network and the data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from layerwise.config.networks import check_used
+from layerwise.config.networks.simcnn import SimCnnConfig
 from layerwise.config.schema import (
     Config,
     HeadStart,
-    ModelKind,
     OptimizerConfig,
     OptimizerKind,
     Parallel,
@@ -20,7 +17,6 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.data.choices import Flip
 from layerwise.models.choices import Activation
 from layerwise.training.choices import LossName
-from layerwise.training.timm_optim import check_timm_optimizer
 
 
 def check_options(config: Config) -> None:
@@ -29,173 +25,157 @@ def check_options(config: Config) -> None:
     Raises:
         LayerwiseError: names the keys, and what to do.
     """
-    problems = (
-        *_of_growth(config),
-        *_of_plan(config),
-        *_of_data(config),
-        *_of_optimisation(config),
-        *_of_block_parallelism(config),
-    )
-    for applies, message in problems:
-        if applies:
-            raise LayerwiseError(message)
-    check_used(config.model, config.k)
-    if config.optimizer.kind is OptimizerKind.timm and config.optimizer.name is not None:
-        check_timm_optimizer(config.optimizer.name)
+    _check_growth(config)
+    _check_plan(config)
+    _check_warm_start(config)
+    _check_data(config)
+    _check_optimizer(config)
+    _check_objective(config)
+    _check_block_parallelism(config)
+    config.model.check(config.k)
 
 
-Problem = tuple[bool, str]
-"""Whether it is there, and what to say then."""
-
-
-def _of_growth(config: Config) -> Iterator[Problem]:
-    """Choosing the depth, and heads that are carried on."""
+def _check_growth(config: Config) -> None:
+    """Choosing the depth, and carried heads."""
     plan = config.plan
-    grows = plan.name in (Plan.greedy, Plan.autoencoder)
     held_out = config.dataset.validation > 0 or config.dataset.folds is not None
+    if plan.max_blocks is not None and not config.grows:
+        raise LayerwiseError(
+            f"plan.max_blocks={plan.max_blocks}: only plan=greedy and plan=autoencoder grow. Use J={plan.max_blocks}."
+        )
+    if plan.max_blocks is not None and config.J not in (None, plan.max_blocks):
+        raise LayerwiseError(f"plan.max_blocks={plan.max_blocks} conflicts with J={config.J}; set only one of them.")
+    if plan.head is HeadStart.carried and not config.grows:
+        raise LayerwiseError(
+            "plan.head=carried: only plan=greedy and plan=autoencoder carry a head from block to block. "
+            "Use plan.head=fresh."
+        )
     for key, value in {"plan.patience": plan.patience, "plan.search_fraction": plan.search_fraction}.items():
-        given = value is not None
-        yield given and not grows, f"{key}={value}: only plan=greedy and plan=autoencoder grow block by block."
-        yield (
-            given and not held_out,
-            f"{key}={value}: needs samples to choose the depth by: dataset.validation=0.1.",
-        )
-        yield (
-            given and config.model.final_head_width is not None,
-            f"{key}={value}: which head is the last one is not known before; leave out model.final_head_width.",
-        )
-    given = plan.max_blocks is not None
-    yield (
-        given and not grows,
-        f"plan.max_blocks={plan.max_blocks}: only plan=greedy and plan=autoencoder grow. Use J={plan.max_blocks}.",
-    )
-    yield (
-        given and config.J not in (None, plan.max_blocks),
-        f"plan.max_blocks={plan.max_blocks}: J={config.J} says otherwise. Leave one of them out.",
-    )
-    yield (
-        plan.head is HeadStart.carried and not grows,
-        "plan.head=carried: only plan=greedy and plan=autoencoder have a head to carry on. Use plan.head=fresh.",
-    )
+        if value is None:
+            continue
+        if not config.grows:
+            raise LayerwiseError(f"{key}={value}: only plan=greedy and plan=autoencoder grow block by block.")
+        if not held_out:
+            raise LayerwiseError(f"{key}={value} needs validation samples to choose the depth: dataset.validation=0.1.")
+        if isinstance(config.model, SimCnnConfig) and config.model.final_head_width is not None:
+            raise LayerwiseError(
+                f"{key}={value} cannot be combined with model.final_head_width: the last head is not known in advance."
+            )
 
 
-def _of_plan(config: Config) -> Iterator[Problem]:
+def _check_plan(config: Config) -> None:
+    plan = config.plan
+    if plan.finetune.autoencoder_epochs > 0 and plan.name is not Plan.autoencoder:
+        raise LayerwiseError("plan.finetune.autoencoder_epochs: only plan=autoencoder has a decoder.")
+    if plan.finetune.lr is not None and not plan.finetune.epochs and not plan.finetune.autoencoder_epochs:
+        raise LayerwiseError(
+            f"plan.finetune.lr={plan.finetune.lr}: nothing is fine-tuned. Set plan.finetune.epochs, too."
+        )
+    if plan.reuse is not None and plan.name is not Plan.greedy:
+        raise LayerwiseError("plan.reuse: only the stages of plan=greedy can be shared by two runs.")
+    if plan.reuse is not None and plan.search_fraction is not None:
+        raise LayerwiseError(
+            "plan.reuse cannot be combined with plan.search_fraction: a searched run shares no stages with other runs."
+        )
+
+
+def _check_warm_start(config: Config) -> None:
+    """A warm start needs a block that can be the identity, and a head that can be a copy of the one before."""
     plan, model = config.plan, config.model
-    greedy = plan.name is Plan.greedy
-    yield (
-        plan.finetune.autoencoder_epochs > 0 and plan.name is not Plan.autoencoder,
-        "plan.finetune.autoencoder_epochs: only plan=autoencoder has a decoder.",
-    )
-    yield (
-        plan.finetune.lr is not None and not plan.finetune.epochs and not plan.finetune.autoencoder_epochs,
-        f"plan.finetune.lr={plan.finetune.lr}: nothing is fine-tuned; say for how long with plan.finetune.epochs.",
-    )
-    yield (
-        plan.warm_start and not greedy,
-        "plan.warm_start=true: only plan=greedy starts a block behind a trained one.",
-    )
-    yield (
-        plan.warm_start and (plan.blocks_per_stage > 1 or model.kind is not ModelKind.simcnn),
-        "plan.warm_start=true: needs model=simcnn and plan.blocks_per_stage=1.",
-    )
-    yield (
-        plan.warm_start and model.final_head_width is not None,
-        "plan.warm_start=true: the last head of model.final_head_width cannot start as a copy.",
-    )
-    yield (
-        plan.warm_start and any(len(set(widths or [0])) > 1 for widths in (model.widths, model.head_widths)),
-        "plan.warm_start=true: a block can start as the identity, and its head as a copy, only where all are as wide "
-        "as the one before. Use model.width.",
-    )
-    yield (
-        plan.warm_start and model.activation not in (Activation.relu, Activation.none),
-        f"plan.warm_start=true: no block with model.activation={model.activation.value} is the identity on what the "
-        "one before gives. Use relu.",
-    )
-    yield plan.reuse is not None and not greedy, "plan.reuse: only plan=greedy has stages that two runs can share."
-    yield (
-        plan.reuse is not None and plan.search_fraction is not None,
-        "plan.reuse: goes not with plan.search_fraction, whose stages no other run has. Leave one of them out.",
-    )
-
-
-def _of_data(config: Config) -> Iterator[Problem]:
-    dataset = config.dataset
-    yield (
-        dataset.folds is not None and dataset.validation > 0,
-        f"dataset.folds={dataset.folds}: a fold is held out already; leave out dataset.validation.",
-    )
-    yield (
-        dataset.fold > (dataset.folds or 1),
-        f"dataset.fold={dataset.fold}: there is no such fold; they count from 1 to dataset.folds={dataset.folds}.",
-    )
-
-    for key, value, unset in (("flip", dataset.flip.value, Flip.random.value), ("cutout", dataset.cutout, 0)):
-        yield (
-            value != unset and not dataset.augment,
-            f"dataset.{key}={value}: nothing is augmented with dataset.augment=false. Leave one of them out.",
+    if not plan.warm_start:
+        return
+    if plan.name is not Plan.greedy:
+        raise LayerwiseError("plan.warm_start=true: only plan=greedy trains a block behind a trained one.")
+    if plan.blocks_per_stage > 1 or not isinstance(model, SimCnnConfig):
+        raise LayerwiseError("plan.warm_start=true needs model=simcnn and plan.blocks_per_stage=1.")
+    if model.final_head_width is not None:
+        raise LayerwiseError(
+            "plan.warm_start=true cannot be combined with model.final_head_width: each head starts as a copy of the "
+            "one before."
+        )
+    if any(len(set(widths or [0])) > 1 for widths in (model.widths, model.head_widths)):
+        raise LayerwiseError("plan.warm_start=true needs blocks and heads of one width each. Use model.width.")
+    if model.activation not in (Activation.relu, Activation.none):
+        raise LayerwiseError(
+            f"plan.warm_start=true: a block with model.activation={model.activation.value} cannot be the identity on "
+            "the outputs of the one before. Use relu."
         )
 
 
-def _of_optimisation(config: Config) -> Iterator[Problem]:
-    objective, optimizer = config.objective, config.optimizer
-    reconstructs = config.plan.name is Plan.autoencoder
-    yield (
-        optimizer.nesterov and optimizer.momentum == 0,
-        "optimizer.nesterov=true: needs optimizer.momentum above 0.",
-    )
+def _check_data(config: Config) -> None:
+    dataset = config.dataset
+    if dataset.folds is not None and dataset.validation > 0:
+        raise LayerwiseError(f"dataset.folds={dataset.folds} holds out a fold already. Leave out dataset.validation.")
+    if dataset.fold > 1 and dataset.folds is None:
+        raise LayerwiseError(f"dataset.fold={dataset.fold} has no effect without dataset.folds. Set both, or neither.")
+    if dataset.fold > (dataset.folds or 1):
+        raise LayerwiseError(f"dataset.fold={dataset.fold}: folds count from 1 to dataset.folds={dataset.folds}.")
+    for key, value, unset in (("flip", dataset.flip.value, Flip.random.value), ("cutout", dataset.cutout, 0)):
+        if value != unset and not dataset.augment:
+            raise LayerwiseError(
+                f"dataset.{key}={value} has no effect with dataset.augment=false. Leave one of them out."
+            )
+
+
+def _check_optimizer(config: Config) -> None:
+    optimizer = config.optimizer
+    if optimizer.kind is OptimizerKind.timm:
+        if optimizer.name is None:
+            raise LayerwiseError("optimizer=timm: choose one with optimizer.name, such as optimizer.name=lamb.")
+        from layerwise.training.timm_optim import check_timm_optimizer  # loads torch
+
+        check_timm_optimizer(optimizer.name)
+    if optimizer.nesterov and optimizer.momentum == 0:
+        raise LayerwiseError("optimizer.nesterov=true needs optimizer.momentum above 0.")
     defaults = OptimizerConfig()
     for key in ("warmup", "final"):
         value = getattr(optimizer, key)
-        yield (
-            value != getattr(defaults, key) and optimizer.schedule is not ScheduleName.onecycle,
-            f"optimizer.{key}={value}: is of optimizer.schedule=onecycle, not of {optimizer.schedule.value}. "
-            "Leave it out.",
+        if value != getattr(defaults, key) and optimizer.schedule is not ScheduleName.onecycle:
+            raise LayerwiseError(
+                f"optimizer.{key}={value} has no effect with optimizer.schedule={optimizer.schedule.value}, only with "
+                "onecycle. Leave it out."
+            )
+
+
+def _check_objective(config: Config) -> None:
+    objective = config.objective
+    in_unit = objective.reconstruction is LossName.binary_cross_entropy
+    if objective.reconstruction is LossName.cross_entropy:
+        raise LayerwiseError("objective.reconstruction=cross_entropy is for classes. Use binary_cross_entropy.")
+    if config.plan.name is Plan.autoencoder and in_unit and config.dataset.standardise:
+        raise LayerwiseError(
+            "objective.reconstruction=binary_cross_entropy needs inputs in [0, 1]: dataset.standardise=false."
         )
-    yield (
-        optimizer.kind is OptimizerKind.timm and optimizer.name is None,
-        "optimizer=timm: say which optimiser: optimizer.name=lamb.",
-    )
-    yield (
-        config.model.kind is ModelKind.timm and not config.model.name,
-        "model=timm: say which network: model.name=resnet18.",
-    )
-    yield (
-        objective.reconstruction is LossName.cross_entropy,
-        "objective.reconstruction=cross_entropy: is for classes. Use binary_cross_entropy.",
-    )
-    yield (
-        reconstructs and objective.reconstruction is LossName.binary_cross_entropy and config.dataset.standardise,
-        "objective.reconstruction=binary_cross_entropy: needs inputs in [0, 1]: dataset.standardise=false.",
-    )
-    yield (
-        objective.label_smoothing > 0 and objective.loss in (LossName.squared_error, LossName.absolute_error),
-        f"objective.label_smoothing: is for cross-entropies, not for objective.loss={objective.loss.value}.",
-    )
+    if objective.label_smoothing > 0 and objective.loss in (LossName.squared_error, LossName.absolute_error):
+        raise LayerwiseError(
+            f"objective.label_smoothing is for cross-entropies and has no meaning with objective.loss="
+            f"{objective.loss.value}. Leave one of them out."
+        )
 
 
-def _of_block_parallelism(config: Config) -> Iterator[Problem]:
+def _check_block_parallelism(config: Config) -> None:
     """What processes that each train some of the blocks cannot do."""
-    blocks, finetune = config.distributed.parallel is Parallel.blocks, config.plan.finetune
-    why = "distributed.parallel=blocks:"
-    yield (
-        blocks and config.plan.name is not Plan.simultaneous,
-        f"{why} only plan=simultaneous trains all blocks at once. Use distributed.parallel=data.",
-    )
-    yield (
-        blocks and (finetune.epochs > 0 or finetune.autoencoder_epochs > 0),
-        f"{why} fine-tuning passes gradients through all blocks. Leave out plan.finetune, or use parallel=data.",
-    )
-    yield (
-        blocks and config.optimizer.clip_norm is not None,
-        f"{why} no process knows the norm of all blocks' gradients. Use optimizer.clip_norm=null.",
-    )
-    yield (
-        blocks and not config.optimizer.norm_decay,
-        f"{why} the processes put the optimiser's state together by the order of its parameters, which "
-        "optimizer.norm_decay=false changes. Leave it out, or use parallel=data.",
-    )
-    yield (
-        blocks and config.precision is PrecisionName.fp16,
-        f"{why} each process would scale its loss on its own. Use precision=bf16 or fp32, or parallel=data.",
-    )
+    if config.distributed.parallel is not Parallel.blocks:
+        return
+    finetune = config.plan.finetune
+    if config.plan.name is not Plan.simultaneous:
+        raise _not_by_blocks("only plan=simultaneous trains all blocks at once. Use distributed.parallel=data.")
+    if finetune.epochs > 0 or finetune.autoencoder_epochs > 0:
+        raise _not_by_blocks(
+            "fine-tuning passes gradients through all blocks. Leave out plan.finetune, or use parallel=data."
+        )
+    if config.optimizer.clip_norm is not None:
+        raise _not_by_blocks("no process knows the norm of all blocks' gradients. Use optimizer.clip_norm=null.")
+    if not config.optimizer.norm_decay:
+        raise _not_by_blocks(
+            "the processes put the optimiser's state together by the order of its parameters, which "
+            "optimizer.norm_decay=false changes. Leave it out, or use parallel=data."
+        )
+    if config.precision is PrecisionName.fp16:
+        raise _not_by_blocks(
+            "each process would scale its loss on its own. Use precision=bf16 or fp32, or parallel=data."
+        )
+
+
+def _not_by_blocks(why: str) -> LayerwiseError:
+    return LayerwiseError(f"distributed.parallel=blocks: {why}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from layerwise.models.choices import Downsampling, EnsembleOn
-from layerwise.models.heads import QUADRANTS
 
 IMAGENET_LIKE = ("imagenet", "imagenette")
 """Data sets that take the ImageNet experiment's values; all others take those of CIFAR-10."""
@@ -38,7 +37,7 @@ class SimCnnValues:
     batch_norm: bool
     downsampling: Downsampling = Downsampling.invertible
     input_downsample: bool = False
-    pool: int = QUADRANTS
+    pool: int = 2
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from layerwise.config.networks.base import ResolvedNetwork
 from layerwise.config.schema import Config, EnsembleConfig, OptimizerConfig, PlanConfig
 from layerwise.models.choices import EnsembleOn
 
@@ -49,6 +50,7 @@ class ResolvedConfig(Config):
     J: int
     epochs: int
     batch_size: int
+    model: ResolvedNetwork
     plan: ResolvedPlan
     optimizer: ResolvedOptimizer
     ensemble: ResolvedEnsemble

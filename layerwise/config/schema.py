@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any
 
 from omegaconf import MISSING
 
+from layerwise.config.networks.base import NetworkConfig
+from layerwise.config.networks.simcnn import SimCnnConfig
 from layerwise.core.choices import PrecisionName
 from layerwise.data.choices import Flip
 from layerwise.features.choices import FeatureDtype
-from layerwise.models.choices import Activation, Downsampling, EnsembleOn, HeadKind, Initialisation
+from layerwise.models.choices import EnsembleOn
 from layerwise.training.choices import LossName
 
 WHERE = {"identity": False}
@@ -35,16 +37,6 @@ class HeadStart(Enum):
 
     fresh = "fresh"
     carried = "carried"
-
-
-class ModelKind(Enum):
-    """Values of `model`."""
-
-    simcnn = "simcnn"
-    vgg = "vgg"
-    alexnet = "alexnet"
-    timm = "timm"
-    mlp = "mlp"
 
 
 class OptimizerKind(Enum):
@@ -109,30 +101,6 @@ class ProgressName(Enum):
 
     auto = "auto"
     off = "off"
-
-
-@dataclass
-class ModelConfig:
-    """`model=simcnn|vgg|alexnet|timm|mlp`; each file of conf/model holds the keys that its network has."""
-
-    kind: ModelKind = ModelKind.simcnn
-    name: str | None = None
-    depth: int = 11
-    width: int | None = None
-    head: HeadKind = HeadKind.cnn
-    head_width: int | None = None
-    head_widths: list[int] | None = None
-    final_head_width: int | None = None
-    downsample: list[int] | None = None
-    downsampling: Downsampling | None = None
-    input_downsample: bool | None = None
-    whiten_input: bool = False
-    batch_norm: bool | None = None
-    bias: bool | None = None
-    pool: int | None = None
-    widths: list[int] | None = None
-    activation: Activation = Activation.relu
-    initialisation: Initialisation = Initialisation.pytorch
 
 
 @dataclass
@@ -327,7 +295,7 @@ class Config:
     progress: ProgressName = field(default=ProgressName.auto, metadata=WHERE)
     report: bool = field(default=True, metadata=WHERE)
     debug: bool = field(default=False, metadata=WHERE)
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: NetworkConfig = field(default_factory=SimCnnConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
@@ -339,11 +307,12 @@ class Config:
     logger: LoggerConfig = field(default_factory=LoggerConfig, metadata=WHERE)
     slurm: SlurmConfig = field(default_factory=SlurmConfig, metadata=WHERE)
 
+    @property
+    def joint(self) -> bool:
+        """Whether all blocks are trained end to end."""
+        return self.plan.name is Plan.joint
 
-T = TypeVar("T")
-
-
-def filled(value: T | None) -> T:
-    """A value that `resolve.resolve` has put in place of null."""
-    assert value is not None, "the configuration is not resolved"
-    return value
+    @property
+    def grows(self) -> bool:
+        """Whether blocks are trained in turn."""
+        return self.plan.name in (Plan.greedy, Plan.autoencoder)

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
-from layerwise.config.parse import as_plain
+from layerwise.config.identity import as_plain
 from layerwise.core import distributed
 from layerwise.core.distributed import from_main
 from layerwise.core.errors import Interrupted, LayerwiseError

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from layerwise.config import build
-from layerwise.config.parse import as_plain
+from layerwise.config.identity import as_plain
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import CacheKind, Summary
 from layerwise.core.precision import choose_device, choose_precision

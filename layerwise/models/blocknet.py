@@ -6,15 +6,15 @@ at depth j maps x_j to the class scores z_j. A decoder at depth j maps x_j back 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from layerwise.core.types import Target
+from layerwise.core.types import Shape, Target
 from layerwise.models.choices import EnsembleOn
 from layerwise.models.ensemble import ensemble
-from layerwise.models.heads import PredSimHead
+from layerwise.models.heads import PredSim
 
 
 class Readout(NamedTuple):
@@ -26,6 +26,23 @@ class Readout(NamedTuple):
 
     scores: Tensor
     embedding: Tensor | None = None
+
+
+class Architecture(Protocol):
+    """Describes a network: a frozen dataclass, from which networks with weights are built."""
+
+    def build(self, shape: Shape, classes: int, *, depths: Collection[int] | None = None, seed: int = 0) -> BlockNet:
+        """Returns the network at its initialisation, on the CPU.
+
+        Args:
+            shape: of x_0, (C, H, W) or (F,).
+            classes: number of classes c.
+            depths: depths that get a head; all by default.
+            seed: of the initialisation; each block and head draws from one of its own.
+
+        Raises:
+            LayerwiseError: the network does not fit the samples.
+        """
 
 
 class BlockNet(nn.Module):
@@ -42,7 +59,7 @@ class BlockNet(nn.Module):
         self,
         blocks: Sequence[nn.Module],
         heads: Mapping[int, nn.Module],
-        ensemble_on: EnsembleOn,
+        ensemble_on: EnsembleOn = EnsembleOn.logits,
         decoders: Mapping[int, nn.Module] | None = None,
     ) -> None:
         super().__init__()
@@ -152,7 +169,7 @@ class Segment(nn.Module):
         return self.heads[str(depth)] if depth in self.depths else None
 
     def _read(self, head: nn.Module, x: Tensor) -> Readout:
-        embedding = head.embed(x) if self.training and isinstance(head, PredSimHead) else None
+        embedding = head.embed(x) if self.training and isinstance(head, PredSim) else None
         return Readout(head(x), embedding)
 
 

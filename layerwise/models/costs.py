@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from layerwise.core.types import Shape, Target
 from layerwise.models.blocknet import BlockNet, count_parameters
-from layerwise.models.heads import PredSimHead
+from layerwise.models.heads import PredSim
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -74,7 +74,7 @@ def block_costs(network: BlockNet, image_shape: Shape, dtype: torch.dtype) -> li
                 head_macs=_run_on_meta(head, x)[1] if head else 0,
                 activation_bytes=prod(x.shape[1:]) * dtype.itemsize,
                 decoder_macs=_run_on_meta(decoder, x)[1] if decoder else 0,
-                embedding_macs=_run_on_meta(head.projection, x)[1] if isinstance(head, PredSimHead) else 0,
+                embedding_macs=_run_on_meta(head.projection, x)[1] if isinstance(head, PredSim) else 0,
             )
         )
     return costs

@@ -1,35 +1,45 @@
-"""Auxiliary classifiers C_γ: from block outputs x_j to class scores z_j (paper, equation 2).
+"""Auxiliary classifiers C_γ: from block outputs x_j to class scores z_j (paper, equation 2); linear decoders to x_0.
 
-Beside the paper's heads stand those of the two best-known simultaneous local methods: the MLP-SR of
-Belilovsky, Eickenberg and Oyallon, Decoupled Greedy Learning of CNNs (ICML 2020), and the linear
-classifier with a similarity projection of Nøkland and Eidnes, Training Neural Networks with Local
-Error Signals (ICML 2019).
+A head is described by a frozen dataclass whose `build` gives the module. Beside the paper's heads stand those of the
+two best-known simultaneous local methods: MLP-SR of Belilovsky, Eickenberg and Oyallon, Decoupled Greedy Learning of
+CNNs (ICML 2020), and the linear classifier with a similarity projection of Nøkland and Eidnes, Training Neural
+Networks with Local Error Signals (ICML 2019).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil
+from math import ceil, prod
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from layerwise.core.errors import LayerwiseError
 from layerwise.core.types import Shape
-from layerwise.models.activations import activation_layers
-from layerwise.models.choices import Activation, HeadKind
+from layerwise.models.choices import Activation
+from layerwise.models.layers import activation_layers
 
 QUADRANTS = 2
-"""A averages to 2×2 positions per channel, but for one network of the paper."""
+"""Positions per side that A averages to: 2×2 in all of the paper's networks but one."""
 
 MLP_SR_LAYERS = 3
-"""Convolutions and hidden linear layers of MLP-SR."""
+"""Number of convolutions, and of hidden linear layers, in MLP-SR."""
 
 PREDSIM_FEATURES = 2048
-"""Most features that the linear classifier beside the similarity projection reads (the paper's CIFAR-10 value)."""
+"""Upper bound on the inputs of the linear classifier beside the similarity projection (the paper's for CIFAR-10)."""
+
+
+class Head(Protocol):
+    """Describes an auxiliary classifier."""
+
+    def build(self, shape: Shape, classes: int) -> nn.Module:
+        """Returns the module [B, C, H, W] → [B, classes] for block outputs x_j of shape (C, H, W)."""
 
 
 class FullPrecisionLinear(nn.Linear):
-    """A linear layer in float32 also under autocast.
+    """A linear layer that computes in float32 under autocast, too.
 
     In bfloat16 neighbouring class scores often tie, and accuracies would depend on how ties are
     broken. The layer is too small for its format to cost time.
@@ -43,115 +53,86 @@ class FullPrecisionLinear(nn.Linear):
             return super().forward(x.float())
 
 
-def auxiliary_head(
-    kind: HeadKind,
-    shape: Shape,
-    classes: int,
-    *,
-    k: int,
-    width: int,
-    batch_norm: bool,
-    pool: int = QUADRANTS,
-    activation: Activation = Activation.relu,
-) -> nn.Module:
-    """The head of a kind for block outputs of a shape.
-
-    Args:
-        kind: which head.
-        shape: (C, H, W) of x_j.
-        classes: number of classes c.
-        k: see `cnn_head`; other kinds do not use it.
-        width: M̃ at this depth; other kinds are as wide as x_j.
-        batch_norm: in the head.
-        pool: positions per side that A averages to; no more than x_j has.
-        activation: ρ of `cnn_head`; other kinds have ReLU.
-
-    Returns:
-        [B, C, H, W] → [B, classes].
-    """
-    channels, side = shape[0], min(shape[1:])
-    if kind is HeadKind.predsim:
-        return PredSimHead(channels, side, classes)
-    if kind is HeadKind.mlp_sr:
-        return mlp_sr_head(channels, side, classes, batch_norm=batch_norm)
-    return cnn_head(
-        channels, classes, k=k, width=width, batch_norm=batch_norm, pool=min(pool, side), activation=activation
-    )
-
-
-def cnn_head(
-    in_channels: int,
-    classes: int,
-    *,
-    k: int,
-    width: int,
-    batch_norm: bool,
-    pool: int = QUADRANTS,
-    activation: Activation = Activation.relu,
-) -> nn.Sequential:
-    """k−1 convolutions of constant width, the average A to 2×2, and a linear layer.
+@dataclass(frozen=True)
+class CnnHead:
+    """The paper's head: k−1 convolutions of constant width, the average A to 2×2, and a linear layer L.
 
     C x = L A x for k = 1, and C x = L A ρ W̃_{k−2} … ρ W̃_0 x for k > 1, with a batch norm after each
     convolution and between A and L where `batch_norm` is on.
 
-    Args:
-        in_channels: channels of x_j.
-        classes: number of classes c.
+    Attributes:
         k: hidden layers of the problem that the block and its head solve together; k ≥ 1.
-        width: M̃ at this depth, unused for k = 1.
+        width: M̃ at this depth, unused for k = 1; None for the width of x_j.
         batch_norm: the paper's networks have it for k ≥ 2.
-        pool: positions per side that A averages to.
+        pool: positions per side that A averages to, or H and W of x_j where these are smaller.
         activation: ρ.
-
-    Returns:
-        [B, in_channels, H, W] → [B, classes]; H and W at least `pool`.
     """
-    channels = [in_channels] + [width] * (k - 1)
-    layers: list[nn.Module] = []
-    for c_in, c_out in pairwise(channels):
-        layers += [nn.Conv2d(c_in, c_out, 3, padding=1, bias=not batch_norm)]
-        layers += [nn.BatchNorm2d(c_out)] if batch_norm else []
-        layers += activation_layers(activation)
-    layers += [nn.AdaptiveAvgPool2d(pool)]  # [B, M̃, 2, 2]
-    layers += [nn.BatchNorm2d(channels[-1])] if batch_norm else []
-    return nn.Sequential(*layers, nn.Flatten(), FullPrecisionLinear(channels[-1] * pool**2, classes))
+
+    k: int
+    width: int | None = None
+    batch_norm: bool = True
+    pool: int = QUADRANTS
+    activation: Activation = Activation.relu
+
+    def build(self, shape: Shape, classes: int) -> nn.Sequential:
+        pool = min(self.pool, *shape[1:])
+        channels = [shape[0]] + [self.width or shape[0]] * (self.k - 1)
+        layers: list[nn.Module] = []
+        for c_in, c_out in pairwise(channels):
+            layers += [nn.Conv2d(c_in, c_out, 3, padding=1, bias=not self.batch_norm)]
+            layers += [nn.BatchNorm2d(c_out)] if self.batch_norm else []
+            layers += activation_layers(self.activation)
+        layers += [nn.AdaptiveAvgPool2d(pool)]  # [B, M̃, 2, 2]
+        layers += [nn.BatchNorm2d(channels[-1])] if self.batch_norm else []
+        return nn.Sequential(*layers, nn.Flatten(), FullPrecisionLinear(channels[-1] * pool**2, classes))
 
 
-def mlp_sr_head(channels: int, side: int, classes: int, *, batch_norm: bool) -> nn.Sequential:
-    """A multi-layer perceptron on a spatially reduced input (DGL: MLP-SR).
+@dataclass(frozen=True)
+class MlpSrHead:
+    """A multi-layer perceptron on a spatially reduced input (DGL: MLP-SR), as wide as x_j.
 
     The resolution is averaged to a quarter per side, three 1×1 convolutions follow, A to 2×2, and three
-    hidden linear layers.
+    hidden linear layers, all with ReLU.
 
-    Args:
-        channels: of x_j; all layers of the head are as wide.
-        side: H and W of x_j.
-        classes: number of classes c.
+    Attributes:
         batch_norm: after each hidden layer.
     """
-    reduced, features = ceil(side / 4), channels * QUADRANTS**2
-    layers: list[nn.Module] = [nn.AdaptiveAvgPool2d(reduced)]  # [B, C, H/4, W/4]
-    for _ in range(MLP_SR_LAYERS):
-        layers += [nn.Conv2d(channels, channels, 1, bias=not batch_norm)]
-        layers += [nn.BatchNorm2d(channels)] if batch_norm else []
-        layers += [nn.ReLU(inplace=True)]
-    layers += [nn.AdaptiveAvgPool2d(QUADRANTS), nn.Flatten()]  # [B, 4C]
-    for _ in range(MLP_SR_LAYERS):
-        layers += [nn.Linear(features, features, bias=not batch_norm)]
-        layers += [nn.BatchNorm1d(features)] if batch_norm else []
-        layers += [nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, FullPrecisionLinear(features, classes))
+
+    batch_norm: bool = True
+
+    def build(self, shape: Shape, classes: int) -> nn.Sequential:
+        channels, side, bias = shape[0], min(shape[1:]), not self.batch_norm
+        features = channels * QUADRANTS**2
+        layers: list[nn.Module] = [nn.AdaptiveAvgPool2d(ceil(side / 4))]  # [B, C, H/4, W/4]
+        for _ in range(MLP_SR_LAYERS):
+            layers += [nn.Conv2d(channels, channels, 1, bias=bias)]
+            layers += [nn.BatchNorm2d(channels)] if self.batch_norm else []
+            layers += [nn.ReLU(inplace=True)]
+        layers += [nn.AdaptiveAvgPool2d(QUADRANTS), nn.Flatten()]  # [B, 4C]
+        for _ in range(MLP_SR_LAYERS):
+            layers += [nn.Linear(features, features, bias=bias)]
+            layers += [nn.BatchNorm1d(features)] if self.batch_norm else []
+            layers += [nn.ReLU(inplace=True)]
+        return nn.Sequential(*layers, FullPrecisionLinear(features, classes))
 
 
-class PredSimHead(nn.Module):
-    """A linear classifier, and a 3×3 convolution whose outputs are to be similar within a class.
+@dataclass(frozen=True)
+class PredSimHead:
+    """A linear classifier, and a 3×3 convolution whose outputs are to be similar within a class."""
+
+    def build(self, shape: Shape, classes: int) -> PredSim:
+        return PredSim(shape[0], min(shape[1:]), classes)
+
+
+class PredSim(nn.Module):
+    """The module of `PredSimHead`.
 
     `forward` gives class scores; `embed` gives what `objectives.similarity_loss` compares. The
     classifier starts at zero, as in the authors' code.
 
     Args:
-        channels: of x_j.
-        side: H and W of x_j.
+        channels: C of x_j.
+        side: the smaller of H and W of x_j.
         classes: number of classes c.
     """
 
@@ -173,3 +154,31 @@ class PredSimHead(nn.Module):
         # a variance instead of torch.std, whose gradient is infinite where a channel is constant
         variance: Tensor = projected.var(dim=(2, 3), unbiased=projected[0, 0].numel() > 1)
         return (variance + 1e-8).sqrt()
+
+
+def linear_decoder(shape: Shape, input_shape: Shape) -> nn.Sequential:
+    """Returns a linear map from x_j to x_0.
+
+    Vectors are mapped by a matrix. Feature maps are mapped by a 3×3 convolution whose channels are then
+    spread over the positions that downsampling took away.
+
+    Args:
+        shape: of x_j, (C, H, W) or (F,).
+        input_shape: of x_0.
+
+    Returns:
+        [B, *shape] → [B, *input_shape].
+
+    Raises:
+        LayerwiseError: the resolution of x_0 is not a multiple of that of x_j.
+    """
+    if len(shape) == 1:
+        return nn.Sequential(nn.Linear(shape[0], prod(input_shape)), nn.Unflatten(1, input_shape))
+    channels, height, width = input_shape
+    factor = height // shape[1]
+    if (shape[1] * factor, shape[2] * factor) != (height, width):
+        raise LayerwiseError(
+            f"plan=autoencoder: images of {height}×{width} pixels are not a multiple of the {shape[1]}×{shape[2]} "
+            "positions that a decoder starts from. Use another resolution, or downsample other blocks."
+        )
+    return nn.Sequential(nn.Conv2d(shape[0], channels * factor**2, 3, padding=1), nn.PixelShuffle(factor))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import difflib
 from collections.abc import Collection
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -19,69 +20,76 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import key, seeded
 from layerwise.core.types import Shape
 from layerwise.models.blocknet import BlockNet
-from layerwise.models.choices import EnsembleOn, HeadKind
-from layerwise.models.heads import FullPrecisionLinear, auxiliary_head
+from layerwise.models.heads import FullPrecisionLinear, Head
 
 
-def end_to_end(name: str, image_shape: Shape, classes: int, *, seed: int = 0) -> BlockNet:
-    """The whole classifier as one block and its last linear layer as the head.
+@dataclass(frozen=True)
+class TimmWhole:
+    """Describes a classifier of timm as one block, with its last linear layer as the head.
 
-    Args:
+    Attributes:
         name: timm's name of the network.
-        image_shape: (C, H, W) of x_0.
-        classes: number of classes c.
-        seed: of the initialisation.
-
-    Raises:
-        LayerwiseError: no such name, or the network does not take these images.
     """
-    with seeded(key("timm", seed, name)):
-        body = _create(name, image_shape, num_classes=classes)
-    classifier = body.get_classifier()
-    head: nn.Module = nn.Identity()  # a network with another kind of classifier stays whole
-    if isinstance(classifier, nn.Linear):
-        body.reset_classifier(0)
-        head = FullPrecisionLinear(classifier.in_features, classes, bias=classifier.bias is not None)
-        head.load_state_dict(classifier.state_dict())
-    with torch.device("meta"):
-        _run(copy.deepcopy(body).to("meta"), torch.empty(1, *image_shape), name)
-    return BlockNet([body], {1: head}, EnsembleOn.probabilities)
+
+    name: str
+
+    def build(self, shape: Shape, classes: int, *, depths: Collection[int] | None = None, seed: int = 0) -> BlockNet:
+        """Returns the network at its initialisation; it has one depth, whose head is always there.
+
+        Args:
+            shape: (C, H, W) of x_0.
+            classes: number of classes c.
+            depths: is not used.
+            seed: of the initialisation.
+
+        Raises:
+            LayerwiseError: no such name, or the network does not take these images.
+        """
+        with seeded(key("timm", seed, self.name)):
+            body = _create(self.name, shape, num_classes=classes)
+        classifier = body.get_classifier()
+        head: nn.Module = nn.Identity()  # a network with another kind of classifier stays whole
+        if isinstance(classifier, nn.Linear):
+            body.reset_classifier(0)
+            head = FullPrecisionLinear(classifier.in_features, classes, bias=classifier.bias is not None)
+            head.load_state_dict(classifier.state_dict())
+        with torch.device("meta"):
+            _run(copy.deepcopy(body).to("meta"), torch.empty(1, *shape), self.name)
+        return BlockNet([body], {1: head})
 
 
-def layerwise(
-    name: str,
-    image_shape: Shape,
-    classes: int,
-    *,
-    k: int,
-    head: HeadKind = HeadKind.cnn,
-    head_width: int | None = None,
-    ensemble_on: EnsembleOn = EnsembleOn.probabilities,
-    depths: Collection[int] | None = None,
-    seed: int = 0,
-) -> BlockNet:
-    """The body of a classifier cut at its stages, with an auxiliary classifier behind each.
+@dataclass(frozen=True)
+class TimmStages:
+    """Describes the body of a timm classifier, cut at its stages, with an auxiliary classifier behind each.
 
-    Args:
-        name, image_shape, classes, seed: as in `end_to_end`.
-        k: the heads have k−1 convolutions.
-        head: which auxiliary classifiers.
-        head_width: M̃ of all heads; None for the width of the block before.
-        ensemble_on: what the ensemble of the heads averages.
-        depths: depths that get a head; all by default.
-
-    Raises:
-        LayerwiseError: no such name, or the network cannot be cut, or does not take these images.
+    Attributes:
+        name: timm's name of the network.
+        head: of every depth.
     """
-    with seeded(key("timm", seed, name)):
-        blocks, _ = _cut(name, image_shape)
-    shapes = _output_shapes(name, image_shape)
-    heads = {}
-    for j, shape in enumerate(shapes, 1):
-        if depths is None or j in depths:
-            with seeded(key("head", seed, j)):
-                heads[j] = auxiliary_head(head, shape, classes, k=k, width=head_width or shape[0], batch_norm=True)
-    return BlockNet(blocks, heads, ensemble_on)
+
+    name: str
+    head: Head
+
+    def build(self, shape: Shape, classes: int, *, depths: Collection[int] | None = None, seed: int = 0) -> BlockNet:
+        """Returns the network at its initialisation.
+
+        Args:
+            shape: (C, H, W) of x_0.
+            classes: number of classes c.
+            depths: depths that get a head; all by default.
+            seed: of the initialisation.
+
+        Raises:
+            LayerwiseError: no such name, or the network cannot be cut, or does not take these images.
+        """
+        with seeded(key("timm", seed, self.name)):
+            blocks, _ = _cut(self.name, shape)
+        heads = {}
+        for j, output_shape in enumerate(_output_shapes(self.name, shape), 1):
+            if depths is None or j in depths:
+                with seeded(key("head", seed, j)):
+                    heads[j] = self.head.build(output_shape, classes)
+        return BlockNet(blocks, heads)
 
 
 @cache

@@ -9,6 +9,7 @@ there: convolutions Kaiming-normal over the fan-out, linear layers N(0, 0.01), b
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from math import ceil
 
 from torch import nn
@@ -17,15 +18,14 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import key, seeded
 from layerwise.core.types import Shape
 from layerwise.models.blocknet import BlockNet
-from layerwise.models.choices import EnsembleOn
 from layerwise.models.heads import QUADRANTS, FullPrecisionLinear
 
 POOL = "M"
 VGG_LAYERS: dict[int, list[str | int]] = {
-    11: [64, POOL, 128, POOL, 256, 256, POOL, 512, 512, POOL, 512, 512, POOL],
-    13: [64, 64, POOL, 128, 128, POOL, 256, 256, POOL, 512, 512, POOL, 512, 512, POOL],
-    16: [64, 64, POOL, 128, 128, POOL, *[256] * 3, POOL, *[512] * 3, POOL, *[512] * 3, POOL],
-    19: [64, 64, POOL, 128, 128, POOL, *[256] * 4, POOL, *[512] * 4, POOL, *[512] * 4, POOL],
+    11: [64, POOL, 128, POOL, *[256] * 2, POOL, *[512] * 2, POOL, *[512] * 2, POOL],
+    13: [*[64] * 2, POOL, *[128] * 2, POOL, *[256] * 2, POOL, *[512] * 2, POOL, *[512] * 2, POOL],
+    16: [*[64] * 2, POOL, *[128] * 2, POOL, *[256] * 3, POOL, *[512] * 3, POOL, *[512] * 3, POOL],
+    19: [*[64] * 2, POOL, *[128] * 2, POOL, *[256] * 4, POOL, *[512] * 4, POOL, *[512] * 4, POOL],
 }
 """Widths of the convolutions and places of the max poolings, by the number of layers with weights."""
 
@@ -36,59 +36,58 @@ FIRST_WIDTH = 64
 CLASSIFIER_WIDTH = 4096
 
 
-def vgg(
-    image_shape: Shape,
-    classes: int,
-    *,
-    layers: Sequence[str | int],
-    k: int,
-    width: int = FIRST_WIDTH,
-    ensemble_on: EnsembleOn = EnsembleOn.probabilities,
-    depths: Collection[int] | None = None,
-    seed: int = 0,
-) -> BlockNet:
-    """Builds a network of a VGG-like list of layers.
+@dataclass(frozen=True)
+class Vgg:
+    """Describes a network by a VGG-like list of layers.
 
-    Args:
-        image_shape: (C, H, W) of x_0.
-        classes: number of classes c.
-        layers: `VGG_LAYERS[11]` and its like.
-        k: hidden layers of each greedy problem; the heads but the last have k−1 convolutions.
+    Attributes:
+        layers: `VGG_LAYERS[11]` and its like; J is the number of convolutions.
+        k: hidden layers of each greedy problem; all heads but the last have k−1 convolutions.
         width: channels of the first block; all other widths scale with it (64: the original).
-        ensemble_on: what the ensemble of the heads averages.
-        depths: depths that get a head; all by default.
-        seed: of the initialisation.
-
-    Raises:
-        LayerwiseError: the images are too small for the poolings.
     """
-    J = block_count(layers)
-    blocks: list[nn.Module] = []
-    heads: dict[int, nn.Module] = {}
-    channels, *sides = image_shape
-    pooling: list[nn.Module] = []
-    for layer in layers:
-        if layer == POOL:
-            pooling = [nn.MaxPool2d(2)]
-            sides = [side // 2 for side in sides]
-            if min(sides) < 1:
-                size = "×".join(map(str, image_shape[1:]))
-                raise LayerwiseError(f"images of {size} pixels are too small for this network's max poolings.")
-            continue
-        j, out = len(blocks) + 1, int(layer) * width // FIRST_WIDTH
-        with seeded(key("block", seed, j)):
-            convolution = nn.Conv2d(channels, out, 3, padding=1)
-            block = nn.Sequential(*pooling, convolution, nn.BatchNorm2d(out), nn.ReLU(inplace=True))
-            blocks.append(initialise(block))
-        channels, pooling = out, []
-        if j < J and (depths is None or j in depths):
-            with seeded(key("head", seed, j)):
-                heads[j] = initialise(vgg_head((channels, *sides), classes, k=k))
-    if depths is None or J in depths:
-        hidden = CLASSIFIER_WIDTH * width // FIRST_WIDTH
-        with seeded(key("head", seed, J)):
-            heads[J] = initialise(vgg_classifier((channels, *sides), classes, pooling, hidden))
-    return BlockNet(blocks, heads, ensemble_on)
+
+    layers: Sequence[str | int]
+    k: int = 1
+    width: int = FIRST_WIDTH
+
+    def build(self, shape: Shape, classes: int, *, depths: Collection[int] | None = None, seed: int = 0) -> BlockNet:
+        """Returns the network at its initialisation; each block and head has a seed of its own.
+
+        Args:
+            shape: (C, H, W) of x_0.
+            classes: number of classes c.
+            depths: depths that get a head; all by default.
+            seed: of the initialisation.
+
+        Raises:
+            LayerwiseError: the images are too small for the poolings.
+        """
+        J, size = block_count(self.layers), "×".join(map(str, shape[1:]))
+        blocks: list[nn.Module] = []
+        heads: dict[int, nn.Module] = {}
+        channels, *sides = shape
+        pooling: list[nn.Module] = []
+        for layer in self.layers:
+            if layer == POOL:
+                pooling = [nn.MaxPool2d(2)]
+                sides = [side // 2 for side in sides]
+                if min(sides) < 1:
+                    raise LayerwiseError(f"images of {size} pixels are too small for this network's max poolings.")
+                continue
+            j, out = len(blocks) + 1, int(layer) * self.width // FIRST_WIDTH
+            with seeded(key("block", seed, j)):
+                convolution = nn.Conv2d(channels, out, 3, padding=1)
+                block = nn.Sequential(*pooling, convolution, nn.BatchNorm2d(out), nn.ReLU(inplace=True))
+                blocks.append(initialise(block))
+            channels, pooling = out, []
+            if j < J and (depths is None or j in depths):
+                with seeded(key("head", seed, j)):
+                    heads[j] = initialise(vgg_head((channels, *sides), classes, k=self.k))
+        if depths is None or J in depths:
+            hidden = CLASSIFIER_WIDTH * self.width // FIRST_WIDTH
+            with seeded(key("head", seed, J)):
+                heads[J] = initialise(vgg_classifier((channels, *sides), classes, pooling, hidden))
+        return BlockNet(blocks, heads)
 
 
 def block_count(layers: Sequence[str | int]) -> int:

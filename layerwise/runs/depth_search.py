@@ -48,15 +48,8 @@ def search_config(config: ResolvedConfig, folder: Path, samples: int) -> Resolve
 
 def final_config(config: ResolvedConfig, depth: int) -> ResolvedConfig:
     """The run on all data, once the depth is known."""
-    model = config.model
-    model = replace(
-        model,
-        widths=None if model.widths is None else model.widths[:depth],
-        head_widths=None if model.head_widths is None else model.head_widths[:depth],
-        downsample=None if model.downsample is None else [j for j in model.downsample if j <= depth],
-    )
     plan = replace(config.plan, search_fraction=None, patience=None, max_blocks=None)
-    return replace(config, J=depth, model=model, plan=plan)
+    return replace(config, J=depth, model=config.model.first_blocks(depth), plan=plan)
 
 
 def run_config(folder: Path) -> ResolvedConfig:

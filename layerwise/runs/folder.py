@@ -6,6 +6,7 @@ The main process of a run reads and writes it; the others hear what it found, an
 from __future__ import annotations
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -14,8 +15,10 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
+from layerwise.config.identity import differences, run_name, run_stem
 from layerwise.config.overrides import train_command
-from layerwise.config.parse import from_yaml, identity, run_name, to_yaml
+from layerwise.config.parse import from_yaml, to_yaml
+from layerwise.config.resolve import resolve
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import CacheKind
 from layerwise.core.distributed import from_main, host, rank, ranks, together
@@ -26,6 +29,9 @@ from layerwise.data.dataset import DatasetSpec
 CONFIG, SPEC, METRICS, RESULTS = "config.yaml", "dataset.json", "metrics.jsonl", "results.json"
 REPORT, COMMAND = "report.html", "command.txt"
 CHECKPOINTS, CACHE, SEARCH, LOCK = "checkpoints", "cache", "search", ".lock"
+
+OLD_DIGITS = 8
+"""Hexadecimal digits at the end of a folder's name, in versions that hashed all keys and not those that were chosen."""
 
 LOOK_SECONDS = 1.0
 """So long a lock may be somebody's who only looks (`in_use`)."""
@@ -42,7 +48,7 @@ class RunFolder:
     """
 
     def __init__(self, config: ResolvedConfig) -> None:
-        self.path = Path(config.output_dir) / run_name(config)
+        self.path = from_main(lambda: run_path(config))
         self.config = config
         self._begun = False
         self._lock: IO[str] | None = None
@@ -188,14 +194,31 @@ class RunFolder:
     def _refuse_other(self) -> None:
         if self.config.fresh:
             return
-        held, wanted = identity(from_yaml(self.path / CONFIG)), identity(self.config)
-        changed = [key for key in wanted if held.get(key) != wanted[key]]
-        different = [f"{key}: {held.get(key)} there, {wanted[key]} here" for key in changed]
+        there = resolve(from_yaml(self.path / CONFIG))
+        different = [f"{key}: {held} there, {wanted} here" for key, held, wanted in differences(there, self.config)]
         if different:
             raise LayerwiseError(
                 f"{self.path} holds the run of another configuration ({'; '.join(different)}). "
                 "Give this run another name=…, or start over in that folder with fresh=true (its content is deleted)."
             )
+
+
+def run_path(config: ResolvedConfig) -> Path:
+    """The folder of a configuration's run: of an earlier version's naming if there is one, else of today's."""
+    path = Path(config.output_dir) / run_name(config)
+    if config.name is None and not path.exists():
+        for old in sorted(path.parent.glob(f"{glob.escape(run_stem(config))}-{'[0-9a-f]' * OLD_DIGITS}")):
+            if _holds(old, config):
+                return old
+    return path
+
+
+def _holds(folder: Path, config: ResolvedConfig) -> bool:
+    """Whether a folder holds the run of a configuration; a damaged one is not asked."""
+    try:
+        return not any(differences(resolve(from_yaml(folder / CONFIG)), config))
+    except LayerwiseError:
+        return False
 
 
 def check_data(folder: Path, spec: DatasetSpec) -> None:

@@ -6,11 +6,12 @@ anew; with `plan.reuse=FOLDER model.final_head_width=512` only this step runs.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from layerwise.config.build import build_agenda
-from layerwise.config.parse import from_yaml, identity
+from layerwise.config.identity import differences
+from layerwise.config.parse import from_yaml
 from layerwise.config.resolve import resolve
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.core.errors import LayerwiseError
@@ -37,15 +38,11 @@ def shared_stages(source: Path, config: ResolvedConfig, folder: Path) -> list[St
     if source.resolve() == folder.resolve():
         raise LayerwiseError(f"plan.reuse={source}: is the folder of this run. Name another run's, or leave it out.")
     other = resolve(from_yaml(source / CONFIG))
-    here, there = identity(config), identity(other)
     both = min(config.J, other.J)
-    differing = [
-        key
-        for key in here
-        if _up_to(both, key, here[key]) != _up_to(both, key, there.get(key)) and key not in LAST_BLOCK_ONLY
-    ]
+    here, there = (replace(run, model=run.model.first_blocks(both)) for run in (config, other))
+    differing = [found for found in differences(there, here) if found[0] not in LAST_BLOCK_ONLY]
     if differing:
-        values = "; ".join(f"{key}: {there.get(key)} there, {here[key]} here" for key in differing)
+        values = "; ".join(f"{key}: {theirs} there, {mine} here" for key, theirs, mine in differing)
         raise LayerwiseError(
             f"plan.reuse={source}: that run differs in more than its last block ({values}). "
             f"Only {' and '.join(LAST_BLOCK_ONLY)} may differ."
@@ -53,15 +50,6 @@ def shared_stages(source: Path, config: ResolvedConfig, folder: Path) -> list[St
     mine, theirs = build_agenda(config).stages(), build_agenda(other).stages()
     last = min(mine[-1].stop, theirs[-1].stop)
     return [stage for stage, same in zip(mine, theirs, strict=False) if stage == same and stage.stop < last]
-
-
-def _up_to(depth: int, key: str, value: Any) -> Any:
-    """What a value says of the blocks up to a depth."""
-    if key in ("model.widths", "model.head_widths") and value is not None:
-        return value[:depth]
-    if key == "model.downsample" and value is not None:
-        return [j for j in value if j <= depth]
-    return value
 
 
 def take_over(source: Path, shared: list[Stage], checkpoints: Checkpoints) -> int:

@@ -19,7 +19,7 @@ from layerwise.core.randomness import below, bits, key
 from layerwise.core.types import Batch
 from layerwise.data.dataset import Dataset
 from layerwise.models.blocknet import BlockNet
-from layerwise.models.whitening import Whitening, patches
+from layerwise.models.layers import Whitening, patches
 
 STATISTICS_BATCHES = 8
 """Batches from which a warm start estimates the statistics of a batch norm."""

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import torch
 
-from layerwise.config import networks
+from layerwise.config.networks.simcnn import ResolvedSimCnn
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import (
-    ModelKind,
     Parallel,
     Plan,
     Unreadable,
-    filled,
 )
 from layerwise.core import distributed
 from layerwise.core.distributed import ranks
@@ -25,8 +23,6 @@ from layerwise.data.dataset import Dataset, DatasetSpec, Shards
 from layerwise.data.factory import NAMES, augmented, check_mirrors, describe, load
 from layerwise.data.table_file import TableFiles
 from layerwise.features.batches import BatchPlan
-from layerwise.models.choices import HeadKind
-from layerwise.models.simcnn import check_resolution
 from layerwise.training.choices import LossName
 from layerwise.training.plan import (
     Stage,
@@ -66,12 +62,10 @@ def build_spec(config: ResolvedConfig) -> DatasetSpec:
     if config.evaluation.mirror:
         check_mirrors(spec, "evaluation.mirror=true")
     spec = augmented(spec, dataset.flip, dataset.cutout)
-    networks.check_samples(config.model, spec)
-    if config.model.kind is ModelKind.simcnn:
-        J, downsample = config.J, filled(config.model.downsample)
-        check_resolution(spec.shape, J, downsample, filled(config.model.input_downsample))
-        if config.plan.warm_start:
-            check_warm_start(J, downsample)
+    config.model.check_samples(spec, config.J)
+    if config.plan.warm_start:
+        assert isinstance(config.model, ResolvedSimCnn)
+        check_warm_start(config.J, config.model.downsample)
     return spec
 
 
@@ -152,7 +146,7 @@ def _check_batches(config: ResolvedConfig, samples: int, which: str, processes: 
         which: adjective of these samples, "" or "labelled ".
         processes: that share a batch.
     """
-    batch_size, model = config.batch_size, config.model
+    batch_size = config.batch_size
     if batch_size % processes:
         below, above = batch_size // processes * processes, -(-batch_size // processes) * processes
         nearest = f"{below} or {above}" if below else str(above)
@@ -170,10 +164,8 @@ def _check_batches(config: ResolvedConfig, samples: int, which: str, processes: 
             f"batch_size={batch_size} leaves a last batch of {last} of the {samples} {which}samples, fewer than the "
             f"{processes} processes. Use another batch_size, dataset.limit={samples - last}, or fewer processes."
         )
-    norms_vectors = model.kind not in (ModelKind.simcnn, ModelKind.mlp)
-    norms_vectors |= bool(model.batch_norm) and (model.kind is ModelKind.mlp or model.head is HeadKind.mlp_sr)
     seen = last if config.distributed.sync_batchnorm else last // processes
-    if norms_vectors and seen < 2:
+    if config.model.norms_vectors and seen < 2:
         remedy = "Use another batch_size"
         remedy += f", or dataset.limit={samples - last}." if last < samples else " of 2 or more for each process."
         raise LayerwiseError(

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
+from torch import nn
 
-from layerwise.config import networks
+from layerwise.config.networks.simcnn import ResolvedSimCnn
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import (
     HeadStart,
     Plan,
 )
+from layerwise.core.randomness import key, seeded
 from layerwise.core.types import Target
 from layerwise.data.dataset import DatasetSpec
 from layerwise.models.blocknet import BlockNet
 from layerwise.models.costs import BlockCost, block_costs
+from layerwise.models.heads import linear_decoder
+from layerwise.models.simcnn import doubled
 from layerwise.training.plan import (
     Agenda,
     FineTuning,
@@ -54,10 +58,9 @@ def _build_growth(config: ResolvedConfig) -> list[Stage]:
 
 def pruned_widths(config: ResolvedConfig) -> list[int]:
     """Filters that block j keeps, at position j−1: `plan.prune_to`, doubled at each downsampled block like M."""
-    downsample, prune_to = config.model.downsample, config.plan.prune_to
-    assert downsample is not None
-    assert prune_to is not None
-    return [prune_to * 2 ** sum(d <= j for d in downsample) for j in range(1, config.J + 1)]
+    assert isinstance(config.model, ResolvedSimCnn)
+    assert config.plan.prune_to is not None
+    return doubled(config.plan.prune_to, config.J, config.model.downsample)
 
 
 def build_network(config: ResolvedConfig, spec: DatasetSpec, stages: Sequence[Stage]) -> BlockNet:
@@ -65,7 +68,23 @@ def build_network(config: ResolvedConfig, spec: DatasetSpec, stages: Sequence[St
     depths: dict[Target, set[int]] = {"labels": set(), "inputs": set()}
     for stage in stages:
         depths[stage.target] |= set(stage.depths)
-    return networks.build_network(config, spec, depths["labels"], depths["inputs"])
+    built = config.model.architecture(config).build(
+        spec.shape, len(spec.classes), depths=depths["labels"], seed=config.seed
+    )
+    heads = {depth: built.head(depth) for depth in built.depths}
+    decoders = _build_decoders(built, spec, depths["inputs"], config.seed)
+    return BlockNet(list(built.blocks), heads, config.ensemble.on, decoders)
+
+
+def _build_decoders(network: BlockNet, spec: DatasetSpec, depths: Collection[int], seed: int) -> dict[int, nn.Module]:
+    if not depths:
+        return {}
+    shapes = [cost.output_shape for cost in block_costs(network, spec.shape, torch.float32)]
+    decoders: dict[int, nn.Module] = {}
+    for depth in depths:
+        with seeded(key("decoder", seed, depth)):
+            decoders[depth] = linear_decoder(shapes[depth - 1], spec.shape)
+    return decoders
 
 
 def build_costs(config: ResolvedConfig, network: BlockNet, spec: DatasetSpec, dtype: torch.dtype) -> list[BlockCost]:

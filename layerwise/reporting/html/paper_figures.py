@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from layerwise.config.schema import Config, ModelKind, Plan
+from layerwise.config.networks.simcnn import SimCnnConfig
+from layerwise.config.networks.vgg import VggConfig
+from layerwise.config.schema import Config, Plan
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,12 @@ def experiment_of(config: Config) -> str | None:
     if data not in ("cifar10", "imagenet"):
         return None
     if plan.name is Plan.joint:
-        kind = {ModelKind.alexnet: "alexnet", ModelKind.vgg: f"vgg{model.depth}"}.get(model.kind)
-        names = [f"baseline_{data}_{kind}", f"baseline_{data}_{kind}_joint"]
+        names = [f"baseline_{data}_{model.label}", f"baseline_{data}_{model.label}_joint"]
     elif plan.name is not Plan.greedy:
         names = []
-    elif model.kind is ModelKind.vgg:
-        names = [f"paper_{data}_vgg{model.depth}"]
-    elif model.kind is ModelKind.simcnn and plan.prune_to is None:
+    elif isinstance(model, VggConfig):
+        names = [f"paper_{data}_{model.label}"]
+    elif isinstance(model, SimCnnConfig) and plan.prune_to is None:
         last = "" if model.final_head_width is None else f"_head{model.final_head_width}"
         names = [f"paper_{data}_k{config.k}{last}"]
     else:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from layerwise.config.build import build_agenda, build_costs, build_network
-from layerwise.config.parse import as_plain, from_yaml
+from layerwise.config.identity import as_plain
+from layerwise.config.parse import from_yaml
 from layerwise.config.schema import Config
 from layerwise.core.errors import LayerwiseError
 from layerwise.data.dataset import DatasetSpec

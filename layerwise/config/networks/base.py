@@ -1,0 +1,166 @@
+"""What the configuration asks of a network: the keys that it has, and what they become.
+
+A kind of network is a dataclass of the keys of `model` with a method that resolves them. The resolved class, in which
+no value is missing, describes the network itself (`architecture`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from layerwise.core.errors import LayerwiseError
+from layerwise.models.choices import EnsembleOn, Initialisation
+
+if TYPE_CHECKING:  # torch
+    from layerwise.config.resolved import ResolvedConfig
+    from layerwise.config.schema import Config
+    from layerwise.data.dataset import DatasetSpec
+    from layerwise.models.blocknet import Architecture
+
+T = TypeVar("T")
+
+
+@dataclass
+class NetworkConfig:
+    """The keys of `model` that every network has; a subclass for each kind of network adds its own.
+
+    Attributes:
+        kind: the key of `networks.NETWORKS`.
+        name: in tables and folder names; of timm's networks the user gives it, to the others `resolve` does.
+    """
+
+    initialisations: ClassVar[tuple[Initialisation, ...]] = ()
+    ensemble_on: ClassVar[EnsembleOn | None] = None  # what its ensemble averages, whatever the data
+
+    kind: str
+    name: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The network's name in tables and folder names: `simcnn`, `vgg11`, `resnet18`."""
+        return self.kind
+
+    def fixed_depth(self, joint: bool) -> int | None:
+        """J where the network decides it; None where it can be chosen.
+
+        Args:
+            joint: with plan=joint, which may leave the network whole.
+
+        Raises:
+            LayerwiseError: there is no such network, or it cannot be cut into blocks.
+        """
+
+    def unused(self, k: int) -> Iterator[tuple[str, str]]:
+        """Keys that have no effect beside the network's other keys, each with what it has no effect with."""
+        yield from ()
+
+    def check(self, k: int) -> None:
+        """Refuses keys without effect, and an initialisation that the network does not support.
+
+        Raises:
+            LayerwiseError: names the key.
+        """
+        defaults = {entry.name: entry.default for entry in fields(self)}
+        for name, what in self.unused(k):
+            if (value := getattr(self, name)) != defaults[name]:
+                raise LayerwiseError(f"model.{name}={value} has no effect with {what}. Leave it out.")
+        chosen = getattr(self, "initialisation", None)
+        if chosen is not None and chosen not in self.initialisations:
+            known = ", ".join(one.value for one in self.initialisations)
+            raise LayerwiseError(
+                f"model={self.kind} does not support model.initialisation={chosen.value}. Use {known}."
+            )
+
+    def resolve(self, config: Config) -> tuple[int, ResolvedNetwork]:
+        """Returns J, and the keys with nothing left open.
+
+        Args:
+            config: whose network this is; not resolved.
+
+        Raises:
+            LayerwiseError: a depth that the network does not have, or keys that contradict each other.
+        """
+        raise NotImplementedError
+
+
+@dataclass
+class ResolvedNetwork(NetworkConfig):
+    """A network's keys with nothing left open. A subclass narrows the keys' types."""
+
+    def architecture(self, config: ResolvedConfig) -> Architecture:
+        """Returns the description of the network of a configuration whose `model` these keys are."""
+        raise NotImplementedError
+
+    def check_samples(self, spec: DatasetSpec, J: int) -> None:
+        """Refuses data that the network cannot read.
+
+        Raises:
+            LayerwiseError: names the network and the data set.
+        """
+        if not spec.has_images:
+            raise LayerwiseError(
+                f"model={self.kind} is for images, and a sample of dataset={spec.name} is a vector of "
+                f"{spec.shape[0]} number(s). Use model=mlp."
+            )
+
+    def first_blocks(self, depth: int) -> ResolvedNetwork:
+        """The keys of the same network with fewer blocks."""
+        return self
+
+    @property
+    def norms_vectors(self) -> bool:
+        """Whether a batch norm reads vectors, so that a batch needs two samples."""
+        return True
+
+    @property
+    def first_width(self) -> int | None:
+        """M, the width of block 1, where a key says it."""
+        return None
+
+    @property
+    def first_head_width(self) -> int | None:
+        """M̃, the width of the first head, where a key says it."""
+        return None
+
+
+def given(value: T | None, otherwise: T) -> T:
+    """A value, or another one where it is null."""
+    return otherwise if value is None else value
+
+
+def check_depth(config: Config, fixed: int | None) -> int | None:
+    """Returns J if something decides it: the network, `plan.max_blocks` or `J`.
+
+    Args:
+        config: not resolved.
+        fixed: number of blocks that the network has, if it has a fixed one.
+
+    Raises:
+        LayerwiseError: the keys contradict each other.
+    """
+    wanted = config.J if config.plan.max_blocks is None else config.plan.max_blocks
+    if fixed is None:
+        return wanted
+    if wanted in (None, fixed):
+        return fixed
+    key = "J" if config.plan.max_blocks is None else "plan.max_blocks"
+    widths = getattr(config.model, "widths", None)
+    if widths is not None:
+        raise LayerwiseError(
+            f"{key}={wanted} conflicts with model.widths={widths} of {fixed} block(s). Leave {key} out."
+        )
+    plan = config.plan.name.value
+    raise LayerwiseError(f"{key}={wanted}: {config.model.label} has {fixed} block(s) with plan={plan}. Use {key}=null.")
+
+
+def check_one_of(model: Any, *pairs: tuple[str, str]) -> None:
+    """Refuses a width beside a list of widths.
+
+    Raises:
+        LayerwiseError: names both keys.
+    """
+    for one, several in pairs:
+        if (width := getattr(model, one)) is not None and (widths := getattr(model, several)) is not None:
+            raise LayerwiseError(f"model.{one}={width} conflicts with model.{several}={widths}; set only one of them.")

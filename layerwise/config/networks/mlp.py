@@ -1,0 +1,84 @@
+"""`model=mlp`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+from layerwise.config.networks.base import NetworkConfig, ResolvedNetwork, check_depth, check_one_of, given
+from layerwise.models.choices import Activation, Initialisation
+
+if TYPE_CHECKING:  # torch
+    from layerwise.config.resolved import ResolvedConfig
+    from layerwise.config.schema import Config
+    from layerwise.data.dataset import DatasetSpec
+    from layerwise.models.mlp import Mlp
+
+WIDTH, BLOCKS = 256, 3
+"""The hidden layers, unless they are given."""
+
+
+@dataclass
+class MlpConfig(NetworkConfig):
+    """The keys of conf/model/mlp.yaml."""
+
+    initialisations: ClassVar = (Initialisation.pytorch, Initialisation.he_uniform)
+
+    kind: str = "mlp"
+    width: int | None = None
+    head_width: int | None = None
+    batch_norm: bool | None = None
+    widths: list[int] | None = None
+    activation: Activation = Activation.relu
+    initialisation: Initialisation = Initialisation.pytorch
+
+    def fixed_depth(self, joint: bool) -> int | None:
+        return None if self.widths is None else len(self.widths)
+
+    def unused(self, k: int) -> Iterator[tuple[str, str]]:
+        if k == 1:
+            yield "head_width", "k=1, whose heads are linear"
+
+    def resolve(self, config: Config) -> tuple[int, ResolvedMlp]:
+        check_one_of(self, ("width", "widths"))
+        J = given(check_depth(config, self.fixed_depth(joint=False)), BLOCKS)
+        values = {
+            "name": self.label,
+            "width": None,
+            "widths": given(self.widths, [given(self.width, WIDTH)] * J),
+            "batch_norm": given(self.batch_norm, False),
+        }
+        return J, ResolvedMlp(**{**vars(self), **values})
+
+
+@dataclass(kw_only=True)
+class ResolvedMlp(MlpConfig, ResolvedNetwork):
+    """A perceptron whose widths are all given."""
+
+    name: str
+    widths: list[int]
+    batch_norm: bool
+
+    def architecture(self, config: ResolvedConfig) -> Mlp:
+        from layerwise.models.mlp import Mlp
+
+        return Mlp(self.widths, config.k, self.head_width, self.activation, self.batch_norm, self.initialisation)
+
+    def check_samples(self, spec: DatasetSpec, J: int) -> None:
+        """It reads images and vectors."""
+
+    def first_blocks(self, depth: int) -> ResolvedMlp:
+        return replace(self, widths=self.widths[:depth])
+
+    @property
+    def norms_vectors(self) -> bool:
+        return self.batch_norm
+
+    @property
+    def first_width(self) -> int | None:
+        return self.widths[0]
+
+    @property
+    def first_head_width(self) -> int | None:
+        return self.head_width

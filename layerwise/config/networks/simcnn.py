@@ -1,0 +1,162 @@
+"""`model=simcnn`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+from layerwise.config.networks.base import NetworkConfig, ResolvedNetwork, check_depth, check_one_of, given
+from layerwise.config.paper import simcnn_values
+from layerwise.core.errors import LayerwiseError
+from layerwise.models.choices import Activation, Downsampling, HeadKind, Initialisation
+
+if TYPE_CHECKING:  # torch
+    from layerwise.config.resolved import ResolvedConfig
+    from layerwise.config.schema import Config
+    from layerwise.data.dataset import DatasetSpec
+    from layerwise.models.heads import Head
+    from layerwise.models.simcnn import SimCnn
+
+CNN_HEAD_KEYS = ("head_width", "head_widths", "final_head_width", "pool")
+
+
+@dataclass
+class SimCnnConfig(NetworkConfig):
+    """The keys of conf/model/simcnn.yaml."""
+
+    initialisations: ClassVar = (Initialisation.pytorch, Initialisation.he, Initialisation.dirac)
+
+    kind: str = "simcnn"
+    width: int | None = None
+    head: HeadKind = HeadKind.cnn
+    head_width: int | None = None
+    head_widths: list[int] | None = None
+    final_head_width: int | None = None
+    downsample: list[int] | None = None
+    downsampling: Downsampling | None = None
+    input_downsample: bool | None = None
+    whiten_input: bool = False
+    batch_norm: bool | None = None
+    bias: bool | None = None
+    pool: int | None = None
+    widths: list[int] | None = None
+    activation: Activation = Activation.relu
+    initialisation: Initialisation = Initialisation.pytorch
+
+    def fixed_depth(self, joint: bool) -> int | None:
+        return None if self.widths is None else len(self.widths)
+
+    def unused(self, k: int) -> Iterator[tuple[str, str]]:
+        if self.head is not HeadKind.cnn:
+            yield from ((name, f"model.head={self.head.value}") for name in CNN_HEAD_KEYS)
+        elif k == 1:
+            yield "final_head_width", "k=1, whose heads are linear"
+
+    def resolve(self, config: Config) -> tuple[int, ResolvedSimCnn]:
+        check_one_of(self, ("width", "widths"), ("head_width", "head_widths"))
+        paper = simcnn_values(config.dataset.name, config.k)
+        J = given(check_depth(config, self.fixed_depth(joint=False)), paper.J)
+        head_width, head_widths = self.head_width, self.head_widths
+        if head_widths is not None and len(head_widths) != J:
+            raise LayerwiseError(
+                f"model.head_widths={head_widths} are {len(head_widths)} widths for J={J} blocks. Give one for each."
+            )
+        if self.head is HeadKind.cnn and head_width is None and head_widths is None:
+            if self.widths is None:
+                head_width = paper.head_width
+            else:  # as wide beside their blocks as the paper's
+                head_widths = [max(1, M * paper.head_width // paper.width) for M in self.widths]
+        values = {
+            "name": self.label,
+            "width": given(self.width, paper.width) if self.widths is None else None,
+            "head_width": head_width,
+            "head_widths": head_widths,
+            "downsample": given(self.downsample, [j for j in paper.downsample if j <= J]),
+            "downsampling": given(self.downsampling, paper.downsampling),
+            "input_downsample": given(self.input_downsample, paper.input_downsample),
+            "batch_norm": given(self.batch_norm, paper.batch_norm),
+            "pool": given(self.pool, paper.pool) if self.head is HeadKind.cnn else None,
+        }
+        return J, ResolvedSimCnn(**{**vars(self), **values})
+
+
+@dataclass(kw_only=True)
+class ResolvedSimCnn(SimCnnConfig, ResolvedNetwork):
+    """A SimCNN whose width and head width are each given by one of two keys."""
+
+    name: str
+    downsample: list[int]
+    downsampling: Downsampling
+    input_downsample: bool
+    batch_norm: bool
+
+    def architecture(self, config: ResolvedConfig) -> SimCnn:
+        from layerwise.models.simcnn import SimCnn
+
+        return SimCnn(
+            widths=self._of_each(self.widths, self.width, config.J),
+            heads=self._heads(config.k, config.J),
+            downsample=self.downsample,
+            downsampling=self.downsampling,
+            batch_norm=self.batch_norm,
+            bias=self._biased(config.k, config.J),
+            input_downsample=self.input_downsample,
+            whiten_input=self.whiten_input,
+            activation=self.activation,
+            initialisation=self.initialisation,
+        )
+
+    def _of_each(self, widths: list[int] | None, width: int | None, J: int) -> list[int]:
+        """The widths of all blocks or heads, from either key."""
+        from layerwise.models.simcnn import doubled
+
+        if widths is not None:
+            return widths
+        assert width is not None, "resolve gives one of them"
+        return doubled(width, J, self.downsample)
+
+    def _heads(self, k: int, J: int) -> list[Head]:
+        from layerwise.models.heads import QUADRANTS, CnnHead, MlpSrHead, PredSimHead
+
+        if self.head is HeadKind.mlp_sr:
+            return [MlpSrHead(self.batch_norm)] * J
+        if self.head is HeadKind.predsim:
+            return [PredSimHead()] * J
+        widths = [*self._of_each(self.head_widths, self.head_width, J)]
+        if self.final_head_width is not None:
+            widths[-1] = self.final_head_width
+        pool = given(self.pool, QUADRANTS)
+        return [CnnHead(k, width, self.batch_norm, pool, self.activation) for width in widths]
+
+    def _biased(self, k: int, J: int) -> Collection[int] | None:
+        """Numbers of the blocks with a bias; null is the paper's code, whose network for k = 1 has one in block 1."""
+        if self.bias is not None:
+            return range(1, J + 1) if self.bias else ()
+        return (1,) if k == 1 and not self.batch_norm else None
+
+    def check_samples(self, spec: DatasetSpec, J: int) -> None:
+        from layerwise.models.simcnn import check_resolution
+
+        super().check_samples(spec, J)
+        check_resolution(spec.shape, J, self.downsample, self.input_downsample)
+
+    def first_blocks(self, depth: int) -> ResolvedSimCnn:
+        return replace(
+            self,
+            widths=None if self.widths is None else self.widths[:depth],
+            head_widths=None if self.head_widths is None else self.head_widths[:depth],
+            downsample=[j for j in self.downsample if j <= depth],
+        )
+
+    @property
+    def norms_vectors(self) -> bool:
+        return self.batch_norm and self.head is HeadKind.mlp_sr
+
+    @property
+    def first_width(self) -> int | None:
+        return self.width if self.widths is None else self.widths[0]
+
+    @property
+    def first_head_width(self) -> int | None:
+        return self.head_width if self.head_widths is None else self.head_widths[0]

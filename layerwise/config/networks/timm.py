@@ -1,0 +1,75 @@
+"""`model=timm`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from layerwise.config.networks.base import NetworkConfig, ResolvedNetwork, check_depth
+from layerwise.core.errors import LayerwiseError
+from layerwise.models.choices import EnsembleOn, HeadKind
+
+if TYPE_CHECKING:  # torch
+    from collections.abc import Iterator
+
+    from layerwise.config.resolved import ResolvedConfig
+    from layerwise.config.schema import Config
+    from layerwise.models.timm_net import TimmStages, TimmWhole
+
+
+@dataclass
+class TimmConfig(NetworkConfig):
+    """The keys of conf/model/timm.yaml."""
+
+    ensemble_on: ClassVar = EnsembleOn.probabilities
+
+    kind: str = "timm"
+    head: HeadKind = HeadKind.cnn
+    head_width: int | None = None
+
+    @property
+    def label(self) -> str:
+        return self.name or self.kind
+
+    def fixed_depth(self, joint: bool) -> int:
+        from layerwise.models.timm_net import block_count
+
+        return 1 if joint else block_count(self.label)
+
+    def unused(self, k: int) -> Iterator[tuple[str, str]]:
+        if self.head is not HeadKind.cnn:
+            yield "head_width", f"model.head={self.head.value}"
+
+    def check(self, k: int) -> None:
+        if not self.name:
+            raise LayerwiseError("model=timm: choose a network with model.name, such as model.name=resnet18.")
+        super().check(k)
+
+    def resolve(self, config: Config) -> tuple[int, ResolvedTimm]:
+        J = self.fixed_depth(config.joint)
+        check_depth(config, J)
+        return J, ResolvedTimm(**{**vars(self), "name": self.label})
+
+
+@dataclass(kw_only=True)
+class ResolvedTimm(TimmConfig, ResolvedNetwork):
+    """A network of timm."""
+
+    name: str
+
+    def architecture(self, config: ResolvedConfig) -> TimmStages | TimmWhole:
+        from layerwise.models.heads import CnnHead, Head, MlpSrHead, PredSimHead
+        from layerwise.models.timm_net import TimmStages, TimmWhole
+
+        if config.joint:
+            return TimmWhole(self.name)
+        heads: dict[HeadKind, Head] = {
+            HeadKind.cnn: CnnHead(config.k, self.head_width),
+            HeadKind.mlp_sr: MlpSrHead(),
+            HeadKind.predsim: PredSimHead(),
+        }
+        return TimmStages(self.name, heads[self.head])
+
+    @property
+    def first_head_width(self) -> int | None:
+        return self.head_width

@@ -1,0 +1,93 @@
+"""`model=vgg` and `model=alexnet`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from layerwise.config.networks.base import NetworkConfig, ResolvedNetwork, check_depth, given
+from layerwise.core.errors import LayerwiseError
+from layerwise.models.choices import EnsembleOn
+
+if TYPE_CHECKING:  # torch
+    from layerwise.config.resolved import ResolvedConfig
+    from layerwise.config.schema import Config
+    from layerwise.models.vgg import Vgg
+
+
+@dataclass
+class AlexNetConfig(NetworkConfig):
+    """The keys of conf/model/alexnet.yaml."""
+
+    ensemble_on: ClassVar = EnsembleOn.probabilities  # as the paper's code for VGG
+
+    kind: str = "alexnet"
+    width: int | None = None
+
+    def layers(self) -> list[str | int]:
+        """Widths and max poolings, as `models.vgg` has them."""
+        from layerwise.models.vgg import ALEXNET_LAYERS
+
+        return ALEXNET_LAYERS
+
+    def fixed_depth(self, joint: bool) -> int:
+        from layerwise.models.vgg import block_count
+
+        return block_count(self.layers())
+
+    def resolve(self, config: Config) -> tuple[int, ResolvedAlexNet]:
+        J = self.fixed_depth(joint=False)
+        check_depth(config, J)
+        return J, ResolvedAlexNet(**{**vars(self), **self._resolved()})
+
+    def _resolved(self) -> dict[str, str | int]:
+        from layerwise.models.vgg import FIRST_WIDTH
+
+        return {"name": self.label, "width": given(self.width, FIRST_WIDTH)}
+
+
+@dataclass(kw_only=True)
+class ResolvedAlexNet(AlexNetConfig, ResolvedNetwork):
+    """A network of a VGG-like list of layers."""
+
+    name: str
+    width: int
+
+    def architecture(self, config: ResolvedConfig) -> Vgg:
+        from layerwise.models.vgg import Vgg
+
+        return Vgg(self.layers(), config.k, self.width)
+
+    @property
+    def first_width(self) -> int | None:
+        return self.width
+
+
+@dataclass
+class VggConfig(AlexNetConfig):
+    """The keys of conf/model/vgg.yaml."""
+
+    kind: str = "vgg"
+    depth: int = 11
+
+    @property
+    def label(self) -> str:
+        return f"vgg{self.depth}"
+
+    def layers(self) -> list[str | int]:
+        from layerwise.models.vgg import VGG_LAYERS
+
+        if self.depth not in VGG_LAYERS:
+            known = ", ".join(map(str, VGG_LAYERS))
+            raise LayerwiseError(f"model.depth={self.depth}: there is no such VGG. Known: {known}.")
+        return VGG_LAYERS[self.depth]
+
+    def resolve(self, config: Config) -> tuple[int, ResolvedVgg]:
+        J = self.fixed_depth(joint=False)
+        check_depth(config, J)
+        return J, ResolvedVgg(**{**vars(self), **self._resolved()})
+
+
+@dataclass(kw_only=True)
+class ResolvedVgg(VggConfig, ResolvedAlexNet):
+    """A VGG."""

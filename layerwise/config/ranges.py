@@ -1,0 +1,108 @@
+"""The range of each number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from layerwise.core.errors import LayerwiseError
+
+
+def check_ranges(values: Mapping[str, Any]) -> None:
+    """Refuses values outside their range.
+
+    Args:
+        values: by dotted key; null is in every range.
+
+    Raises:
+        LayerwiseError: names the key, its value and the range.
+    """
+    for names, rule, holds in RANGES:
+        for name in names:
+            value = values.get(name)
+            if value is not None and not holds(value):
+                raise LayerwiseError(f"{name}={value}: {rule}.")
+
+
+RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
+    (
+        (
+            *("k", "J", "epochs", "batch_size", "plan.epochs", "plan.blocks_per_stage", "plan.prune_to"),
+            *("plan.prune_epochs", "model.width", "model.head_width", "model.final_head_width", "model.pool"),
+            *("plan.classifier_epochs", "plan.max_blocks", "plan.patience"),
+            *("dataset.limit", "dataset.limit_test", "dataset.size", "dataset.fold"),
+            *("slurm.cpus", "slurm.memory_gb", "slurm.minutes", "slurm.parallel"),
+        ),
+        "must be 1 or more",
+        lambda value: value >= 1,
+    ),
+    (
+        (
+            *("dataset.workers", "evaluation.every", "optimizer.weight_decay", "objective.l1", "objective.l2"),
+            *("plan.finetune.epochs", "plan.finetune.autoencoder_epochs", "slurm.gpus", "dataset.cutout"),
+        ),
+        "must be 0 or more",
+        lambda value: value >= 0,
+    ),
+    (
+        (
+            *("optimizer.lr", "optimizer.decay", "optimizer.decay_every", "optimizer.clip_norm", "cache.budget_gb"),
+            *("plan.finetune.lr", "distributed.timeout"),
+        ),
+        "must be more than 0 and finite",
+        lambda value: 0 < value < math.inf,
+    ),
+    (
+        (
+            "dataset.validation",
+            "objective.label_smoothing",
+            "optimizer.momentum",
+            "optimizer.average",
+            "optimizer.warmup",
+        ),
+        "must be at least 0 and less than 1",
+        lambda value: 0 <= value < 1,
+    ),
+    (
+        ("objective.similarity", "optimizer.final"),
+        "must be at least 0 and at most 1",
+        lambda value: 0 <= value <= 1,
+    ),
+    (
+        ("dataset.test", "plan.search_fraction"),
+        "must be more than 0 and less than 1",
+        lambda value: 0 < value < 1,
+    ),
+    (
+        ("dataset.labelled",),
+        "must be more than 0 and at most 1",
+        lambda value: 0 < value <= 1,
+    ),
+    (
+        ("dataset.folds",),
+        "must be 2 or more",
+        lambda value: value >= 2,
+    ),
+    (
+        ("model.widths", "model.head_widths"),
+        "must be a list of widths, 1 or more each",
+        lambda value: len(value) > 0 and min(value) >= 1,
+    ),
+    (
+        ("cache.views",),
+        "must be 'epochs' or a number of views, 1 or more",
+        lambda value: value == "epochs" or (type(value) is int and value >= 1),
+    ),
+    (
+        ("logger.wandb.project",),
+        "must be a name of at most 128 characters, without / \\ # ? % :",
+        lambda value: 0 < len(value) <= 128 and not set(value) & set("/\\#?%:"),
+    ),
+    (
+        ("name",),
+        "must be a folder name without '/'",
+        lambda value: value not in ("", ".", "..") and "/" not in value,
+    ),
+)
+"""Keys, the rule for each of them in words, and its test."""
