@@ -1,0 +1,92 @@
+"""What names a run folder, and that the folders of earlier versions are found."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from helpers.commands import ROOT
+from helpers.configs import configured
+from layerwise.config.identity import chosen, run_name
+from layerwise.runs.folder import run_path
+
+
+@pytest.mark.parametrize(
+    "spelled", [["model.width=128"], ["epochs=50"], ["model.downsample=[3]"], ["seed=0"], ["model.bias=null"]]
+)
+def test_a_value_that_is_spelled_out_has_the_name_of_the_default(spelled):
+    assert run_name(configured(*spelled)) == run_name(configured())
+
+
+@pytest.mark.parametrize(
+    "other", ["k=2", "seed=1", "epochs=3", "J=3", "dataset=svhn", "plan=joint", "model.bias=true", "cache=none"]
+)
+def test_a_value_that_computes_something_else_has_another_name(other):
+    assert run_name(configured(other)) != run_name(configured())
+
+
+def test_the_chosen_values_are_those_that_the_others_follow_from():
+    assert chosen(configured("epochs=3", "plan=joint", "J=2")) == {
+        "J": 2,
+        "epochs": 3,
+        "model.kind": "simcnn",
+        "dataset.name": "cifar10",
+        "plan.name": "joint",
+        "cache.kind": "auto",
+    }
+
+
+def test_a_new_key_with_a_default_renames_no_folder(tmp_path):
+    """In a copy of the package whose schema has one key more."""
+    shutil.copytree(ROOT / "layerwise", tmp_path / "layerwise", ignore=shutil.ignore_patterns("assets"))
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    schema = tmp_path / "layerwise" / "config" / "schema.py"
+    similarity = "    similarity: float = 0.99\n"
+    text = schema.read_text()
+    assert text.count(similarity) == 1
+    schema.write_text(text.replace(similarity, f"{similarity}    novel: float = 0.5\n"))
+    words = ["dataset=digits", "k=2", "epochs=3"]
+    script = (
+        "import json, sys\n"
+        "from layerwise.commands.compose import configuration\n"
+        "from layerwise.config.identity import run_name\n"
+        f"words = {words}\n"
+        "print(json.dumps([run_name(configuration(words + more)) for more in ([], ['+objective.novel=0.7'])]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    same, different = json.loads(done.stdout)
+    assert same == run_name(configured(*words)) != different
+
+
+def test_a_folder_of_the_old_naming_is_found_and_continued(train_py, tmp_path):
+    assert train_py().code == 0
+    (new,) = (tmp_path / "out").iterdir()
+    old = new.rename(new.with_name(f"{new.name.rpartition('-')[0]}-0123abcd"))
+    outcome = train_py()
+    assert outcome.code == 0
+    assert "this run is finished" in outcome.err
+    (old / "checkpoints" / "stage_2.safetensors").unlink()
+    assert train_py().code == 0
+    assert (old / "checkpoints" / "stage_2.safetensors").exists()
+    assert list((tmp_path / "out").iterdir()) == [old]
+
+
+def test_a_folder_of_the_old_naming_with_another_configuration_is_left_alone(tmp_path):
+    config = configured(f"output_dir={tmp_path}")
+    old = tmp_path / f"{run_name(config).rpartition('-')[0]}-0123abcd"
+    old.mkdir()
+    assert run_path(config) == tmp_path / run_name(config)
+    (old / "config.yaml").write_text("nothing")
+    assert run_path(config) == tmp_path / run_name(config)
