@@ -86,18 +86,16 @@ def total_parameters(costs: Sequence[BlockCost]) -> int:
 
 
 def meta_copy(module: M) -> M:
-    """A copy of a module on the meta device: it has shapes and no values. The module is not changed.
-
-    `deepcopy` alone would copy all weights first, and load torch._dynamo, which takes seconds.
-    """
-    copies: dict[int, Any] = {id(b): torch.empty_like(b, device="meta") for b in module.buffers()}
+    """A copy of a module on the meta device, with shapes and no values; unlike `deepcopy(…).to`, it copies no weight."""
+    copies: dict[int, Any] = {id(b): b.to("meta") for b in module.buffers()}
     for p in module.parameters():
-        copies[id(p)] = nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad)
+        copies[id(p)] = nn.Parameter(p.detach().to("meta"), p.requires_grad)
     return copy.deepcopy(module, copies)
 
 
 def _run_on_meta(module: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, int]:
+    on_meta = meta_copy(module).eval()
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        y = meta_copy(module).eval()(x)
+        y = on_meta(x)
     return y, counter.get_total_flops() // 2  # it counts a multiply-accumulate as two
