@@ -1,7 +1,7 @@
-"""Trained networks as files that other programs run: ONNX, TorchScript and torch.export.
+"""Writes trained networks as files that other programs run: ONNX and torch.export.
 
-A file holds the network up to one depth with the classifier there, or with all classifiers up to it and
-their ensemble, and scales its inputs itself. The size of the batch is free.
+A file holds the network up to one depth, with the classifier there or with all classifiers up to it and their
+ensemble. It standardises its inputs itself. The batch size is free.
 """
 
 from __future__ import annotations
@@ -26,30 +26,29 @@ from layerwise.models.ensemble import ensemble as ensemble_of
 from layerwise.runs.loading import TrainedNet
 
 INPUT, OUTPUT = "inputs", "scores"
-"""Names in an ONNX file."""
+"""Names of the input and the output in an ONNX file."""
 
 BATCH_SIZES = (1, 2, 7)
-"""Of the samples that a file is checked with; another one is traced."""
+"""Batch sizes that a file is checked with; it is traced with another one."""
 
 TOLERANCE = 1e-3
-"""Largest difference from PyTorch's scores that passes, relative to the largest of them."""
+"""Largest accepted difference from PyTorch's scores, relative to the largest score."""
 
 
 class Format(Enum):
-    """What is written."""
+    """Values of `--format`."""
 
     onnx = "onnx"
-    torchscript = "torchscript"
     torch_export = "torch_export"
 
     @property
     def suffix(self) -> str:
-        """Of the file's name."""
-        return {"onnx": ".onnx", "torchscript": ".pt", "torch_export": ".pt2"}[self.value]
+        """File name extension."""
+        return {"onnx": ".onnx", "torch_export": ".pt2"}[self.value]
 
 
 class Inputs(Enum):
-    """What images the file takes: values in [0, 1] as float32, or pixels as uint8."""
+    """Values of `--inputs`: images as float32 in [0, 1], or as uint8 pixels."""
 
     unit = "unit"
     uint8 = "uint8"
@@ -63,13 +62,13 @@ class Servable(nn.Module):
     """A trained network as it is exported.
 
     Args:
-        network: as `layerwise.load` gives it, on the CPU.
-        depth: of the classifier that answers, or up to which classifiers are asked; None for the last.
-        ensemble: the 2^j ensemble of all classifiers up to that depth answers.
-        inputs: what images it takes. Vectors of a table are float32 as the table has them.
+        network: as `layerwise.load` returns it, on the CPU.
+        depth: of the classifier that predicts; with `ensemble`, of the last one. None: the network's last.
+        ensemble: whether the 2^j ensemble of all classifiers up to that depth predicts.
+        inputs: format of images. Vectors are float32, unscaled, as in the table.
 
-    Shapes: images [B, C, H, W] or vectors [B, F] → class scores [B, c], which are averaged probabilities of an
-    ensemble with `ensemble.on=probabilities`.
+    Shapes: images [B, C, H, W] or vectors [B, F] → class scores [B, c]. The scores of an ensemble with
+    `ensemble.on=probabilities` are averaged probabilities.
 
     Raises:
         LayerwiseError: there is no classifier at that depth.
@@ -82,7 +81,7 @@ class Servable(nn.Module):
         depth = network.depths[-1] if depth is None else depth
         if depth not in network.depths:
             known = ", ".join(map(str, network.depths))
-            raise LayerwiseError(f"--depth {depth}: the run has no classifier at this depth; it has some at: {known}.")
+            raise LayerwiseError(f"--depth {depth}: the run has no classifier at this depth. Use one of {known}.")
         asked = [d for d in network.depths if d <= depth] if ensemble else [depth]
         heads = {d: network.head(d) for d in asked}
         kept = BlockNet(list(network.blocks[:depth]), heads, network.ensemble_on)
@@ -98,7 +97,7 @@ class Servable(nn.Module):
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What a program has to know that runs the file."""
+        """What a program that runs the file needs to know."""
         spec, on = self.network.spec, self.network.ensemble_on
         return {
             "classes": json.dumps(spec.classes, ensure_ascii=False),
@@ -111,14 +110,14 @@ class Servable(nn.Module):
 
     @property
     def input_words(self) -> str:
-        """Shape, format and range of the inputs."""
+        """Shape, format and range of the inputs, as text."""
         shape = ", ".join(map(str, ("B", *self.network.spec.shape)))
         if not self.network.spec.has_images:
             return f"float32 [{shape}], features as in the table"
         return f"uint8 [{shape}], pixels" if self.inputs is Inputs.uint8 else f"float32 [{shape}] in [0, 1]"
 
     def samples(self, count: int) -> Tensor:
-        """Random inputs of the right kind, always the same."""
+        """The same random inputs at each call, [count, …]."""
         spec: DatasetSpec = self.network.spec
         with seeded(key("export", count)):
             if not spec.has_images:
@@ -130,11 +129,11 @@ class Servable(nn.Module):
 
 @dataclass(frozen=True)
 class Exported:
-    """A network in some format.
+    """An exported network.
 
     Attributes:
-        content: of the file.
-        difference: largest one of the scores from PyTorch's, as the content gives them when it is read back.
+        content: the file.
+        difference: largest absolute difference between its scores and PyTorch's, after reading it back.
     """
 
     content: bytes
@@ -143,14 +142,14 @@ class Exported:
 
 @torch.no_grad()
 def export(servable: Servable, form: Format) -> Exported:
-    """A network in a format, read back and checked on a few batches of different size.
+    """Exports a network, reads it back and compares its scores on batches of several sizes.
 
     Args:
         servable: on the CPU, in eval mode.
-        form: which.
+        form: file format.
 
     Raises:
-        LayerwiseError: a library is missing, the exporter refuses the network, or the scores are not the same.
+        LayerwiseError: a library is missing, PyTorch cannot export the network, or the scores differ.
     """
     write, read = FORMATS[form]
     try:
@@ -158,11 +157,13 @@ def export(servable: Servable, form: Format) -> Exported:
             content = write(servable, servable.samples(3))
             run = read(content)
     except ImportError as error:
-        raise LayerwiseError(f'--format {form.value} needs {error.name}: pip install -e ".[export]"') from error
-    except RuntimeError as error:  # of which the exporters' own errors are kinds
+        raise LayerwiseError(
+            f"--format {form.value} needs {error.name}: pip install onnx onnxscript onnxruntime."
+        ) from error
+    except RuntimeError as error:  # the exporters' own errors are subclasses
         reason = str(error).strip().splitlines()[0]
         raise LayerwiseError(
-            f"--format {form.value}: PyTorch cannot export this network ({reason}). Take another format."
+            f"--format {form.value}: PyTorch cannot export this network ({reason}). Try the other format."
         ) from error
     difference, largest = 0.0, 0.0
     for count in BATCH_SIZES:
@@ -170,21 +171,21 @@ def export(servable: Servable, form: Format) -> Exported:
         wanted, found = servable(inputs), run(inputs)
         if wanted.shape != found.shape:
             raise LayerwiseError(
-                f"--format {form.value}: gives {tuple(found.shape)} where PyTorch gives {tuple(wanted.shape)}."
+                f"--format {form.value}: returns shape {tuple(found.shape)} instead of {tuple(wanted.shape)}."
             )
         difference = max(difference, float((wanted - found).abs().max()))
         largest = max(largest, float(wanted.abs().max()))
     if not difference <= TOLERANCE * largest:
         raise LayerwiseError(
-            f"--format {form.value}: the scores differ by up to {difference:.3g} from PyTorch's, of which the largest "
-            f"is {largest:.3g}. Nothing is written; take another format."
+            f"--format {form.value}: the scores differ from PyTorch's by up to {difference:.3g} (largest score: "
+            f"{largest:.3g}). No file was written; try the other format."
         )
     return Exported(content, difference)
 
 
 def write_onnx(servable: Servable, inputs: Tensor) -> bytes:
-    """One file with its weights; the metadata stand in `metadata_props`."""
-    import onnx  # noqa: F401 (names what is missing; the exporter's own message does not)
+    """One file including the weights, with the metadata in `metadata_props`."""
+    import onnx  # noqa: F401 (the exporter's own error does not name what is missing)
     import onnxscript  # noqa: F401
 
     program = torch.onnx.export(
@@ -214,19 +215,6 @@ def read_onnx(content: bytes) -> Predictor:
     return lambda inputs: torch.from_numpy(session.run([OUTPUT], {INPUT: inputs.numpy()})[0])
 
 
-def write_torchscript(servable: Servable, inputs: Tensor) -> bytes:
-    """A trace, with the metadata as an extra file `layerwise.json`."""
-    content = io.BytesIO()
-    traced = torch.jit.trace(servable, (inputs,), check_trace=False)
-    torch.jit.save(traced, content, _extra_files={"layerwise.json": json.dumps(servable.metadata)})
-    return content.getvalue()
-
-
-def read_torchscript(content: bytes) -> Predictor:
-    loaded: Predictor = torch.jit.load(io.BytesIO(content))
-    return loaded
-
-
 def write_torch_export(servable: Servable, inputs: Tensor) -> bytes:
     """An exported program, with the metadata as an extra file `layerwise.json`."""
     content = io.BytesIO()
@@ -242,15 +230,14 @@ def read_torch_export(content: bytes) -> Predictor:
 
 FORMATS: dict[Format, tuple[Callable[[Servable, Tensor], bytes], Callable[[bytes], Predictor]]] = {
     Format.onnx: (write_onnx, read_onnx),
-    Format.torchscript: (write_torchscript, read_torchscript),
     Format.torch_export: (write_torch_export, read_torch_export),
 }
-"""How each format is written, and read back as a function."""
+"""The function that writes each format, and the one that reads it back."""
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the exporters' own warnings, which are about their inside."""
+    """Hides the exporters' warnings, which are about their internals."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

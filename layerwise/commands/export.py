@@ -1,18 +1,17 @@
-"""Writes a trained network to a file that other programs run, and checks that it gives the same scores.
+"""Writes a trained network to a file that other programs run, after checking that its scores are the same.
 
-    layerwise export FOLDER                              ONNX, the last classifier
-    layerwise export FOLDER --depth 2                    the blocks up to depth 2 and the classifier there
-    layerwise export FOLDER --ensemble                   all classifiers and their 2^j ensemble
-    layerwise export FOLDER --format torch_export        or torchscript
+    layerwise export RUN                         ONNX, the last classifier
+    layerwise export RUN --depth 2               the blocks up to depth 2 and the classifier there
+    layerwise export RUN --ensemble              all classifiers and their 2^j ensemble
+    layerwise export RUN --format torch_export   for torch.export.load
 
 The network standardises its inputs itself: it takes images as float32 [B, C, H, W] in [0, 1] (with --inputs uint8:
-pixels), or the vectors of a table as they are, and gives class scores [B, c]; their softmax are probabilities. B is
-free. An ONNX file names them `inputs` and `scores`, and its metadata hold the names of the classes as JSON. Needs the
-extra: pip install -e ".[export]".
+pixels), or the vectors of a table, and returns class scores [B, c]; their softmax are probabilities. B is free. ONNX
+files name them `inputs` and `scores`; their metadata hold the class names as JSON. ONNX needs three libraries:
+pip install onnx onnxscript onnxruntime.
 
-Before it is written, the file's content is read back (ONNX by onnxruntime) and run on random inputs; the largest
-difference from PyTorch's scores is printed. A network that differs is not written. PyTorch has deprecated TorchScript
-and maintains it no longer: --format torchscript is for programs that read nothing else.
+Before anything is written, the file is read back (ONNX by onnxruntime) and run on random inputs; the largest difference
+from PyTorch's scores is printed. A network whose scores differ is not written.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ from layerwise.runs.loading import load
 
 def main(words: Sequence[str]) -> None:
     parser = Parser("export", __doc__)
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="of a run")
-    parser.add_argument("--depth", type=int, metavar="J", help="of the classifier that answers (default: the last)")
+    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("--depth", type=int, metavar="J", help="depth of the classifier (default: the last)")
+    parser.add_argument("--ensemble", action="store_true", help="export the ensemble of all classifiers up to --depth")
     parser.add_argument(
-        "--ensemble", action="store_true", help="the ensemble of all classifiers up to that depth answers"
+        "--inputs", choices=[kind.value for kind in Inputs], default="unit", help="images (default: unit)"
     )
-    parser.add_argument("--inputs", choices=[kind.value for kind in Inputs], default="unit", help="of images")
-    parser.add_argument("--format", choices=[form.value for form in Format], default="onnx")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: FOLDER/depthJ.onnx, ensemble.onnx, …")
+    parser.add_argument("--format", choices=[form.value for form in Format], default="onnx", help="default: onnx")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: RUN/depthJ.onnx, RUN/ensembleJ.onnx, …")
     options = parser.parse_args(words)
     form = Format(options.format)
     servable = Servable(load(options.folder), options.depth, options.ensemble, Inputs(options.inputs))

@@ -10,7 +10,7 @@ separability          linear, CNN-1 and CNN-2 separability of the networks that 
 
 Each figure is written as PDF and as PNG. Runs that differ in their seed alone share a line: their mean, with a band of
 one sample standard deviation. Of an unfinished run the finished depths are shown. Files of results/ give the ensemble
-at the last depth only. Needs matplotlib: pip install "layerwise[report]".
+at the last depth only. Needs matplotlib.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def total_parameters(costs: Sequence[BlockCost]) -> int:
 
 
 def meta_copy(module: M) -> M:
-    """A copy of a module on the meta device, with shapes and no values; unlike `deepcopy(…).to`, it copies no weight."""
+    """A copy of a module on the meta device: shapes without values. Unlike `deepcopy`, it copies no weights."""
     copies: dict[int, Any] = {id(b): b.to("meta") for b in module.buffers()}
     for p in module.parameters():
         copies[id(p)] = nn.Parameter(p.detach().to("meta"), p.requires_grad)
