@@ -124,7 +124,7 @@ def test_an_earlier_depth_is_a_smaller_file_with_its_own_scores(folder, tmp_path
 def test_a_depth_without_a_classifier_is_refused(folder):
     outcome = run_script("export", str(folder), "--depth", "3")
     assert outcome.code == 2
-    assert outcome.err.strip() == "error: --depth 3: the run has no classifier at this depth; Use one of 1, 2."
+    assert outcome.err.strip() == "error: --depth 3: the run has no classifier at this depth. Use one of 1, 2."
     assert run_script("export", str(folder.parent)).code == 2
 
 

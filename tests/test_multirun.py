@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import pickle
 import re
@@ -10,13 +11,18 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import hydra
 import pytest
 import torch
 import yaml
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
+from hydra.errors import HydraException, MissingConfigException
+from hydra.plugins.launcher import Launcher
 
 from helpers.commands import Outcome, TrainPy
+from helpers.configs import composed
 from helpers.run_folders import results_of
 from layerwise.commands.multirun import Failure, ends_all_jobs
 from layerwise.config.parse import from_yaml
@@ -296,7 +302,7 @@ def test_without_its_plugin_a_search_names_the_command_that_installs_it(multirun
     monkeypatch.delitem(ConfigStore.instance().repo["hydra"]["sweeper"], "sampler")
     outcome = search(multirun, LEARNING_RATE)
     assert outcome.code == 2
-    assert outcome.err.startswith("error: hydra/sweeper=optuna: its plugin is missing: pip install ")
+    assert outcome.err.startswith("error: hydra/sweeper=optuna: needs a plugin: pip install ")
     assert len(outcome.err.splitlines()) == 1
 
 
@@ -306,3 +312,17 @@ def test_a_data_base_that_the_installed_libraries_cannot_make_is_refused(multiru
     assert outcome.code == 2
     assert outcome.err.startswith("error: hydra.sweeper.storage: ")
     assert not (tmp_path / "study.db").exists()
+
+
+def test_hydra_is_as_multirun_and_the_messages_rely_on():
+    """What layerwise uses of Hydra beyond its documentation: if this fails, messages to users have become worse."""
+    assert hydra.__version__.startswith("1.3.")
+    assert "Plugins.instance().instantiate_launcher(" in inspect.getsource(BasicSweeper.setup)
+    assert list(inspect.signature(Launcher.launch).parameters) == ["self", "job_overrides", "initial_job_idx"]
+    with pytest.raises(HydraException, match=r"^Could not override 'model.widht'\.\s+To append"):
+        composed("model.widht=3")
+    with pytest.raises(HydraException, match=r"^Could not override 'modle@x'\. No match"):
+        composed("modle@x=vgg")
+    with pytest.raises(MissingConfigException) as missing:
+        composed("model=simcn")
+    assert (missing.value.missing_cfg_file, "simcnn" in missing.value.options) == ("model/simcn", True)

@@ -88,14 +88,14 @@ def test_a_missing_plugin_is_named_with_the_remedy(train_py, monkeypatch):
     monkeypatch.delitem(ConfigStore.instance().repo["hydra"]["launcher"], "submitit_slurm.yaml")
     outcome = train_py("hydra/launcher=slurm", "--multirun")
     assert outcome.code == 2
-    assert outcome.err == 'error: hydra/launcher=slurm: its plugin is missing: pip install -e ".[slurm]".\n'
+    assert outcome.err == "error: hydra/launcher=slurm: needs a plugin: pip install hydra-submitit-launcher.\n"
 
 
 def test_a_machine_without_slurm_is_named(train_py, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     outcome = train_py("hydra/launcher=slurm", "--multirun")
     assert outcome.code == 2
-    assert "hydra/launcher=slurm: no srun here" in outcome.err
+    assert "hydra/launcher=slurm: srun was not found" in outcome.err
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def pyplot() -> ModuleType:
     try:
         import matplotlib
     except ImportError as error:
-        raise LayerwiseError('figures need matplotlib: pip install matplotlib') from error
+        raise LayerwiseError("figures need matplotlib: pip install matplotlib") from error
     matplotlib.use("Agg")
     import matplotlib.pyplot
 

@@ -1,11 +1,11 @@
-"""`--multirun`: a job that fails is named at once, the others go on, and the end says which have failed.
+"""`--multirun`: a failed job is named at once, the other jobs run, and a summary names all failures at the end.
 
-Hydra gives what the jobs return to its sweeper alone, and the sweeper raises the first failure and hides the others.
-So a failed job returns a `Failure` instead of raising, and the launcher is watched for them. A return also comes
-back from launchers that run jobs in other processes or on other machines.
+Hydra passes what jobs return to its sweeper alone, which raises the first failure and hides the others. So a failed
+job returns a `Failure` instead of raising, and the launcher is watched for them: returns also come back from launchers
+that run jobs on other machines.
 
-A sweeper other than Hydra's own (`hydra/sweeper=optuna`) searches: it maximises what the jobs return, their
-validation accuracy. There a loss that diverges is an ordinary outcome, and does not make the search fail.
+Sweepers other than Hydra's own (`hydra/sweeper=optuna`) search: they maximise what the jobs return, the validation
+accuracy. There, a diverging loss is an ordinary outcome that does not make the search fail.
 """
 
 from __future__ import annotations
@@ -20,25 +20,26 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, RunMode, TaskFunction
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from layerwise.commands.errors import concerns_all, end, explain, explained, joined, reported, say, wants_tracebacks
 from layerwise.core.errors import Interrupted, LaunchError, LayerwiseError, LostProcess, NonFiniteLoss
 
 BEST = "optimization_results.yaml"
-"""Where the sweepers that search write what they found, in the folder of the sweep."""
+"""The file in the sweep's folder to which searching sweepers write their result."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What a failed job returns: only text, which travels between processes and keeps no tensor alive."""
+    """What a failed job returns: plain text, which can be pickled and keeps no tensor alive."""
 
     number: int
     overrides: tuple[str, ...]
@@ -47,33 +48,33 @@ class Failure:
 
     @property
     def job(self) -> str:
-        """`#1 (k=2)`: its number as Hydra counts, and its arguments but for those that the command line gives all."""
+        """`#1 (k=2)`: Hydra's number of the job, and the arguments that differ between jobs."""
         given = {word.lower() for word in sys.argv}  # Hydra writes False for false
         own = [word for word in self.overrides if word.lower() not in given] or self.overrides
         return f"#{self.number} ({', '.join(own)})"
 
 
 def run_job(run: Callable[[DictConfig], float | None], composed: DictConfig) -> float | Failure | None:
-    """A job of Hydra's: alone, an error ends the command; in a multirun it ends this job.
+    """Runs one job of Hydra. In a multirun, an error ends this job only.
 
-    A signal ends the command in both, and so does what only some of several processes run into.
+    A signal ends the command, and so does an error that only some of several processes meet.
 
     Args:
-        run: does what a configuration asks for.
+        run: trains, or shows, the run of a configuration.
         composed: the job's configuration.
 
     Returns:
         what `run` returns, or why it failed.
     """
     hydra = HydraConfig.get()
-    with reported():  # here, not only around Hydra, which would print a line of its own about the failed job
+    with reported():  # here as well as around Hydra, which would print its own line about the failed job
         try:
             return run(composed)
         except Exception as error:
             if hydra.mode is not RunMode.MULTIRUN or isinstance(error, Interrupted):
                 raise
             failure = _failure(hydra, error)
-            if ends_all_jobs(error):  # Hydra would go on after an exception
+            if ends_all_jobs(error):  # after an exception Hydra would continue
                 exit_code = error.exit_code if isinstance(error, LayerwiseError) else 1
                 if joined():
                     end(exit_code, together=False)
@@ -82,13 +83,13 @@ def run_job(run: Callable[[DictConfig], float | None], composed: DictConfig) -> 
 
 
 def ends_all_jobs(error: Exception) -> bool:
-    """Whether no further job can run: the processes of the run have not met, or no longer do the same."""
+    """Whether no further job can run: the processes have not met, or are no longer in step."""
     parted = joined() and not concerns_all(error)
     return parted or isinstance(error, LaunchError | LostProcess)
 
 
 def _failure(hydra: Any, error: Exception) -> Failure:
-    """Prints why a job failed; of a bug the traceback, too."""
+    """Prints why a job failed, with the traceback of a bug."""
     known = explained(error)
     if known is None or wants_tracebacks():
         traceback.print_exception(error)
@@ -100,12 +101,12 @@ def _failure(hydra: Any, error: Exception) -> Failure:
 
 @dataclass
 class Multirun:
-    """The jobs of a command so far; none if it is a single run.
+    """The jobs of a command so far; none in a single run.
 
     Attributes:
-        config: as composed without the sweep's own values, once the sweeper has its launcher.
+        config: composed without the swept values; None until the sweeper has its launcher.
         jobs: number of jobs that ended.
-        failures: those of them that failed.
+        failures: those that failed.
     """
 
     config: DictConfig | None = None
@@ -122,66 +123,58 @@ class Multirun:
 
     @property
     def failed(self) -> bool:
-        """Whether the command fails: a search does not by trials that diverged."""
+        """Whether the command fails. Diverged trials do not make a search fail."""
         return self.found_nothing or any(not (self.searches and failure.diverged) for failure in self.failures)
+
+    def watch(self, launcher: Launcher, loader: ConfigLoader, config: DictConfig) -> None:
+        """Notes the failures that a launcher returns. The sweeper sees None instead: Hydra's own continues with its
+        next batch, and Optuna counts a failed trial."""
+        self.config, launch = config, launcher.launch
+
+        def launch_and_note(job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+            for overrides in job_overrides if self.searches else ():
+                _check_trial(loader.load_sweep_config(config, list(overrides)))
+            returns = launch(job_overrides, initial_job_idx=initial_job_idx)
+            self.jobs += len(returns)
+            for returned in returns:
+                if isinstance(returned.return_value, Failure):
+                    self.failures.append(returned.return_value)
+                    returned.return_value = None
+            return returns
+
+        launcher.launch = launch_and_note  # type: ignore[method-assign]
 
     def summary(self) -> str:
         heading = f"{len(self.failures)} of {self.jobs} jobs failed:"
         return "\n".join([heading, *(f"  {failure.job}: {failure.reason}" for failure in self.failures)])
 
 
-class WatchedLauncher(Launcher):
-    """A launcher that is set up, with the failures of its jobs noted. To the sweeper they have returned None: Hydra's
-    own goes on to its next batch then, and Optuna counts a failed trial."""
-
-    def __init__(self, launcher: Launcher, hydra_context: HydraContext, config: DictConfig, multirun: Multirun) -> None:
-        self._launcher = launcher
-        self._loader = hydra_context.config_loader
-        self._config = config
-        self._multirun = multirun
-
-    def setup(self, **parts: Any) -> None:
-        """Nothing: the launcher is set up already."""
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        if self._multirun.searches:
-            for overrides in job_overrides:
-                _check_trial(self._loader.load_sweep_config(self._config, list(overrides)))
-        returns = self._launcher.launch(job_overrides, initial_job_idx=initial_job_idx)
-        self._multirun.jobs += len(returns)
-        for returned in returns:
-            if isinstance(returned.return_value, Failure):
-                self._multirun.failures.append(returned.return_value)
-                returned.return_value = None
-        return returns
-
-
 def _check_trial(composed: DictConfig) -> None:
-    """Refuses what would train a whole search and give it nothing to choose by."""
+    """Refuses trials that would leave the search nothing to choose by."""
     if not composed.dataset.validation and composed.dataset.folds is None:
         raise LayerwiseError(
-            "a search maximises validation accuracy, and no samples are held out: dataset.validation=0.1 holds out "
-            "a tenth of the training samples."
+            "a search maximises validation accuracy, but no samples are held out. Use dataset.validation=0.1 to hold "
+            "out a tenth of the training samples."
         )
     if composed.summary != "none":
-        raise LayerwiseError(f"summary={composed.summary}: a search needs runs that train. Leave it out.")
+        raise LayerwiseError(f"summary={composed.summary}: a search trains runs; remove summary.")
 
 
 def _check_storage(config: DictConfig) -> None:
-    """The sweeper's Optuna (2.10) makes no data base with newer libraries: it ends in an assertion."""
+    """Refuses a data base that the sweeper's Optuna (2.10) cannot create: it would fail an assertion."""
     if config.hydra.sweeper.get("storage") and int(version("sqlalchemy").split(".")[0]) >= 2:
         raise LayerwiseError(
-            "hydra.sweeper.storage: Optuna 2 needs older libraries for it: pip install 'sqlalchemy<2' 'alembic<1.14'. "
-            "Or leave it out: the same command takes up a search again."
+            "hydra.sweeper.storage: Optuna 2 needs older libraries: pip install 'sqlalchemy<2' 'alembic<1.14'. "
+            "Or remove it: the same command continues a search without one."
         )
 
 
 @contextmanager
 def watched_jobs() -> Iterator[None]:
-    """Around a call of Hydra's main function: names the failed jobs of a multirun at the end, and a search's best.
+    """Around a call of Hydra's main function: names a multirun's failed jobs at the end, and a search's best trial.
 
     Raises:
-        LayerwiseError: the jobs were refused before the first began.
+        LayerwiseError: the jobs were refused before the first one started.
         SystemExit: jobs failed; the code is 1.
     """
     multirun = Multirun()
@@ -190,11 +183,11 @@ def watched_jobs() -> Iterator[None]:
     # Hydra refuses a file and a plugin's configuration of the same name; the file, in conf, maximises
     ConfigStore.instance().repo["hydra"]["sweeper"].pop("optuna.yaml", None)
 
-    def watched(*, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> Launcher:
-        launcher = instantiate(hydra_context=hydra_context, task_function=task_function, config=config)
-        _check_storage(config)
-        multirun.config = config
-        return WatchedLauncher(launcher, hydra_context, config, multirun)
+    def watched(**parts: Any) -> Launcher:
+        _check_storage(parts["config"])
+        launcher = instantiate(**parts)
+        multirun.watch(launcher, parts["hydra_context"].config_loader, parts["config"])
+        return launcher
 
     plugins.instantiate_launcher = watched  # type: ignore  # Hydra has no hook that sees all returns
     try:
@@ -205,7 +198,7 @@ def watched_jobs() -> Iterator[None]:
         message = explain(error)
         raise LayerwiseError(f"{message}{'' if message[-1] in '.?' else '.'} No job was started.") from error
     except ValueError:
-        if not (multirun.searches and multirun.found_nothing):  # Optuna's, where no trial is the best
+        if not (multirun.searches and multirun.found_nothing):  # Optuna's, if no trial succeeded
             raise
     finally:
         plugins.instantiate_launcher = instantiate  # type: ignore[method-assign]
@@ -218,8 +211,7 @@ def watched_jobs() -> Iterator[None]:
 
 
 def _show_best(multirun: Multirun) -> None:
-    """The best trial of Optuna's, with the arguments that train it; of another search, or of several aims, where it
-    stands."""
+    """Prints Optuna's best trial as arguments; of other searches, or with several objectives, only the file."""
     assert multirun.config is not None
     path = Path(multirun.config.hydra.sweep.dir) / BEST
     best = OmegaConf.load(path)

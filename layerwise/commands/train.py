@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
+from layerwise.commands.conf_files import CONF
 from layerwise.commands.errors import loaded_processes
 from layerwise.commands.multirun import Failure, run_job, watched_jobs
 from layerwise.commands.slurm_task import submitted_task
-
-_PACKAGE = Path(__file__).resolve().parents[1]
-
-CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if (path / "train.yaml").is_file())
-"""The YAML files: inside the package if it is installed, beside it in a checkout."""
 
 
 def main(words: Sequence[str]) -> None:
