@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from hydra.core.global_hydra import GlobalHydra
 
 from helpers.commands import ROOT, Outcome, TrainPy, arguments
 from helpers.data import CPU, tiny_spec
+from helpers.processes import popen
 from helpers.run_folders import numbers, results_of
+from layerwise.commands import own_process
 from layerwise.data.augment import CropFlip
 from layerwise.data.dataset import Dataset, Resident
 from layerwise.experiment import stage as stage_run
@@ -53,6 +56,12 @@ def tiny_data() -> Dataset:
 def save_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Epochs of tiny runs are too short to be saved each."""
     monkeypatch.setattr(stage_run, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+
+
+@pytest.fixture
+def forked_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that start a process for each run fork it, which saves the import of PyTorch."""
+    monkeypatch.setattr(own_process, "subprocess", SimpleNamespace(Popen=popen, DEVNULL=None, PIPE=None))
 
 
 @pytest.fixture(scope="session")

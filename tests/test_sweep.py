@@ -33,7 +33,7 @@ def run_sweep(sweep: Path, *options: str) -> Outcome:
     return run_script("sweep", str(sweep), *options, "--", *words(sweep.parent / "out", k=None, J=None))
 
 
-def test_all_runs_are_trained_and_the_failed_ones_named(sweep, capfd):
+def test_all_runs_are_trained_and_the_failed_ones_named(sweep, capfd, forked_runs):
     outcome = run_sweep(sweep)
     banana = f"{sweep}:3: failed (error: k: Value 'banana' of type 'str' could not be converted to Integer.)"
     unreadable = f"{sweep}:4: cannot read 'name=\"second': no closing quotation."

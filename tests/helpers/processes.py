@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from helpers.commands import ROOT, arguments
@@ -54,6 +54,11 @@ class Command:
         self.wait(timeout)
         return (self._said / "out").read_text(), (self._said / "err").read_text()
 
+    @property
+    def stderr(self) -> Iterator[str]:
+        """Its lines, when the process has ended."""
+        return iter(self.communicate(timeout=300)[1].splitlines(keepends=True))
+
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
             os.kill(self.pid, number)
@@ -76,6 +81,13 @@ def _run(script: str, words: list[str], folder: Path, environment: dict[str, str
 def start(tmp_path: Path, *more: str, **overrides: object) -> Command:
     """Starts train.py in a process of its own, to be killed or sent signals."""
     return Command(ROOT / "train.py", arguments(tmp_path, *more, **overrides), tmp_path, {})
+
+
+def popen(line: Sequence[str], **options: object) -> Command:
+    """Takes the place of subprocess.Popen for `python train.py …` and `python -m layerwise train …`."""
+    words = list(line[1:])
+    words[: 3 if words[0] == "-m" else 1] = []
+    return Command(ROOT / "train.py", words, Path.cwd(), {})
 
 
 def wait_for(condition, process: Command, seconds: float = 60) -> None:
