@@ -16,7 +16,12 @@ from pathlib import Path
 from helpers.commands import ROOT, arguments
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["pytest", "torch._dynamo", "torchvision", "layerwise.experiment.run"])
+FORKS.set_forkserver_preload(
+    [
+        *("pytest", "torch._dynamo", "torchvision", "sklearn.datasets", "sklearn.metrics"),
+        *("hydra.main", "layerwise.commands.train", "layerwise.commands.multirun", "layerwise.experiment.run"),
+    ]
+)
 
 
 class Command:
