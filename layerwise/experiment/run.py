@@ -24,8 +24,8 @@ from layerwise.core.precision import Precision, choose_device, choose_precision
 from layerwise.data.dataset import Dataset, DatasetSpec
 from layerwise.experiment.assemble import assemble, configure_torch, read_data
 from layerwise.experiment.context import Run
-from layerwise.experiment.depth_search import search_depth
 from layerwise.experiment.recorder import Recorder
+from layerwise.experiment.search import search_depth
 from layerwise.experiment.stage import run_stage
 from layerwise.experiment.summary import summarise
 from layerwise.features.sources import Source

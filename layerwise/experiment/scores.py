@@ -94,30 +94,27 @@ def class_rows(
     earlier: Sequence[FinishedStage],
 ) -> list[dict[str, Any]]:
     """Returns scores, ensemble and parameters of each depth at which the last of the stages has a classifier."""
-    rows = []
-    stage, on = stages[-1], run.config.ensemble.on
+    stage, test_labels = stages[-1], run.data.labels["test"].cpu()
     known = [*(outcome.scores.get("test", {}) for outcome in earlier), scores["test"]]
     latest = {depth: z for by_depth in known for depth, z in by_depth.items()}
     valid = valid_depths(stages, "labels")
-    scored = {d: {str(s): _score(run, s, by_depth[d]) for s, by_depth in scores.items()} for d in stage.depths}
     before = [depth for done in stages[:-1] for depth in done.depths if depth < stage.depths[0]]
-    below = max(before, default=0)  # a row counts all blocks after the depth before, whichever stage trains them
-    for i, depth in enumerate(stage.depths):
-        z = ensemble({d: latest[d].to(run.data.device) for d in valid if d <= depth}, on)
-        rows.append(
-            {
-                "block": depth,
-                "train": {"loss": report.loss[i], "top1": report.top1[i]},
-                **scored[depth],
-                "ensemble": dict(accuracies(z, run.data.labels["test"].cpu())),
-                "parameters": {
-                    "block": count_parameters(*run.network.blocks[below:depth]),
-                    "head": count_parameters(run.network.head(depth)),
-                },
-            }
-        )
-        below = depth
-    return rows
+    starts = [max(before, default=0), *stage.depths]  # a row counts all blocks after the depth before
+
+    def row(i: int, start: int, depth: int) -> dict[str, Any]:
+        z = ensemble({d: latest[d].to(run.data.device) for d in valid if d <= depth}, run.config.ensemble.on)
+        return {
+            "block": depth,
+            "train": {"loss": report.loss[i], "top1": report.top1[i]},
+            **{str(split): _score(run, split, by_depth[depth]) for split, by_depth in scores.items()},
+            "ensemble": dict(accuracies(z, test_labels)),
+            "parameters": {
+                "block": count_parameters(*run.network.blocks[start:depth]),
+                "head": count_parameters(run.network.head(depth)),
+            },
+        }
+
+    return [row(i, start, depth) for i, (start, depth) in enumerate(zip(starts, stage.depths, strict=False))]
 
 
 def reconstruction_rows(
