@@ -128,8 +128,9 @@ class StageTrainer:
     def sync_weights(self) -> None:
         """Gives all processes the same weights and statistics, and the same average of them. Collective."""
         self.team.sync_weights(self.segment)
-        with self.average.in_place():
-            self.team.sync_weights(self.segment)
+        if self.recipe.average:  # else a second mean of equal statistics could round them
+            with self.average.in_place():
+                self.team.sync_weights(self.segment)
 
     @contextmanager
     def final_weights(self) -> Iterator[None]:
