@@ -1,4 +1,4 @@
-# `agent.sh SCRIPT ARGUMENTS…`: the torchrun agent of one node of a job. srun starts it once on each; the agents meet
+# `agent.sh ARGUMENTS…`: the torchrun agent of one node of a job. srun starts it once on each; the agents meet
 # at an address of the first node and start PROCESSES workers each.
 
 # the name of a node need not resolve; SLURM knows where it is

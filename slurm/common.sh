@@ -25,7 +25,7 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}
 # torchrun kills workers that it told to stop after 30 s; a large checkpoint on a slow disk may take longer
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-100}
 
-# Tells the training to save and stop, on all nodes. SIGTERM is what torchrun passes on and train.py understands;
+# Tells the training to save and stop, on all nodes. torchrun passes SIGTERM on, and the training handles it;
 # USR1 itself would kill torchrun's agents. A TERM to srun makes it kill the tasks, so SLURM has to send it.
 stop_training() {
   echo "SLURM will end this job soon: saving, to be requeued" >&2
