@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch.multiprocessing
 
 from helpers.commands import TINY, Outcome, run_script
 from helpers.configs import configured
 from helpers.gradient_worker import count_gradient_bytes
+from helpers.processes import FORKS
 from layerwise.analysis.cluster import (
     Cluster,
     StageWork,
@@ -84,7 +84,11 @@ def test_ddp_reduces_the_gradient_bytes_that_were_predicted(plan, tmp_path):
         predicted += [stage["gradient_bytes"] for stage in record["stages"]]
         sent += record["clusters"][0]["gradient_bytes"]
         configs.append(configured(*TINY_WORDS, *words))
-    torch.multiprocessing.spawn(count_gradient_bytes, (2, configs, tmp_path), nprocs=2)
+    processes = [FORKS.Process(target=count_gradient_bytes, args=(rank, 2, configs, tmp_path)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
     for rank in range(2):
         assert [int(line) for line in (tmp_path / str(rank)).read_text().split()] == predicted
     assert sent == predicted  # each of two ranks sends half of the gradient to sum it and half to distribute the sum
