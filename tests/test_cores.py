@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 import torch
 
-from helpers.commands import ROOT
 from layerwise.core import machine
 from layerwise.core.machine import decoding_workers, share_cores, usable_cores
 from layerwise.data.images.worker_map import WorkerMap
@@ -86,20 +83,3 @@ def test_each_worker_computes_on_one_core():
     workers = WorkerMap(threads, workers=2)
     assert list(workers(range(4))) == [1] * 4
     workers.close()
-
-
-def test_only_one_pool_of_threads_computes():
-    """PyTorch's second pool (between operations) is as large as the first, but nothing here starts it."""
-    code = (
-        "import psutil, torch\n"
-        "torch.set_num_threads(3)\n"
-        "from layerwise.data.read_ahead import read_ahead\n"
-        "net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Flatten(), torch.nn.LazyLinear(10))\n"
-        "before = psutil.Process().num_threads()\n"
-        "for x in read_ahead(lambda _: torch.randn(64, 3, 16, 16), range(4), 1):\n"
-        "    net(x).square().mean().backward()\n"
-        "print(psutil.Process().num_threads() - before)\n"
-    )
-    environ = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environ)
-    assert done.stdout == "2\n", done.stderr  # and the main thread

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 from helpers.commands import ROOT
@@ -20,6 +21,7 @@ def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0]
 
 
+@cache
 def imports_of(path: Path) -> set[str]:
     """Modules that a file imports, those of layerwise as `layerwise.<room>.…`."""
     found = set()
