@@ -42,7 +42,7 @@ OMEGACONF_USERS = {"commands", "config", "experiment"}
 @pytest.mark.parametrize(
     ("library", "allowed"),
     [
-        ("hydra", {"commands"}),
+        ("hydra", {"commands", "config"}),
         ("jinja2", {"reporting"}),
         ("omegaconf", OMEGACONF_USERS),
         ("onnx", {"analysis"}),
