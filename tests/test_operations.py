@@ -14,7 +14,7 @@ from layerwise.experiment import scores, stage
 from layerwise.features import sources
 from layerwise.models import costs
 from layerwise.models.costs import BlockCost, block_costs
-from layerwise.models.heads import HeadKind
+from layerwise.models.heads import PredSimHead
 from layerwise.training.operations import Operations, Workload
 from layerwise.training.plan import FineTuning, compressed, greedy
 from layerwise.training.step import EagerStep
@@ -172,5 +172,5 @@ def test_operations_add_up_stage_by_stage():
 
 
 def test_training_runs_a_layer_more_of_some_heads():
-    (first, _, _) = block_costs(plain_net(head=HeadKind.predsim), (3, 8, 8), torch.float32)
+    (first, _, _) = block_costs(plain_net(head=PredSimHead()), (3, 8, 8), torch.float32)
     assert first.reader_macs("labels", training=True) - first.reader_macs("labels") == 9 * 8 * 8 * 8**2

@@ -11,11 +11,11 @@ import torch
 from benchmarks.parts.ceilings import fastest_product
 from benchmarks.plain_process import PlainProcess
 from benchmarks.steps import BATCH, block_segment, network, precision_on, source_of, stepper, take_turns, trainer_of
-from layerwise.analysis.stage_work import count_work
+from layerwise.analysis.cluster import stage_work
 from layerwise.config.paper import simcnn_values
 from layerwise.data.torchvision_sets import CIFAR10
 from layerwise.models.blocknet import BlockNet
-from layerwise.models.costs import block_costs
+from layerwise.models.costs import block_costs, meta_copy
 from layerwise.training.plan import greedy
 
 
@@ -86,7 +86,7 @@ def measure(device: torch.device, nets: Sequence[Net] = NETS, rounds: int = 2, s
 
 def operations(net: BlockNet) -> list[int]:
     """Floating-point operations that a training step of each block takes for an image, with the blocks before it."""
-    stages = greedy(len(net.blocks), 1)
-    works = count_work(net, stages, CIFAR10.shape, samples=BATCH, labelled=BATCH)
+    on_meta = meta_copy(net)
+    works = [stage_work(on_meta, stage, CIFAR10.shape, BATCH) for stage in greedy(len(net.blocks), 1)]
     forward = [cost.block_macs for cost in block_costs(net, CIFAR10.shape, torch.float32)]
     return [2 * (work.train_macs + sum(forward[:j])) for j, work in enumerate(works)]
