@@ -153,6 +153,7 @@ def test_a_cutout_is_the_mean_after_scaling_and_in_training_only():
         ({"dataset": "svhn", "dataset.flip": "alternating"}, "are not mirrored"),
         ({"dataset.cutout": 2, "dataset.augment": "false"}, "dataset.augment=false"),
         ({"dataset.cutout": -1}, "0 or more"),
+        ({"dataset": "digits", "dataset.cutout": 8}, "can cover a whole image of 8 pixels. Use 7 or less"),
     ],
 )
 def test_what_cannot_be_augmented_is_refused(overrides, word):

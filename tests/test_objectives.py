@@ -128,3 +128,13 @@ def test_adamw_decays_beside_the_gradient():
     weight.grad = torch.zeros(2)
     optimizer.step()
     torch.testing.assert_close(weight.data, torch.full((2,), 0.95))
+
+
+@pytest.mark.parametrize("name", list(LossName))
+def test_class_weights_multiply_the_loss_of_a_sample(name):
+    z, targets = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 2, 1, 0])
+    weights = torch.tensor([1.0, 2.0, 0.5])
+    each = [class_loss(name, z[i : i + 1], targets[i : i + 1], 0.1) for i in range(6)]
+    expected = sum(weights[c] * loss for c, loss in zip(targets.tolist(), each, strict=True)) / 6
+    torch.testing.assert_close(class_loss(name, z, targets, 0.1, weights), expected)
+    torch.testing.assert_close(class_loss(name, z, targets, 0.1, torch.ones(3)), class_loss(name, z, targets, 0.1))

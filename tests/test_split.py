@@ -20,8 +20,8 @@ from layerwise.core.randomness import key
 from layerwise.data import table
 from layerwise.data.dataset import Dataset
 from layerwise.data.factory import describe, load
-from layerwise.data.split import balanced_order, fold_out, fraction_of, hold_out, stratified_order
-from layerwise.data.table import TableFiles
+from layerwise.data.split import balanced_order, class_weights, fold_out, fraction_of, hold_out, stratified_order
+from layerwise.data.table_file import TableFiles
 
 labels_of_all_kinds = st.lists(st.integers(0, 4), min_size=2, max_size=80)
 sizes_of_classes = st.lists(st.sampled_from([1, 1, 2, 3, 5, 40]), min_size=1, max_size=8)
@@ -252,6 +252,15 @@ def test_blobs_are_1000_points_in_three_clouds_always_the_same():
     assert len(torch.unique(torch.cat([split.values for split in first.splits.values()]), dim=0)) == 1000
 
 
+def test_balanced_class_weights_make_all_classes_count_the_same():
+    labels = torch.tensor([0] * 6 + [1] * 3 + [2])
+    weights = class_weights(labels, 3, "balanced")
+    assert (weights * torch.bincount(labels)).tolist() == pytest.approx([10 / 3] * 3)
+    assert float(weights[labels].mean()) == pytest.approx(1)
+    assert class_weights(labels, 3, [1, 2, 3]).tolist() == [1, 2, 3]
+    assert class_weights(labels, 3, None) is None
+
+
 # Through train.py
 
 
@@ -266,6 +275,8 @@ def test_blobs_are_1000_points_in_three_clouds_always_the_same():
         ({"dataset.folds": 3, "dataset.validation": 0.1}, ["dataset.folds=3", "Leave out dataset.validation"]),
         ({"dataset.labelled": 0.01}, ["dataset.labelled=0.01", "of 200 training samples", "larger fraction"]),
         ({"dataset.labelled": 0.001}, ["dataset.labelled=0.001", "leaves 1"]),
+        ({"dataset.class_weights": "equal"}, ["dataset.class_weights=equal", "balanced, or a list of 10 numbers"]),
+        ({"dataset.class_weights": "[1,2]"}, ["dataset.class_weights=[1, 2]", "a list of 10 numbers above 0"]),
         ({"dataset.labelled": 0}, ["dataset.labelled=0", "more than 0"]),
         ({"dataset.labelled": 0.2}, ["batch_size=64", "only 40 labelled training samples", "batch_size=40"]),
     ],

@@ -116,6 +116,7 @@ class DatasetConfig:
     folds: int | None = None
     fold: int = 1
     labelled: float = 1.0
+    class_weights: Any = None  # "balanced" or a list of numbers
     standardise: bool = True
     limit: int | None = None
     limit_test: int | None = None

@@ -25,10 +25,15 @@ class Batch(NamedTuple):
     targets: Tensor  # labels [B] int64, or the standardised input x_0
 
 
-class Accuracies(TypedDict):
-    """Accuracies in per cent."""
+class Top1(TypedDict):
+    """The share of samples, in per cent, whose class has the highest score."""
 
     top1: float
+
+
+class Accuracies(Top1, total=False):
+    """Accuracies in per cent; with five classes or fewer there is no top5, which would always be 100."""
+
     top5: float
 
 

@@ -81,8 +81,13 @@ class DatasetSpec:
         return self.padding > 0 or self.flip or self.cutout > 0 or self.resized_crop
 
     def agrees_with(self, other: DatasetSpec) -> bool:
-        """Whether both may describe the same data. Names do not count, nor what one of them does not know yet."""
+        """Whether both may describe the same data. Names do not count, nor what one of them does not know yet.
+
+        Older runs on CIFAR-100 know its classes by their numbers.
+        """
         unknown: dict[str, Any] = {"mean": (), "std": (), "fill": (), "digest": "", "columns": None, "title": ""}
+        if {self.name, other.name} == {"cifar100"}:
+            unknown["classes"] = ()
         mine, others = (replace(spec, **unknown) for spec in (self, other))
         return mine == others and (self.digest == other.digest or "" in (self.digest, other.digest))
 
@@ -186,7 +191,10 @@ class Dataset:
 
     Attributes:
         labels: [N] of all samples of each split, also of those that other processes hold.
+        class_weights: float32 [c], factors of the training loss by class; None for equal ones.
     """
+
+    class_weights: Tensor | None = None
 
     def __init__(
         self,

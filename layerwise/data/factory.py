@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from layerwise.data.dataset import WHOLE, Dataset, DatasetSpec, Resident, Shards
 from layerwise.data.split import (
     TEST_PART,
     check_classes,
+    class_weights,
     dealing_order,
     fold_out,
     fraction_of,
@@ -87,6 +89,11 @@ def augmented(spec: DatasetSpec, flip: Flip, cutout: int) -> DatasetSpec:
             f"{asked[0]}: training images of dataset={spec.name} are random resized crops, which are mirrored at "
             "random while they are decoded. Leave it out."
         )
+    if cutout >= (side := min(spec.shape[1:])):
+        raise LayerwiseError(
+            f"dataset.cutout={cutout}: can cover a whole image of {side} pixels. Use {side - 1} or less; half of the "
+            "side is usual."
+        )
     if flip is Flip.alternating:
         check_mirrors(spec, "dataset.flip=alternating")
     return replace(spec, flip=spec.flip and flip is not Flip.none, alternating=flip is Flip.alternating, cutout=cutout)
@@ -120,6 +127,7 @@ def load(
     limit_train: int | None = None,
     limit_test: int | None = None,
     labelled: float = 1.0,
+    weights: str | Sequence[float] | None = None,
     standardise: bool = True,
     augment: bool = True,
     seed: int = 0,
@@ -141,6 +149,7 @@ def load(
         limit_test: likewise of the test samples.
         labelled: fraction of the training samples whose labels may be used, stratified; of a limited number of
             samples those that were labelled among all.
+        weights: of the classes in the training loss; see `split.class_weights`.
         standardise: scale to mean 0 and deviation 1; else pixels are in [0, 1] and vectors as they are.
         augment: crop, flip and cut training images as `spec` says.
         seed: of splits and augmentation.
@@ -177,7 +186,7 @@ def load(
     crop_flip = _crop_flip(spec, device) if augment and not spec.resized_crop and spec.augmented else None
     count = None if some is None else len(some)
     varied = augment and spec.augmented
-    return Dataset(
+    data = Dataset(
         spec,
         splits,
         crop_flip,
@@ -188,6 +197,8 @@ def load(
         shards=shards,
         compiled_for=compiled_for,
     )
+    data.class_weights = class_weights(data.labels["train"][:count], len(spec.classes), weights)
+    return data
 
 
 def _crop_flip(spec: DatasetSpec, device: torch.device) -> CropFlip:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -181,3 +184,28 @@ def dealing_order(n: int, labelled: Tensor | None, seed: int) -> Tensor:
     has_label = torch.zeros(n, dtype=torch.bool, device=order.device)
     has_label[labelled] = True
     return torch.cat([order[has_label[order]], order[~has_label[order]]])
+
+
+def class_weights(labels: Tensor, classes: int, asked: str | Sequence[float] | None) -> Tensor | None:
+    """Returns the factor of the loss of each class, float32 [c]; None for equal ones.
+
+    Args:
+        labels: int64 [N], of the training samples with a label.
+        classes: c.
+        asked: "balanced" makes the factors inverse to the numbers of samples, so that all classes count the same and
+            the mean factor of a sample is 1; a list gives them.
+
+    Raises:
+        LayerwiseError: neither, or a list of another length or with values that are not above 0.
+    """
+    if asked is None:
+        return None
+    if asked == "balanced":
+        counts = torch.bincount(labels, minlength=classes).clamp(min=1)
+        return (len(labels) / (classes * counts)).float()
+    if isinstance(asked, str) or len(asked) != classes or not all(0 < w < math.inf for w in asked):
+        shown = asked if isinstance(asked, str) else list(asked)
+        raise LayerwiseError(
+            f"dataset.class_weights={shown}: use balanced, or a list of {classes} numbers above 0, one for each class."
+        )
+    return torch.tensor(asked, dtype=torch.float32, device=labels.device)

@@ -47,10 +47,8 @@ def assemble_results(
         last = next((row for row in scored if row["block"] == depth), scored[-1])
         final = {
             "block": last["block"],
-            "test_top1": last["test"]["top1"],
-            "test_top5": last["test"]["top5"],
-            "ensemble_top1": last["ensemble"]["top1"],
-            "ensemble_top5": last["ensemble"]["top5"],
+            **{f"test_{name}": last["test"][name] for name in ("top1", "top5") if name in last["test"]},
+            **{f"ensemble_{name}": value for name, value in last["ensemble"].items()},
             "parameters": parameters,
         }
     return {

@@ -40,7 +40,9 @@ class Objective(Protocol):
         """
 
 
-def class_loss(name: LossName, z: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+def class_loss(
+    name: LossName, z: Tensor, targets: Tensor, label_smoothing: float = 0.0, class_weights: Tensor | None = None
+) -> Tensor:
     """Returns the mean loss of class scores. All losses except the cross-entropy compare them with a one-hot vector.
 
     Args:
@@ -49,22 +51,35 @@ def class_loss(name: LossName, z: Tensor, targets: Tensor, label_smoothing: floa
         z: [B, c] float32.
         targets: [B] int64.
         label_smoothing: weight of the uniform distribution in the targets, in [0, 1).
+        class_weights: [c] factor of the loss of a sample by its class; the sum is still divided by B, so that the mean
+            over processes is that over the batch.
     """
+    reduction = "mean" if class_weights is None else "none"
     if name is LossName.cross_entropy:
-        return F.cross_entropy(z, targets, label_smoothing=label_smoothing)
-    classes = z.shape[1]
-    wanted = F.one_hot(targets, classes) * (1 - label_smoothing) + label_smoothing / classes
-    return elementwise_loss(name, z, wanted)
+        loss = F.cross_entropy(z, targets, label_smoothing=label_smoothing, reduction=reduction)
+    else:
+        classes = z.shape[1]
+        wanted = F.one_hot(targets, classes) * (1 - label_smoothing) + label_smoothing / classes
+        loss = elementwise_loss(name, z, wanted, reduction)
+    if class_weights is None:
+        return loss
+    return (class_weights[targets] * loss.view(len(targets), -1).mean(dim=1)).mean()
 
 
-def elementwise_loss(name: LossName, prediction: Tensor, wanted: Tensor) -> Tensor:
-    """Returns the mean over all elements. binary_cross_entropy applies a sigmoid and needs wanted values in [0, 1]."""
-    losses: dict[LossName, Callable[[Tensor, Tensor], Tensor]] = {
+def elementwise_loss(name: LossName, prediction: Tensor, wanted: Tensor, reduction: str = "mean") -> Tensor:
+    """Returns the mean over all elements. binary_cross_entropy applies a sigmoid and needs wanted values in [0, 1].
+
+    Args:
+        name: which loss.
+        prediction, wanted: of the same shape.
+        reduction: "mean", or "none" for the loss of each element.
+    """
+    losses: dict[LossName, Callable[..., Tensor]] = {
         LossName.binary_cross_entropy: F.binary_cross_entropy_with_logits,
         LossName.squared_error: F.mse_loss,
         LossName.absolute_error: F.l1_loss,
     }
-    return losses[name](prediction, wanted.to(prediction.dtype))
+    return losses[name](prediction, wanted.to(prediction.dtype), reduction=reduction)
 
 
 @dataclass(frozen=True)
@@ -78,11 +93,13 @@ class LocalLoss:
         label_smoothing: weight of the uniform distribution in the targets, in [0, 1).
         similarity: β in [0, 1].
         loss: name of the loss of the class scores.
+        class_weights: see `class_loss`.
     """
 
     label_smoothing: float = 0.0
     similarity: float = 0.99
     loss: LossName = LossName.cross_entropy
+    class_weights: Tensor | None = None
     target: Target = "labels"
 
     def __call__(self, readouts: Sequence[Readout], targets: Tensor) -> Terms:
@@ -92,7 +109,7 @@ class LocalLoss:
 
     def _loss(self, readout: Readout, targets: Tensor) -> Tensor:
         z = readout.scores.float()
-        prediction = class_loss(self.loss, z, targets, self.label_smoothing)
+        prediction = class_loss(self.loss, z, targets, self.label_smoothing, self.class_weights)
         if readout.embedding is None:
             return prediction
         similar = similarity_loss(readout.embedding, targets, classes=z.shape[1])

@@ -92,6 +92,7 @@ def build_data(config: ResolvedConfig, spec: DatasetSpec, device: torch.device) 
         limit_train=dataset.limit,
         limit_test=dataset.limit_test,
         labelled=dataset.labelled,
+        weights=dataset.class_weights,
         standardise=dataset.standardise,
         augment=dataset.augment,
         seed=config.seed,

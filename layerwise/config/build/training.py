@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from layerwise.config.build.data import build_batch_plan
 from layerwise.config.resolved import ResolvedConfig
@@ -103,15 +103,18 @@ def build_optimizer(config: ResolvedConfig, module: nn.Module) -> torch.optim.Op
     return (adam if optimizer.kind is OptimizerKind.adam else adamw)(trained, lr=lr, weight_decay=weight_decay)
 
 
-def build_objective(config: ResolvedConfig, target: Target, module: nn.Module) -> Objective:
+def build_objective(
+    config: ResolvedConfig, target: Target, module: nn.Module, class_weights: Tensor | None = None
+) -> Objective:
     """What a stage's heads minimise.
 
     Args:
         target: of the stage.
         module: whose weights the penalties are on: matrices and kernels, not biases and norms.
+        class_weights: of the data set; None for equal ones.
     """
     chosen = config.objective
-    objective: Objective = LocalLoss(chosen.label_smoothing, chosen.similarity, chosen.loss)
+    objective: Objective = LocalLoss(chosen.label_smoothing, chosen.similarity, chosen.loss, class_weights)
     if target == "inputs":
         objective = Reconstruction(chosen.reconstruction)
     if chosen.l1 or chosen.l2:
