@@ -103,7 +103,7 @@ def test_each_training_sample_is_held_out_exactly_once(cross_validate, tmp_path)
 
 
 def test_a_split_beside_the_folds_is_refused(cross_validate, tmp_path):
-    refused(cross_validate("dataset.validation=0.2"), "dataset.folds=3", "leave out dataset.validation")
+    refused(cross_validate("dataset.validation=0.2"), "dataset.folds=3", "Leave out dataset.validation")
     assert not (tmp_path / "out").exists()
 
 

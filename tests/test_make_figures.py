@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from helpers.commands import ROOT, SCRIPTS, run_script
+from helpers.commands import ROOT, run_script
+from layerwise.analysis.depth_curves import networks_of
 
 pytest.importorskip("matplotlib")
 
@@ -18,14 +19,6 @@ PROBED = PROBE | {
     "depths": [{"block": block, "linear": 50.0, "cnn1": 60.0 + block, "cnn2": 70.0} for block in (1, 2)],
     "earlier": [],
 }
-
-
-@pytest.fixture
-def networks_of(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    from _depth_curves import networks_of
-
-    return networks_of
 
 
 @pytest.fixture
@@ -51,7 +44,7 @@ def test_runs_are_averaged_over_seeds_and_written_as_pdf_and_png(runs, tmp_path)
             assert min(picture.size) > 300
 
 
-def test_the_lines_are_those_of_results_json(runs, networks_of):
+def test_the_lines_are_those_of_results_json(runs):
     greedy, joint = sorted(networks_of([runs]), key=lambda network: network.is_end_to_end)
     assert (greedy.label, joint.label) == ("k = 2, M = 8", "k = 2, M = 8, joint")
     assert (greedy.panel, joint.is_end_to_end, greedy.is_end_to_end) == ("digits", True, False)
@@ -61,7 +54,7 @@ def test_the_lines_are_those_of_results_json(runs, networks_of):
     assert greedy.ensembles == [accuracies(folder, "ensemble") for folder in folders]
 
 
-def test_files_of_results_are_drawn_too(networks_of, tmp_path):
+def test_files_of_results_are_drawn_too(tmp_path):
     source = ROOT / "results" / "cifar10_small.json"
     k3 = next(network for network in networks_of([source]) if network.name == "paper_cifar10_k3")
     row = next(row for row in json.loads(source.read_text())["rows"] if row["experiment"] == "paper_cifar10_k3")

@@ -104,7 +104,7 @@ def test_one_classifier_has_no_columns_of_depths(predict_py, train_py, images, t
     [
         (["image=x.png"], "the following arguments are required: IMAGE"),
         (["run=RUN"], "the following arguments are required: IMAGE"),
-        (["run=RUN", "imgae=x.png"], "imgae=x.png: no such file or folder."),
+        (["run=RUN", "imgae=x.png"], "unknown key 'imgae'. Did you mean 'image'?"),
         (["RUN", "absent.png"], "absent.png: no such file or folder."),
         (["RUN", "absent.png", "--fromat", "json"], "--fromat json. Did you mean '--format'?"),
         (["run=RUN", "image=EMPTY"], "the folder holds no images"),

@@ -121,10 +121,10 @@ def test_several_runs_share_a_figure(train_py, tmp_path, folder):
 
 def test_what_cannot_be_done_is_said_in_one_line(folder):
     for words, message in {
-        (): "run=… is missing",
+        (): "the following arguments are required: RUN",
         (f"run={folder}", "epoch=3"): "Did you mean 'epochs'?",
-        (f"run={folder}", "epochs=0"): "epochs=0: must be 1 or more",
-        (f"run={folder}", "epochs=many"): "epochs: ",
+        (f"run={folder}", "epochs=0"): "--epochs: 0 is too small: use 1 or more",
+        (f"run={folder}", "epochs=many"): "--epochs: invalid number value",
         (f"run={folder}", "limit=1000"): f"limit=1000: there are only {TINY['dataset.limit']} samples",
         (f"run={folder}", "device=tpu"): "unknown device",
         (f"run={folder.parent}",): "run folder",

@@ -47,13 +47,18 @@ def modern(words: Sequence[str], positional: Sequence[str], options: Sequence[st
         words: in either form.
         positional: keys whose values are positional arguments today, in their order. Other plain words follow them.
         options: keys that are options today.
+
+    Raises:
+        LayerwiseError: an unknown key.
     """
     values: dict[str, list[str]] = {key: [] for key in positional}
     rest = []
     for word in words:
         key, equals, value = word.partition("=")
-        if not equals or key not in (*positional, *options) or Path(word).exists():  # a file may have = in its name
+        if not equals or not key.isidentifier() or Path(word).exists():  # a file may have = in its name
             rest.append(word)
+        elif key not in (*positional, *options):
+            raise LayerwiseError(f"{word}: unknown key '{key}'.{suggest(key, [*positional, *options])}")
         elif key in options:
             rest.append(f"--{key}={value}")
         else:
