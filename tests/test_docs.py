@@ -61,6 +61,12 @@ def test_relative_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_every_test_that_is_named_exists(page):
+    for name in re.findall(r"\btest_\w+\.py", page.read_text()):
+        assert (ROOT / "tests" / name).exists(), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_every_command_exists(page):
     from layerwise.__main__ import COMMANDS
 

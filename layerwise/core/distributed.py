@@ -59,7 +59,7 @@ def read_place(environment: Mapping[str, str] = os.environ) -> Place:
     given = {name: environment[name] for name in ("RANK", "WORLD_SIZE") if name in environment}
     if not given or given == {"WORLD_SIZE": "1"}:
         return ALONE
-    advice = "Start with `torchrun --nproc_per_node=N train.py …`, which sets all that is needed, or unset it."
+    advice = "Start with `torchrun --nproc_per_node=N -m layerwise train …`, which sets all of them, or unset it."
     for name in ("RANK", "WORLD_SIZE"):
         if name not in given:
             (other,) = given.items()
@@ -71,7 +71,7 @@ def read_place(environment: Mapping[str, str] = os.environ) -> Place:
     except ValueError as error:
         raise LaunchError(f"RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE: {error}. {advice}") from error
     if not 0 <= rank < ranks:
-        raise LaunchError(f"RANK={rank}: there are only the ranks 0 … {ranks - 1} (WORLD_SIZE={ranks}). {advice}")
+        raise LaunchError(f"RANK={rank} is out of range: WORLD_SIZE={ranks} has ranks 0 … {ranks - 1}. {advice}")
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in environment]
     if ranks > 1 and missing:
         raise LaunchError(f"WORLD_SIZE={ranks} is set, but {missing[0]} is not. {advice}")
@@ -138,8 +138,8 @@ def join(here: Place, device: torch.device, seconds: float) -> None:
         raise LaunchError(
             f"rank {here.rank} waited {seconds:g} s at {address} and did not meet all {here.ranks} processes "
             f"({str(error).strip().splitlines()[0]}). Start one process per rank with the same WORLD_SIZE, MASTER_ADDR "
-            "and MASTER_PORT (torchrun and slurm/train.sbatch do), see that this port is free on the first machine and "
-            "not blocked by a firewall, or wait longer with distributed.timeout=SECONDS."
+            "and MASTER_PORT (torchrun and slurm/train.sbatch do), check that this port is free on the first machine "
+            "and not blocked by a firewall, or wait longer with distributed.timeout=SECONDS."
         ) from error
 
 
@@ -162,9 +162,9 @@ def noticing_lost_processes() -> Iterator[None]:
         if not joined() or not any(word in str(error) for word in BROKEN):
             raise
         raise LostProcess(
-            f"rank {rank()} lost the connection to another process of this run: it has ended (its own message, or the "
-            "launcher's, says why; none at all: it was killed, perhaps for its memory) or did not answer in "
-            "distributed.timeout seconds. All that was saved is intact; run the same command again to go on."
+            f"rank {rank()} lost the connection to another process of this run. That process ended (see its message or "
+            "the launcher's; without one it was killed, perhaps for its memory) or did not answer within "
+            "distributed.timeout seconds. Everything saved is intact; run the same command again to go on."
         ) from error
 
 
