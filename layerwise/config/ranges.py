@@ -30,7 +30,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         (
             *("k", "J", "epochs", "batch_size", "plan.epochs", "plan.blocks_per_stage", "plan.prune_to"),
             *("plan.prune_epochs", "model.width", "model.head_width", "model.final_head_width", "model.pool"),
-            *("plan.classifier_epochs", "plan.max_blocks", "plan.patience"),
+            *("plan.classifier_epochs", "plan.max_blocks", "plan.patience", "model.whiten_patch"),
             *("dataset.limit", "dataset.limit_test", "dataset.size", "dataset.fold"),
             *("slurm.cpus", "slurm.memory_gb", "slurm.minutes", "slurm.parallel"),
         ),
@@ -48,7 +48,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     (
         (
             *("optimizer.lr", "optimizer.decay", "optimizer.decay_every", "optimizer.clip_norm", "cache.budget_gb"),
-            *("plan.finetune.lr", "distributed.timeout"),
+            *("plan.finetune.lr", "distributed.timeout", "model.head_scale", "model.norm_epsilon"),
         ),
         "must be more than 0 and finite",
         lambda value: 0 < value < math.inf,
@@ -75,7 +75,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         lambda value: 0 < value < 1,
     ),
     (
-        ("dataset.labelled",),
+        ("dataset.labelled", "model.norm_momentum"),
         "must be more than 0 and at most 1",
         lambda value: 0 < value <= 1,
     ),

@@ -22,6 +22,7 @@ class Downsampling(Enum):
     stride = "stride"
     average = "average"
     max = "max"
+    max_after = "max_after"
 
 
 class EnsembleOn(Enum):
@@ -37,6 +38,7 @@ class HeadKind(Enum):
     cnn = "cnn"
     mlp_sr = "mlp_sr"
     predsim = "predsim"
+    pooled = "pooled"
 
 
 class Initialisation(Enum):

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from layerwise.core.errors import LayerwiseError
+
 
 def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
     """The module with each batch norm in it replaced; parameters and buffers are the same objects.
@@ -21,8 +23,16 @@ def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
     Args:
         module: changed in place, unless it is a batch norm itself.
         device: what it will run on.
+
+    Raises:
+        LayerwiseError: on GPUs, a batch norm without a learnt scale.
     """
     if device.type == "cuda":
+        if any(isinstance(layer, _BatchNorm) and "weight" in layer._buffers for layer in module.modules()):
+            raise LayerwiseError(
+                "model.norm_scale=false does not support synchronised batch norms on GPUs. "
+                "Use distributed.sync_batchnorm=false, or model.norm_scale=true."
+            )
         from timm.layers.norm_act import convert_sync_batchnorm  # slow to import, and needed here only
 
         return convert_sync_batchnorm(module)  # type: ignore[no-any-return, no-untyped-call]

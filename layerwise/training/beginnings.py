@@ -116,7 +116,7 @@ def whiten_input(network: BlockNet, data: Dataset) -> None:
         x = batch.inputs
         for step in before:
             x = step(x)
-        rows = patches(x.double())  # [n, C·9]
+        rows = patches(x.double(), layer.patch)  # [n, C·side²]
         sums[:, :-2] += rows.T @ rows
         sums[:, -2] += rows.sum(0)
         sums[:, -1] += len(rows)

@@ -16,9 +16,10 @@ if TYPE_CHECKING:  # torch
     from layerwise.config.schema import Config
     from layerwise.data.dataset import DatasetSpec
     from layerwise.models.heads import Head
+    from layerwise.models.layers import Norm
     from layerwise.models.simcnn import SimCnn
 
-CNN_HEAD_KEYS = ("head_width", "head_widths", "final_head_width", "pool")
+HEAD_WIDTH_KEYS = ("head_width", "head_widths", "final_head_width")
 
 
 @dataclass
@@ -37,9 +38,15 @@ class SimCnnConfig(NetworkConfig):
     downsampling: Downsampling | None = None
     input_downsample: bool | None = None
     whiten_input: bool = False
+    whiten_patch: int = 3
+    whiten_shift: bool = False
     batch_norm: bool | None = None
     bias: bool | None = None
+    norm_scale: bool = True
+    norm_momentum: float = 0.1
+    norm_epsilon: float = 1e-5
     pool: int | None = None
+    head_scale: float = 1.0
     widths: list[int] | None = None
     activation: Activation = Activation.relu
     initialisation: Initialisation = Initialisation.pytorch
@@ -47,10 +54,24 @@ class SimCnnConfig(NetworkConfig):
     def fixed_depth(self, joint: bool) -> int | None:
         return None if self.widths is None else len(self.widths)
 
+    @property
+    def has_head_widths(self) -> bool:
+        """Whether the heads' width can be chosen."""
+        return self.head in (HeadKind.cnn, HeadKind.pooled)
+
     def unused(self, k: int) -> Iterator[tuple[str, str]]:
+        head = f"model.head={self.head.value}"
+        if not self.has_head_widths:
+            yield from ((name, head) for name in HEAD_WIDTH_KEYS)
         if self.head is not HeadKind.cnn:
-            yield from ((name, f"model.head={self.head.value}") for name in CNN_HEAD_KEYS)
-        elif k == 1:
+            yield "pool", head
+        if self.head is not HeadKind.pooled:
+            yield "head_scale", head
+        if not self.whiten_input:
+            yield from ((name, "model.whiten_input=false") for name in ("whiten_patch", "whiten_shift"))
+        if self.batch_norm is False:
+            yield from ((f"norm_{name}", "model.batch_norm=false") for name in ("scale", "momentum", "epsilon"))
+        if self.has_head_widths and k == 1:
             yield "final_head_width", "k=1, whose heads are linear"
 
     def resolve(self, config: Config) -> tuple[int, ResolvedSimCnn]:
@@ -62,7 +83,7 @@ class SimCnnConfig(NetworkConfig):
             raise LayerwiseError(
                 f"model.head_widths={head_widths} are {len(head_widths)} widths for J={J} blocks. Give one for each."
             )
-        if self.head is HeadKind.cnn and head_width is None and head_widths is None:
+        if self.has_head_widths and head_width is None and head_widths is None:
             if self.widths is None:
                 head_width = paper.head_width
             else:  # as wide beside their blocks as the paper's
@@ -103,9 +124,18 @@ class ResolvedSimCnn(SimCnnConfig, ResolvedNetwork):
             bias=self._biased(config.k, config.J),
             input_downsample=self.input_downsample,
             whiten_input=self.whiten_input,
+            whiten_patch=self.whiten_patch,
+            whiten_shift=self.whiten_shift,
             activation=self.activation,
             initialisation=self.initialisation,
+            norm=self._norm,
         )
+
+    @property
+    def _norm(self) -> Norm:
+        from layerwise.models.layers import Norm
+
+        return Norm(self.norm_scale, self.norm_momentum, self.norm_epsilon)
 
     def _of_each(self, widths: list[int] | None, width: int | None, J: int) -> list[int]:
         """The widths of all blocks or heads, from either key."""
@@ -117,7 +147,7 @@ class ResolvedSimCnn(SimCnnConfig, ResolvedNetwork):
         return doubled(width, J, self.downsample)
 
     def _heads(self, k: int, J: int) -> list[Head]:
-        from layerwise.models.heads import QUADRANTS, CnnHead, MlpSrHead, PredSimHead
+        from layerwise.models.heads import QUADRANTS, CnnHead, MlpSrHead, PooledHead, PredSimHead
 
         if self.head is HeadKind.mlp_sr:
             return [MlpSrHead(self.batch_norm)] * J
@@ -126,8 +156,11 @@ class ResolvedSimCnn(SimCnnConfig, ResolvedNetwork):
         widths = [*self._of_each(self.head_widths, self.head_width, J)]
         if self.final_head_width is not None:
             widths[-1] = self.final_head_width
+        rest = (self.batch_norm, self.activation, self._norm)
+        if self.head is HeadKind.pooled:
+            return [PooledHead(k, width, *rest, self.head_scale) for width in widths]
         pool = given(self.pool, QUADRANTS)
-        return [CnnHead(k, width, self.batch_norm, pool, self.activation) for width in widths]
+        return [CnnHead(k, width, self.batch_norm, pool, self.activation, self._norm) for width in widths]
 
     def _biased(self, k: int, J: int) -> Collection[int] | None:
         """Numbers of the blocks with a bias; null is the paper's code, whose network for k = 1 has one in block 1."""
@@ -139,7 +172,8 @@ class ResolvedSimCnn(SimCnnConfig, ResolvedNetwork):
         from layerwise.models.simcnn import check_resolution
 
         super().check_samples(spec, J)
-        check_resolution(spec.shape, J, self.downsample, self.input_downsample)
+        border = self.whiten_patch - 1 if self.whiten_input and self.whiten_patch % 2 == 0 else 0
+        check_resolution(spec.shape, J, self.downsample, self.input_downsample, border, self.downsampling)
 
     def first_blocks(self, depth: int) -> ResolvedSimCnn:
         return replace(
