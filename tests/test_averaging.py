@@ -12,6 +12,7 @@ from helpers.training import PLAN, STEPS, train, trainer_of
 from layerwise.core.interrupt import StopRequest
 from layerwise.features.sources import Recompute
 from layerwise.training.averaging import WeightAverage
+from layerwise.training.team import Team
 
 
 def weights_of(module: torch.nn.Module) -> list[torch.Tensor]:
@@ -51,6 +52,26 @@ def test_training_does_not_depend_on_it_and_the_stage_ends_with_it(tiny_data):
     assert_same(weights_of(averaged.segment), last)
     averaged.end()
     assert_same(weights_of(averaged.segment), seen)
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_processes_average_the_statistics_of_the_weights_and_of_their_average_once_each(tiny_data, average):
+    """The mean of three equal numbers need not be that number in floats, so a second mean would change a run."""
+
+    class Counting(Team):
+        def __init__(self):
+            self.synced = []
+
+        def sync_weights(self, segment):
+            self.synced.append(next(segment.parameters()).detach().clone())
+
+    trainer = trainer_of(tiny_net(), average=average)
+    train(trainer, tiny_data)
+    trainer.team = Counting()
+    trainer.state_dict()
+    weights, *averages = trainer.team.synced
+    assert torch.equal(weights, next(trainer.segment.parameters()))
+    assert [torch.equal(weights, other) for other in averages] == ([False] if average else [])
 
 
 @pytest.mark.parametrize("stop_after", [1, STEPS, STEPS + 2])
