@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import runpy
 import sys
@@ -16,9 +17,11 @@ import layerwise
 from helpers.commands import ROOT, Outcome
 from helpers.run_folders import results_of
 from layerwise.analysis.predicting import read_image
+from layerwise.core.randomness import key
 from layerwise.data import toy
 from layerwise.data.dataset import DatasetSpec
 from layerwise.data.images import imagefolder, imagenet
+from layerwise.data.split import test_part
 
 
 @pytest.fixture
@@ -137,7 +140,36 @@ def test_a_run_on_a_table_is_refused_with_the_way_to_predict_rows(predict_py, tr
     assert train_py(name="table", **table).code == 0
     outcome = predict_py(f"run={tmp_path / 'out' / 'table'}", f"image={images}")
     assert outcome.code == 2
-    assert "a table of 2 features" in outcome.err
+    assert "vectors of 2 features" in outcome.err
+
+
+def test_rows_of_a_table_are_predicted_as_csv(predict_py, train_py, tmp_path):
+    rows = [f"{i},{'' if i % 9 == 0 else i % 7},{'xyz'[i % 3]},{['no', '01'][i % 2]}" for i in range(60)]
+    (tmp_path / "t.csv").write_text("a,b,c,kind\n" + "\n".join(rows) + "\n")
+    table = {"dataset": "table", "dataset.path": tmp_path / "t.csv", "model": "mlp", "k": 1, "batch_size": 16}
+    table |= dict.fromkeys(("dataset.limit", "dataset.limit_test", "model.head_width", "model.downsample"))
+    assert train_py(name="table", **table, **{"dataset.test": 0.5}).code == 0
+    folder = tmp_path / "out" / "table"
+    outcome = predict_py(folder, tmp_path / "t.csv")
+    assert outcome.code == 0, outcome.err
+    found = list(csv.DictReader(outcome.out.splitlines()))
+    assert [",".join(row[name] for name in ("a", "b", "c", "kind")) for row in found] == rows
+    held_out = test_part(torch.tensor([i % 2 == 0 for i in range(60)]).long(), 0.5, key("table", "test"), "")[
+        1
+    ].tolist()
+    right = sum(found[i]["prediction"] == found[i]["kind"] for i in held_out)
+    assert 100 * right / 30 == pytest.approx(results_of(folder)["final"]["test_top1"])
+    assert all(0.5 <= float(row["confidence"]) <= 1 for row in found)
+
+    (tmp_path / "new.csv").write_text("c,b,a\nw,?,3\n")  # columns in another order, a new category, no label
+    outcome = predict_py(folder, tmp_path / "new.csv", "--format", "json")
+    assert outcome.code == 0, outcome.err
+    (row,) = json.loads(outcome.out)
+    assert row["prediction"] in ("no", "01")
+    (tmp_path / "bad.csv").write_text("c,b\nw,4\n")
+    outcome = predict_py(folder, tmp_path / "bad.csv")
+    assert outcome.code == 2
+    assert "has no column 'a', which the network was trained on" in outcome.err
 
 
 def spec_of(name: str, channels: int, size: int) -> DatasetSpec:

@@ -1,4 +1,4 @@
-"""Classifying images with a trained network: the prediction at each depth, and that of the ensemble."""
+"""Predicting images and rows of tables with a trained network: at each depth, and by the ensemble."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,9 +19,14 @@ from layerwise.data.images import imagenet
 from layerwise.data.images.decoding import UnreadableImage, decode
 from layerwise.data.images.encoded import Cut
 from layerwise.data.images.listing import EXTENSIONS, Walk
+from layerwise.data.table_columns import encode
+from layerwise.data.table_file import TableFiles, read_columns
 from layerwise.models.choices import EnsembleOn
 from layerwise.models.ensemble import ensemble
 from layerwise.runs.loading import TrainedNet
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BATCH_SIZE = 64
 """Images that are predicted at a time."""
@@ -64,14 +70,43 @@ def predict_files(network: TrainedNet, paths: Sequence[Path]) -> list[Prediction
     """
     if not network.spec.has_images:
         raise LayerwiseError(
-            f"the run was trained on a table of {network.spec.shape[0]} features (dataset={network.spec.name}), "
-            "not on images. Predict rows in Python: net = layerwise.load(FOLDER); net(net.normalise(rows))."
+            f"the run was trained on vectors of {network.spec.shape[0]} features (dataset={network.spec.name}), "
+            "not on images. Give a file with the columns of its table."
         )
     predictions = []
     for first in range(0, len(paths), BATCH_SIZE):
         images = [read_image(network.spec, path) for path in paths[first : first + BATCH_SIZE]]
         predictions += predict(network, torch.stack(images))
     return predictions
+
+
+def predict_table(network: TrainedNet, files: TableFiles, path: Path) -> pd.DataFrame:
+    """Predicts the rows of a table.
+
+    Args:
+        network: of a run on a table.
+        files: of that run: which words are missing, what separates cells.
+        path: a table with the run's feature columns, in any order and perhaps with others.
+
+    Returns:
+        The columns of the file, then `prediction`, `confidence` and `ensemble`.
+
+    Raises:
+        LayerwiseError: the run was not trained on a table, or the file lacks a column or holds text for a number.
+    """
+    spec = network.spec
+    if spec.columns is None:
+        raise LayerwiseError(
+            f"the run was trained on dataset={spec.name}, or before runs kept the columns of their table. Predict rows "
+            "in Python: net = layerwise.load(FOLDER); net(net.normalise(rows))."
+        )
+    frame, _ = read_columns(files, path)
+    made = predict(network, encode(path, frame, spec.columns, files))
+    return frame.assign(
+        prediction=[one.result.name for one in made],
+        confidence=[round(one.result.confidence, 6) for one in made],
+        ensemble=[one.ensemble.name for one in made],
+    )
 
 
 @torch.no_grad()

@@ -1,12 +1,14 @@
-"""Classifies images with a trained network, at each depth.
+"""Classifies images, or the rows of a table, with a trained network.
 
     layerwise predict RUN FILE FILE …
     layerwise predict RUN FOLDER --format json
+    layerwise predict RUN TABLE.csv > predictions.csv
 
 The class is the prediction of the last classifier, whose test accuracy results.json calls `final`. The ensemble weighs
 the classifier at depth j with 2^j. Confidence is the largest softmax output, which is not how often the prediction is
 right. Of an unfinished run the finished depths predict. A run with evaluation.mirror=true also averages over the
-mirror image. Images are resized and cropped as the held-out images of the run's data set.
+mirror image. Images are resized and cropped as the held-out images of the run's data set. Of a run on a table the
+columns of the file are printed as CSV with prediction, confidence and the ensemble's prediction behind them.
 """
 
 from __future__ import annotations
@@ -20,22 +22,31 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from layerwise.analysis.predicting import Guess, Prediction, image_files, predict_files
+from layerwise.analysis.predicting import Guess, Prediction, image_files, predict_files, predict_table
 from layerwise.commands.arguments import Parser, modern
+from layerwise.config.build.data import table_files
 from layerwise.core.precision import choose_device
 from layerwise.reporting.tables import show
+from layerwise.runs.depth_search import run_config
 from layerwise.runs.loading import load
 
 
 def main(words: Sequence[str]) -> None:
     parser = Parser("predict", __doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image file, or folder of images")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image file, folder of images, or table")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     parser.add_argument("--format", choices=["table", "json"], default="table", help="default: table")
     options = parser.parse_args(modern(words, ["run", "image"], ["device", "format"]))
     paths = [path for name in options.images for path in image_files(name)]
-    predictions = predict_files(load(options.run, choose_device(options.device)), paths)
+    network = load(options.run, choose_device(options.device))
+    if not network.spec.has_images and len(paths) == 1 and (files := table_files(run_config(options.run))) is not None:
+        rows = predict_table(network, files, paths[0])
+        print(
+            rows.to_json(orient="records", indent=1) if options.format == "json" else rows.to_csv(index=False), end=""
+        )
+        return
+    predictions = predict_files(network, paths)
     if options.format == "json":
         print(json.dumps([entry(path, made) for path, made in zip(paths, predictions, strict=True)], indent=1))
     else:

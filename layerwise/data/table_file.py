@@ -86,14 +86,13 @@ class Table:
         return tuple(sorted(names, key=lambda name: (int(name) if numeric else 0, name)))
 
 
-def read_table(files: TableFiles, path: Path, option: str = "dataset.path", labelled: bool = True) -> Table:
+def read_table(files: TableFiles, path: Path, option: str = "dataset.path") -> Table:
     """Returns the content of one file.
 
     Args:
         files: which columns are taken.
         path: ending in .npy or .npz; all else is read as CSV.
         option: that named the file.
-        labelled: whether the label column is needed.
 
     Raises:
         LayerwiseError: see `read`.
@@ -101,23 +100,15 @@ def read_table(files: TableFiles, path: Path, option: str = "dataset.path", labe
     if not path.is_file():
         raise LayerwiseError(f"{option}={path}: there is no such file. Say where it is: {option}=FILE.csv.")
     status = path.stat()
-    return _read_table(files, path, labelled, (status.st_mtime_ns, status.st_size))
+    return _read_table(files, path, (status.st_mtime_ns, status.st_size))
 
 
 @lru_cache(maxsize=4)
-def _read_table(files: TableFiles, path: Path, labelled: bool, changed: tuple[int, int]) -> Table:
+def _read_table(files: TableFiles, path: Path, changed: tuple[int, int]) -> Table:
     """`changed` makes a file that was rewritten another entry of the cache."""
-    label = files.label
-    if path.suffix.lower() == ".npz":
-        frame, label = read_npz(path, label)
-    elif path.suffix.lower() == ".npy":
-        frame = read_npy(path)
-    else:
-        frame = _read_csv(path, files.separator)
-    if twice := [name for name, n in Counter(frame.columns).items() if n > 1]:
-        raise LayerwiseError(f"{path}: the column name '{twice[0]}' occurs more than once. Rename the others.")
-    label_column = _label_column(path, list(frame.columns), label, labelled)
-    labels = [] if label_column not in frame else _labels(path, frame[label_column], label_column, files)
+    frame, label = read_columns(files, path)
+    label_column = _label_column(path, list(frame.columns), label)
+    labels = _labels(path, frame[label_column], label_column, files)
     others = [name for name in frame.columns if name != label_column]
     if path.suffix.lower() not in (".npy", ".npz") and label_column in labels and all(map(_is_number, others)):
         raise LayerwiseError(f"{path}: its first line holds a row; write the names of the columns above it.")
@@ -133,6 +124,24 @@ def _read_table(files: TableFiles, path: Path, labelled: bool, changed: tuple[in
             "each or more. Name what separates the cells with dataset.separator."
         )
     return Table(path, features, label_column, labels)
+
+
+def read_columns(files: TableFiles, path: Path) -> tuple[pd.DataFrame, str | None]:
+    """Returns all columns of a file, and the name of the label column if it is known.
+
+    Raises:
+        LayerwiseError: it is no table, or two columns have one name.
+    """
+    label = files.label
+    if path.suffix.lower() == ".npz":
+        frame, label = read_npz(path, label)
+    elif path.suffix.lower() == ".npy":
+        frame = read_npy(path)
+    else:
+        frame = _read_csv(path, files.separator)
+    if twice := [name for name, n in Counter(frame.columns).items() if n > 1]:
+        raise LayerwiseError(f"{path}: the column name '{twice[0]}' occurs more than once. Rename the others.")
+    return frame, label
 
 
 def _read_csv(path: Path, separator: str | None) -> pd.DataFrame:
@@ -185,16 +194,16 @@ def is_decimal(column: pd.Series) -> bool:
     return bool(column.str.fullmatch(r"(?:[+-]?\d+(?:,\d+)?)?").all())
 
 
-def _label_column(path: Path, columns: list[str], label: str | None, needed: bool) -> str:
+def _label_column(path: Path, columns: list[str], label: str | None) -> str:
     if label is None:
         other = [name for name in columns[:-1] if name.lower() in LABEL_NAMES]
-        if other and needed and columns[-1].lower() not in LABEL_NAMES:
+        if other and columns[-1].lower() not in LABEL_NAMES:
             raise LayerwiseError(
                 f"{path}: the last column, '{columns[-1]}', would be taken for the label, but there is a column "
                 f"'{other[0]}'. Say which it is: dataset.label={other[0]} or dataset.label={columns[-1]}."
             )
         return columns[-1]
-    if label not in columns and needed:
+    if label not in columns:
         remedy = " Name what separates the cells with dataset.separator." if len(columns) == 1 else ""
         raise LayerwiseError(f"dataset.label={label}: {path} has no such column.{remedy or suggest(label, columns)}")
     return label
