@@ -13,8 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from _figure import PALETTE, pyplot
-
+from layerwise.analysis.drawing import PALETTE, pyplot
 from layerwise.core.files import write_atomically
 
 ROOT = Path(__file__).parent.parent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shlex
 
 import pytest
@@ -113,3 +114,13 @@ def read_rows(name: str) -> list[dict]:
 
 def both(last: float, ensemble: float | None, form: str) -> str:
     return f"{last:{form}}" + (f" ({ensemble:{form}})" if ensemble is not None else "")
+
+
+def test_the_figure_of_the_readme_shows_what_its_script_draws(tmp_path, monkeypatch):
+    script = runpy.run_path(str(ROOT / "scripts" / "readme_figure.py"))
+    drawn = tmp_path / "drawn.svg"
+    monkeypatch.setitem(script["main"].__globals__, "OUTPUT", drawn)
+    script["main"]()
+    shown = [re.findall(r">([^<>]+)</text>", path.read_text()) for path in (drawn, ROOT / "docs/figures/layerwise.svg")]
+    assert shown[0] == shown[1]
+    assert "2.71 GB" in shown[0]
