@@ -67,7 +67,7 @@ RUNS: dict[str, dict[str, Any]] = {
 """Runs in float32 with synchronised batch norms, whose losses must be those of one process."""
 
 REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "uneven": ({"batch_size": 65}, ["batch_size=65", "all 2 processes", "64 or 66"]),
+    "uneven": ({"batch_size": 65}, ["batch_size=65", "by 2 processes", "64 or 66"]),
     "few-tests": ({"dataset.limit_test": 1}, ["2 processes are more than the 1 test samples"]),
     "last-batch": ({"dataset.limit": 65}, ["last batch of 1", "fewer than the 2 processes", "dataset.limit=64"]),
     "one-block": (
