@@ -148,10 +148,13 @@ def test_a_cutout_is_the_mean_after_scaling_and_in_training_only():
 @pytest.mark.parametrize(
     ("overrides", "word"),
     [
-        ({"dataset": "blobs", "model": "mlp", "dataset.cutout": 2}, "dataset.cutout=2: is for images"),
+        (
+            {"dataset": "blobs", "model": "mlp", "dataset.cutout": 2},
+            "dataset.cutout=2 has no effect: it needs .* a data set of images",
+        ),
         ({"dataset": "imagenette", "dataset.cutout": 2}, "decoded"),
         ({"dataset": "svhn", "dataset.flip": "alternating"}, "are not mirrored"),
-        ({"dataset.cutout": 2, "dataset.augment": "false"}, "dataset.augment=false"),
+        ({"dataset.cutout": 2, "dataset.augment": "false"}, "it needs dataset.augment=true"),
         ({"dataset.cutout": -1}, "0 or more"),
         ({"dataset": "digits", "dataset.cutout": 8}, "can cover a whole image of 8 pixels. Use 7 or less"),
     ],

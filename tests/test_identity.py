@@ -33,11 +33,10 @@ def test_a_value_that_computes_something_else_has_another_name(other):
 def test_the_chosen_values_are_those_that_the_others_follow_from():
     assert chosen(configured("epochs=3", "plan=joint", "J=2")) == {
         "J": 2,
-        "epochs": 3,
+        "plan.epochs": 6,
         "model.kind": "simcnn",
         "dataset.name": "cifar10",
         "plan.name": "joint",
-        "cache.kind": "auto",
     }
 
 

@@ -48,7 +48,10 @@ def test_a_run_without_norm_decay_is_another_one(train_py, tmp_path):
     ("overrides", "words"),
     [
         ({"optimizer.warmup": 0.1}, ["optimizer.warmup=0.1", "onecycle"]),
-        ({"optimizer.final": 0.1, "optimizer.schedule": "cosine"}, ["optimizer.final=0.1", "not of cosine"]),
+        (
+            {"optimizer.final": 0.1, "optimizer.schedule": "cosine"},
+            ["optimizer.final=0.1", "it needs optimizer.schedule=onecycle"],
+        ),
         ({"optimizer.warmup": 1, "optimizer.schedule": "onecycle"}, ["optimizer.warmup=1", "less than 1"]),
         ({"optimizer.final": -1, "optimizer.schedule": "onecycle"}, ["optimizer.final=-1", "at least 0"]),
         (

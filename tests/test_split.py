@@ -268,7 +268,7 @@ def test_balanced_class_weights_make_all_classes_count_the_same():
     ("override", "words"),
     [
         ({"dataset.folds": 3, "dataset.fold": 4}, ["dataset.fold=4", "dataset.folds=3", "count from 1"]),
-        ({"dataset.fold": 2}, ["dataset.fold=2", "without dataset.folds"]),
+        ({"dataset.fold": 2}, ["dataset.fold=2", "it needs dataset.folds"]),
         ({"dataset.fold": 0}, ["dataset.fold=0", "1 or more"]),
         ({"dataset.folds": 1}, ["dataset.folds=1", "2 or more"]),
         ({"dataset.folds": 5000}, ["dataset.folds=5000", "1437 training samples", "fewer folds"]),

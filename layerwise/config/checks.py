@@ -6,15 +6,12 @@ from layerwise.config.networks.simcnn import SimCnnConfig
 from layerwise.config.schema import (
     Config,
     HeadStart,
-    OptimizerConfig,
     OptimizerKind,
     Parallel,
     Plan,
-    ScheduleName,
 )
 from layerwise.core.choices import PrecisionName
 from layerwise.core.errors import LayerwiseError
-from layerwise.data.choices import Flip
 from layerwise.models.choices import Activation
 from layerwise.training.choices import LossName
 
@@ -65,12 +62,6 @@ def _check_growth(config: Config) -> None:
 
 def _check_plan(config: Config) -> None:
     plan = config.plan
-    if plan.finetune.autoencoder_epochs > 0 and plan.name is not Plan.autoencoder:
-        raise LayerwiseError("plan.finetune.autoencoder_epochs: only plan=autoencoder has a decoder.")
-    if plan.finetune.lr is not None and not plan.finetune.epochs and not plan.finetune.autoencoder_epochs:
-        raise LayerwiseError(
-            f"plan.finetune.lr={plan.finetune.lr}: nothing is fine-tuned. Set plan.finetune.epochs, too."
-        )
     if plan.reuse is not None and plan.name is not Plan.greedy:
         raise LayerwiseError("plan.reuse: only the stages of plan=greedy can be shared by two runs.")
     if plan.reuse is not None and plan.search_fraction is not None:
@@ -106,15 +97,8 @@ def _check_data(config: Config) -> None:
     dataset = config.dataset
     if dataset.folds is not None and dataset.validation > 0:
         raise LayerwiseError(f"dataset.folds={dataset.folds} holds out a fold already. Leave out dataset.validation.")
-    if dataset.fold > 1 and dataset.folds is None:
-        raise LayerwiseError(f"dataset.fold={dataset.fold} has no effect without dataset.folds. Set both, or neither.")
-    if dataset.fold > (dataset.folds or 1):
+    if dataset.folds is not None and dataset.fold > dataset.folds:
         raise LayerwiseError(f"dataset.fold={dataset.fold}: folds count from 1 to dataset.folds={dataset.folds}.")
-    for key, value, unset in (("flip", dataset.flip.value, Flip.random.value), ("cutout", dataset.cutout, 0)):
-        if value != unset and not dataset.augment:
-            raise LayerwiseError(
-                f"dataset.{key}={value} has no effect with dataset.augment=false. Leave one of them out."
-            )
 
 
 def _check_optimizer(config: Config) -> None:
@@ -127,14 +111,6 @@ def _check_optimizer(config: Config) -> None:
         check_timm_optimizer(optimizer.name)
     if optimizer.nesterov and optimizer.momentum == 0:
         raise LayerwiseError("optimizer.nesterov=true needs optimizer.momentum above 0.")
-    defaults = OptimizerConfig()
-    for key in ("warmup", "final"):
-        value = getattr(optimizer, key)
-        if value != getattr(defaults, key) and optimizer.schedule is not ScheduleName.onecycle:
-            raise LayerwiseError(
-                f"optimizer.{key}={value} has no effect with optimizer.schedule={optimizer.schedule.value}, only with "
-                "onecycle. Leave it out."
-            )
 
 
 def _check_objective(config: Config) -> None:

@@ -7,11 +7,11 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
 from enum import Enum
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from layerwise.config.networks import NETWORKS
+from layerwise.config.effects import defaults, has_effect
+from layerwise.config.keys import key_names
 from layerwise.config.resolve import resolve
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import Config
@@ -21,19 +21,26 @@ DIGITS = 10
 """Hexadecimal digits at the end of a folder's name; the names of earlier versions end with 8."""
 
 
-def identity(config: Any) -> dict[str, Any]:
+def identity(config: Config) -> dict[str, Any]:
     """Returns the keys that decide what is computed, as plain values by dotted key.
 
-    Args:
-        config: resolved; or a group of its keys.
+    Of a resolved configuration those without effect are left out.
     """
+    kept = _plain(config)
+    if not isinstance(config, ResolvedConfig):
+        return kept
+    return {key: value for key, value in kept.items() if has_effect(key, config)}
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """The keys of a configuration or of a group of it that are not marked as saying only where it computes."""
     kept: dict[str, Any] = {}
     for entry in fields(config):
         value = getattr(config, entry.name)
         if not entry.metadata.get("identity", True):
             continue
         if is_dataclass(value):
-            kept |= {f"{entry.name}.{name}": inner for name, inner in identity(value).items()}
+            kept |= {f"{entry.name}.{name}": inner for name, inner in _plain(value).items()}
         else:
             kept[entry.name] = value.value if isinstance(value, Enum) else value
     for name in ("path", "test_path"):
@@ -59,12 +66,10 @@ def chosen(config: ResolvedConfig) -> dict[str, Any]:
     identity, and a value that is spelled out has the identity of the default that it equals.
     """
     wanted = identity(config)
-    defaults = Config(model=NETWORKS[config.model.kind]())  # type: ignore[call-arg]
     draft: Config = config
     left_out = set()
-    for key in (key for key in wanted if key != "model.kind"):
-        path = key.split(".")
-        trial = _with(draft, path, reduce(getattr, path, defaults))
+    for key in (key for key in key_names(config) if key != "model.kind"):
+        trial = _with(draft, key.split("."), defaults(config.model.kind)[key])
         try:
             same = identity(resolve(trial)) == wanted
         except LayerwiseError:

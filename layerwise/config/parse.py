@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import MISSING, Field, fields
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBas
 from yaml import YAMLError
 
 from layerwise.config.checks import check_options
+from layerwise.config.effects import value_of
 from layerwise.config.keys import key_names, network_keys, suggest_key
 from layerwise.config.networks import NETWORKS, NetworkConfig
 from layerwise.config.ranges import check_ranges
@@ -56,7 +56,7 @@ def parse(composed: DictConfig) -> Config:
     except ValueError as error:
         raise LayerwiseError(f"a group of keys is not what it should be: {str(error).splitlines()[0]}") from error
     assert isinstance(config, Config)
-    check_ranges({name: reduce(getattr, name.split("."), config) for name in key_names(config)})
+    check_ranges({name: value_of(config, name) for name in key_names(config)})
     check_options(config)
     return config
 

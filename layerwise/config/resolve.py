@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from layerwise.config.effects import REFUSED, without_effect
 from layerwise.config.networks.base import given
 from layerwise.config.networks.simcnn import ResolvedSimCnn
 from layerwise.config.paper import training_values
@@ -54,6 +55,9 @@ def resolve(config: Config) -> ResolvedConfig:
         ensemble=ResolvedEnsemble(on=config.ensemble.on or model.ensemble_on or training.ensemble_on),
     )
     check_pruning(resolved)
+    for key, message in without_effect(config, resolved):
+        if key in REFUSED:
+            raise LayerwiseError(f"{message} Leave it out.")
     return resolved
 
 

@@ -6,11 +6,11 @@ still be null means something by it (`plan.patience=null`: no patience).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from layerwise.config.networks.base import ResolvedNetwork
-from layerwise.config.schema import Config, EnsembleConfig, OptimizerConfig, PlanConfig
+from layerwise.config.schema import WHERE, Config, EnsembleConfig, OptimizerConfig, PlanConfig
 from layerwise.models.choices import EnsembleOn
 
 C = TypeVar("C")
@@ -48,7 +48,7 @@ class ResolvedConfig(Config):
     """All keys of a run."""
 
     J: int
-    epochs: int
+    epochs: int = field(metadata=WHERE)
     batch_size: int
     model: ResolvedNetwork
     plan: ResolvedPlan

@@ -283,7 +283,7 @@ class Config:
 
     k: int = 3
     J: int | None = None
-    epochs: int | None = None
+    epochs: int | None = field(default=None, metadata=WHERE)  # plan.epochs says what became of it
     batch_size: int | None = None
     seed: int = 0
     precision: PrecisionName = PrecisionName.auto

@@ -12,10 +12,11 @@ import torch
 from omegaconf import DictConfig
 
 from layerwise.config import build
+from layerwise.config.effects import without_effect
 from layerwise.config.parse import parse
 from layerwise.config.resolve import resolve
 from layerwise.config.resolved import ResolvedConfig
-from layerwise.config.schema import Summary
+from layerwise.config.schema import Config, Summary
 from layerwise.core import distributed
 from layerwise.core.distributed import from_main, noticing_lost_processes, one_per_machine_first, together
 from layerwise.core.errors import LayerwiseError
@@ -41,6 +42,11 @@ FINISHED = "this run is finished; fresh=true would start it over"
 SEARCHED = "the search for the depth is finished"
 
 
+def _read(composed: DictConfig) -> tuple[Config, ResolvedConfig]:
+    given = parse(composed)
+    return given, resolve(given)
+
+
 def run(composed: DictConfig) -> float | None:
     """Does what a composed configuration asks for: prints a summary, or trains a run to its end.
 
@@ -53,8 +59,11 @@ def run(composed: DictConfig) -> float | None:
     Raises:
         LayerwiseError: the user can fix the cause.
     """
-    config = together(lambda: resolve(parse(composed)))  # in a multirun the processes have joined already
+    given, config = together(lambda: _read(composed))  # in a multirun the processes have joined already
     here = distributed.place()
+    if here.rank == 0:
+        for _, message in without_effect(given, config):
+            print(f"warning: {message}", file=sys.stderr)
     if config.summary is not Summary.none:
         if here.rank == 0:
             summarise(config)

@@ -1,0 +1,191 @@
+"""When each key has an effect: a key that is set without one is refused or warned about, and does not name the folder.
+
+A new key of the schema needs an entry, which a test demands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, reduce
+from typing import Any
+
+from omegaconf import MISSING
+
+from layerwise.config.keys import key_names
+from layerwise.config.networks import NETWORKS
+from layerwise.config.resolved import ResolvedConfig
+from layerwise.config.schema import (
+    CacheKind,
+    Config,
+    OptimizerKind,
+    Plan,
+    ScheduleName,
+    WandbMode,
+)
+from layerwise.models.choices import HeadKind
+
+Condition = Callable[[ResolvedConfig], bool]
+
+IMAGE_FILES = ("imagenet", "imagenette", "imagefolder")
+VECTORS = ("blobs", "table")
+
+
+@dataclass(frozen=True)
+class Effect:
+    """When a key has an effect.
+
+    Attributes:
+        needs: the condition in words, behind "it needs".
+        holds: the condition.
+    """
+
+    needs: str
+    holds: Condition
+
+
+def _plan(*names: Plan) -> Effect:
+    return Effect(" or ".join(f"plan={name.value}" for name in names), lambda config: config.plan.name in names)
+
+
+def _dataset(*names: str) -> Effect:
+    return Effect(" or ".join(f"dataset={name}" for name in names), lambda config: config.dataset.name in names)
+
+
+def _schedule(name: ScheduleName) -> Effect:
+    return Effect(f"optimizer.schedule={name.value}", lambda config: config.optimizer.schedule is name)
+
+
+def _cached(*kinds: CacheKind) -> Effect:
+    """Only a block behind a frozen one reads a cache."""
+    words = " or ".join(f"cache={kind.value}" for kind in kinds)
+    return Effect(
+        f"{words}, and a plan that trains blocks in turn", lambda config: config.grows and config.cache.kind in kinds
+    )
+
+
+def _head(config: ResolvedConfig) -> HeadKind | None:
+    return getattr(config.model, "head", None)
+
+
+ALWAYS = Effect("nothing", lambda config: True)
+_GROWS = _plan(Plan.greedy, Plan.autoencoder)
+_CONVOLVES = Effect("model.head=cnn and k=2 or more", lambda c: c.k > 1 and _head(c) in (None, HeadKind.cnn))
+_AUGMENTS = Effect(
+    "dataset.augment=true and a data set of images",
+    lambda c: c.dataset.augment and c.dataset.name not in VECTORS,
+)
+_MOMENTUM = Effect(
+    "optimizer=sgd or timm with momentum",
+    lambda c: c.optimizer.kind in (OptimizerKind.sgd, OptimizerKind.timm) and c.optimizer.momentum > 0,
+)
+_WANDB = Effect("logger=wandb", lambda c: c.logger.wandb.mode is not WandbMode.disabled)
+_CUT = Effect(
+    "a plan other than joint, which leaves a network of timm whole", lambda c: not (c.joint and c.model.kind == "timm")
+)
+
+EFFECTS: dict[str, Effect] = {
+    **dict.fromkeys(("J", "batch_size", "seed", "precision", "device", "compile", "name", "output_dir"), ALWAYS),
+    **dict.fromkeys(("fresh", "summary", "progress", "report", "debug"), ALWAYS),
+    "k": _CUT,
+    "epochs": Effect(
+        "plan.epochs=null, which is set (perhaps by the experiment file) and decides",
+        lambda c: c.plan.epochs % c.epochs == 0,
+    ),
+    **dict.fromkeys(("model.kind", "model.name", "model.depth", "model.width", "model.widths"), ALWAYS),
+    **dict.fromkeys(("model.downsample", "model.input_downsample", "model.whiten_input", "model.batch_norm"), ALWAYS),
+    **dict.fromkeys(("model.bias", "model.activation", "model.initialisation"), ALWAYS),
+    "model.head": _CUT,
+    **dict.fromkeys(("model.head_width", "model.head_widths", "model.final_head_width"), _CONVOLVES),
+    "model.pool": Effect("model.head=cnn", lambda c: _head(c) is HeadKind.cnn),
+    "model.downsampling": Effect("a downsampled block", lambda c: bool(getattr(c.model, "downsample", None))),
+    **dict.fromkeys(
+        ("dataset.name", "dataset.root", "dataset.validation", "dataset.folds", "dataset.labelled"), ALWAYS
+    ),
+    **dict.fromkeys(("dataset.standardise", "dataset.limit", "dataset.limit_test"), ALWAYS),
+    "dataset.fold": Effect("dataset.folds", lambda c: c.dataset.folds is not None),
+    "dataset.augment": Effect("a data set of images", lambda c: c.dataset.name not in VECTORS),
+    **dict.fromkeys(("dataset.flip", "dataset.cutout"), _AUGMENTS),
+    **dict.fromkeys(("dataset.size", "dataset.workers", "dataset.unreadable", "dataset.exif"), _dataset(*IMAGE_FILES)),
+    **dict.fromkeys(("dataset.path", "dataset.label", "dataset.test_path"), _dataset("table")),
+    **dict.fromkeys(("dataset.separator", "dataset.columns", "dataset.drop", "dataset.missing"), _dataset("table")),
+    "dataset.test": _dataset("table", "imagefolder"),
+    **dict.fromkeys(("plan.name", "plan.epochs", "plan.finetune.epochs"), ALWAYS),
+    "plan.blocks_per_stage": _plan(Plan.greedy, Plan.simultaneous),
+    **dict.fromkeys(("plan.head", "plan.max_blocks", "plan.patience", "plan.search_fraction"), _GROWS),
+    **dict.fromkeys(("plan.warm_start", "plan.prune_to", "plan.reuse"), _plan(Plan.greedy)),
+    "plan.prune_epochs": Effect("plan.prune_to", lambda c: c.plan.prune_to is not None),
+    "plan.classifier_epochs": _plan(Plan.autoencoder),
+    "plan.finetune.autoencoder_epochs": _plan(Plan.autoencoder),
+    "plan.finetune.lr": Effect(
+        "plan.finetune.epochs", lambda c: c.plan.finetune.epochs > 0 or c.plan.finetune.autoencoder_epochs > 0
+    ),
+    "cache.kind": _GROWS,
+    **dict.fromkeys(
+        ("cache.views", "cache.dtype", "cache.budget_gb"), _cached(CacheKind.memory, CacheKind.disk, CacheKind.auto)
+    ),
+    **dict.fromkeys(("cache.dir", "cache.keep"), _cached(CacheKind.disk, CacheKind.auto)),
+    **dict.fromkeys(("optimizer.kind", "optimizer.lr", "optimizer.weight_decay", "optimizer.schedule"), ALWAYS),
+    **dict.fromkeys(("optimizer.clip_norm", "optimizer.average"), ALWAYS),
+    "optimizer.name": Effect("optimizer=timm", lambda c: c.optimizer.kind is OptimizerKind.timm),
+    "optimizer.momentum": Effect(
+        "optimizer=sgd or timm", lambda c: c.optimizer.kind in (OptimizerKind.sgd, OptimizerKind.timm)
+    ),
+    "optimizer.nesterov": Effect("optimizer=sgd", lambda c: c.optimizer.kind is OptimizerKind.sgd),
+    **dict.fromkeys(("optimizer.decay", "optimizer.decay_every"), _schedule(ScheduleName.step)),
+    **dict.fromkeys(("optimizer.warmup", "optimizer.final"), _schedule(ScheduleName.onecycle)),
+    "optimizer.norm_decay": Effect("optimizer.weight_decay above 0", lambda c: c.optimizer.weight_decay > 0),
+    "optimizer.restart_momentum": Effect(
+        f"optimizer.schedule=step and {_MOMENTUM.needs}",
+        lambda c: c.optimizer.schedule is ScheduleName.step and _MOMENTUM.holds(c),
+    ),
+    **dict.fromkeys(("objective.loss", "objective.label_smoothing", "objective.l1", "objective.l2"), ALWAYS),
+    "objective.reconstruction": _plan(Plan.autoencoder),
+    "objective.similarity": Effect("model.head=predsim", lambda c: _head(c) is HeadKind.predsim),
+    "ensemble.on": Effect("a plan other than joint, which has one head", lambda c: not c.joint),
+    "evaluation.every": Effect("stages of as many epochs", lambda c: c.evaluation.every <= c.plan.epochs),
+    **dict.fromkeys(("evaluation.train", "evaluation.mirror"), ALWAYS),
+    **dict.fromkeys(("distributed.parallel", "distributed.sync_batchnorm", "distributed.timeout"), ALWAYS),
+    "logger.wandb.mode": ALWAYS,
+    **dict.fromkeys(("logger.wandb.project", "logger.wandb.entity", "logger.wandb.group"), _WANDB),
+    **dict.fromkeys(("logger.wandb.job_type", "logger.wandb.tags", "logger.wandb.artifacts"), _WANDB),
+    "logger.tensorboard.enabled": ALWAYS,
+}
+"""By dotted key. What a job of SLURM gets (`slurm`) is not of a run's configuration alone and is not here."""
+
+REFUSED = {
+    *("dataset.fold", "dataset.flip", "dataset.cutout", "plan.finetune.lr", "plan.finetune.autoencoder_epochs"),
+    *("optimizer.warmup", "optimizer.final"),
+}
+"""Keys that stop a run when they are set without effect; the others are warned about."""
+
+
+def has_effect(key: str, config: ResolvedConfig) -> bool:
+    """Whether a key of the schema changes anything in a run."""
+    return key not in EFFECTS or EFFECTS[key].holds(config)
+
+
+def without_effect(given: Config, resolved: ResolvedConfig) -> Iterator[tuple[str, str]]:
+    """The keys that are set without effect, each with a message.
+
+    Args:
+        given: as parsed.
+        resolved: what it resolves to.
+    """
+    for key, default in defaults(given.model.kind).items():
+        value = value_of(given, key)
+        if value != default != MISSING and not has_effect(key, resolved):
+            shown = getattr(value, "value", value)
+            yield key, f"{key}={shown} has no effect: it needs {EFFECTS[key].needs}."
+
+
+@cache
+def defaults(kind: str) -> dict[str, Any]:
+    """The schema's defaults by dotted key, with the keys of one kind of network."""
+    config = Config(model=NETWORKS[kind]())  # type: ignore[call-arg]
+    return {key: value_of(config, key) for key in key_names(config)}
+
+
+def value_of(config: Any, key: str) -> Any:
+    """The value at a dotted key."""
+    return reduce(getattr, key.split("."), config)

@@ -1,0 +1,74 @@
+"""Keys that are set without effect."""
+
+from __future__ import annotations
+
+import pytest
+
+from helpers.commands import ROOT
+from helpers.configs import composed, configured
+from layerwise.config.effects import EFFECTS, REFUSED, without_effect
+from layerwise.config.identity import run_name
+from layerwise.config.keys import key_names, network_keys
+from layerwise.config.parse import parse
+from layerwise.config.resolve import resolve
+from layerwise.config.schema import Config
+
+
+def keys_without_effect(*words: str) -> list[str]:
+    given = parse(composed(*words))
+    return [key for key, _ in without_effect(given, resolve(given))]
+
+
+def test_every_key_of_the_schema_says_when_it_has_an_effect():
+    keys = {key for key in (*key_names(Config()), *network_keys()) if not key.startswith("slurm.")}
+    assert keys == EFFECTS.keys()
+    assert keys >= REFUSED
+
+
+MLP = ("model=mlp", "dataset=digits")
+WITHOUT = [
+    (["optimizer.schedule=cosine", "optimizer.decay=0.5"], "optimizer.decay"),
+    (["optimizer.schedule=cosine", "optimizer.decay_every=0.5"], "optimizer.decay_every"),
+    (["optimizer.momentum=0", "optimizer.restart_momentum=false"], "optimizer.restart_momentum"),
+    (["optimizer.weight_decay=0", "optimizer.norm_decay=false"], "optimizer.norm_decay"),
+    (["objective.similarity=0.5"], "objective.similarity"),
+    (["objective.reconstruction=absolute_error"], "objective.reconstruction"),
+    (["plan.prune_epochs=3"], "plan.prune_epochs"),
+    (["k=1", "model.head_width=7"], "model.head_width"),
+    (["model.downsample=[]", "model.downsampling=max"], "model.downsampling"),
+    (["dataset=digits", "dataset.size=32"], "dataset.size"),
+    (["dataset=digits", "dataset.workers=2"], "dataset.workers"),
+    (["dataset=digits", "dataset.unreadable=skip"], "dataset.unreadable"),
+    (["model=mlp", "dataset=blobs", "dataset.augment=false"], "dataset.augment"),
+    (["cache=none", "cache.views=2"], "cache.views"),
+    (["cache=none", "cache.dtype=uint8"], "cache.dtype"),
+    (["cache=none", "cache.dir=x"], "cache.dir"),
+    (["cache=none", "cache.keep=true"], "cache.keep"),
+    (["cache=none", "cache.budget_gb=1"], "cache.budget_gb"),
+    (["plan=joint", "ensemble.on=logits"], "ensemble.on"),
+    (["epochs=2", "evaluation.every=3"], "evaluation.every"),
+    (["experiment=tutorial_labelled_digits", "epochs=6"], "epochs"),
+    (["+logger.wandb.project=mine"], "logger.wandb.project"),
+]
+
+
+@pytest.mark.parametrize(("words", "key"), WITHOUT, ids=[key for _, key in WITHOUT])
+def test_a_key_without_effect_is_found_and_does_not_name_the_folder(words, key):
+    assert keys_without_effect(*words) == [key]
+    others = [word for word in words if not word.lstrip("+").startswith(f"{key}=")]
+    assert run_name(configured(*words)) == run_name(configured(*others))
+
+
+def test_no_file_of_conf_sets_a_key_without_effect():
+    for path in sorted((ROOT / "conf" / "experiment").glob("*.yaml")):
+        assert keys_without_effect(f"experiment={path.stem}") == [], path.stem
+    for words in (["optimizer=adam"], ["optimizer=adamw"], ["optimizer=timm", "optimizer.name=lamb"], ["k=1"]):
+        assert keys_without_effect(*words) == [], words
+    for name in ("digits", "imagefolder", "imagenet", "svhn"):
+        assert keys_without_effect(f"dataset={name}") == [], name
+
+
+def test_a_run_warns_of_a_key_without_effect(train_py):
+    outcome = train_py("objective.similarity=0.5", summary="table")
+    assert outcome.code == 0
+    assert "warning: objective.similarity=0.5 has no effect: it needs model.head=predsim." in outcome.err
