@@ -1,4 +1,4 @@
-# `make demo` and `make test` need Python ≥ 3.10 and make; both set up .venv once and reuse it.
+# `make demo` and `make test` need Python ≥ 3.10 and make. Both install into .venv once and reuse it.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -20,17 +20,17 @@ install: $(VENV)/installed
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-	  { echo "layerwise needs Python 3.10 or newer; say which: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	  { echo "layerwise needs Python 3.10 or newer. Name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 	  { rm -rf $(VENV); echo "Python's venv module is missing (on Debian: apt install python3-venv)"; exit 1; }
 
 $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
-	@echo "installing into $(VENV) (PyTorch is large: some minutes the first time)"
+	@echo "installing into $(VENV) (PyTorch is large: this takes some minutes the first time)"
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
-	@echo "installing into $(VENV) (PyTorch is large: some minutes the first time)"
+	@echo "installing into $(VENV) (PyTorch is large: this takes some minutes the first time)"
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	@touch $@ $(VENV)/installed
 
