@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zlib
@@ -257,7 +258,7 @@ def test_without_val_a_part_of_the_images_is_tested_on(root, capfd):
     assert data.labels["test"].tolist() == [0, 1]  # stratified
     assert "always set apart for testing (dataset.test=0.25)" in capfd.readouterr().err
     bare = root / "train"
-    assert describe("imagefolder", bare, 8, test=0.25) == spec
+    assert describe("imagefolder", bare, 8, test=0.25).agrees_with(spec)
     assert torch.equal(load(spec, bare, CPU, test=0.25).splits["test"].values, data.splits["test"].values)
 
 
@@ -323,3 +324,32 @@ def test_a_walk_finds_the_files_of_a_folder_given_twice_once(root):
     walk = Walk([root / "train", root / "train" / ".." / "train"])
     assert len(walk.images_below(root / "train")) == 8
     assert walk.images_below(root / "train" / ".." / "train") == []
+
+
+def test_a_run_whose_images_were_replaced_under_the_same_names_is_refused(root, tmp_path, train_py):
+    options = {"dataset": "imagefolder", "dataset.root": root, "dataset.size": 8, "batch_size": 4, "name": "mine"}
+    options |= dict.fromkeys(("dataset.limit", "dataset.limit_test"))
+    assert train_py(**options).code == 0
+    folder = tmp_path / "out" / "mine"
+    before = DatasetSpec.from_json((folder / "dataset.json").read_text())
+    assert before.title == "images"
+    sorted((folder / "checkpoints").iterdir())[-1].unlink()
+    assert train_py(**options).code == 0  # goes on
+    path = root / "train" / "cat" / "0.png"
+    path.write_bytes(path.read_bytes())
+    os.utime(path, (10**9, 10**9))
+    outcome = train_py(**options)
+    assert outcome.code == 2
+    assert "the data are not those that" in outcome.err
+    assert before.digest in outcome.err
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)  # keeps the times
+    assert describe("imagefolder", copy, 8).digest == describe("imagefolder", root, 8).digest != before.digest
+
+
+def test_the_report_calls_a_folder_and_a_table_by_their_names(root, tmp_path, train_py):
+    options = {"dataset": "imagefolder", "dataset.root": root, "dataset.size": 8, "batch_size": 4, "report": "true"}
+    options |= dict.fromkeys(("dataset.limit", "dataset.limit_test"))
+    outcome = train_py(name="mine", epochs=1, J=1, **{"model.downsample": "[]"}, **options)
+    assert outcome.code == 0, outcome.err
+    assert "simcnn on images, greedy" in (tmp_path / "out" / "mine" / "report.html").read_text()

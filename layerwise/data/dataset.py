@@ -43,7 +43,8 @@ class DatasetSpec:
         alternating: these are every second one, and not drawn at random.
         cutout: side in pixels of the square that is painted over training images; 0 for none.
         resized_crop: training images are random resized crops, made while they are decoded.
-        digest: of a table's values and labels; empty where nothing but the above tells data apart.
+        digest: of a table's values and labels, or of the names, sizes and times of a folder's images; empty where
+            nothing but the above tells data apart.
         preparation: how image files were changed before they were stored as records, in words; empty if not.
         exif: image files are turned as their EXIF orientations say.
         columns: of a table, by feature column in order: None for numbers, or its categories, which are one-hot.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +36,9 @@ class ImageSource(Protocol):
 
     classes: list[str]
     preparation: str
+
+    def digest(self) -> str:
+        """Returns 8 hexadecimal digits that change with the images."""
 
     def count(self, split: str) -> int:
         """Returns the number of images of `train` or `val`."""
@@ -100,6 +105,16 @@ class ClassFolders:
                 f"{root}: holds {other[0]} and no {VAL}. Rename {root / other[0]} to {VAL} to test on its images, or "
                 "move it elsewhere to test on a part of the training images (dataset.test)."
             )
+
+    def digest(self) -> str:
+        """Of names, sizes and modification times, in seconds, which copies with their times keep."""
+        digest = hashlib.sha256()
+        for folder in (self.train,) if self.val is None else (self.train, self.val):
+            for file in list_images(folder)[0]:
+                status = Path(os.fsdecode(file)).stat()
+                name = os.path.relpath(file, os.fsencode(folder))
+                digest.update(b"%s\0%d\0%d\0" % (name, status.st_size, int(status.st_mtime)))
+        return digest.hexdigest()[:8]
 
     def count(self, split: str) -> int:
         return len(self._list(split)[0])

@@ -43,7 +43,9 @@ def spec(root: Path, size: int, test: float = TEST_PART, exif: bool = False) -> 
         train_samples=source.count(TRAIN),
         test_samples=source.count(VAL),
         preparation=source.preparation,
+        digest=source.digest(),
         exif=exif,
+        title=root.resolve().name,
     )
 
 

@@ -144,6 +144,7 @@ class RecordWriter:
                 "version": VERSION,
                 "identity": self.identity,
                 "classes": self.source.classes,
+                "digest": self.source.digest(),
                 **asdict(self.preparation),
                 "splits": splits,
             }

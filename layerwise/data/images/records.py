@@ -70,11 +70,16 @@ class Records:
         self.short_side: int = index["short_side"]
         self.identity: Mapping[str, Any] = index["identity"]
         self.splits: dict[str, Any] = index["splits"]
+        self._digest: str = index.get("digest", "")
         changed = any(split["resized"] for split in self.splits.values())
         self.exif = bool(index.get("exif", False)) if changed else None
         self.preparation = f"short side {self.short_side}, JPEG quality {index['quality']}" if changed else ""
         for split in self.splits:
             self._check_shards(split)
+
+    def digest(self) -> str:
+        """That of the files that the records were made of; empty for records of older versions."""
+        return self._digest
 
     def count(self, split: str) -> int:
         return len(self.splits[split]["labels"])

@@ -84,7 +84,8 @@ class RunView:
     def what(self) -> str:
         """`SimCNN`-like words: network, data, plan and the paper's symbols."""
         config = self.run.config
-        return f"{config.model.name} on {config.dataset.name}, {config.plan.name.value}, k = {config.k}, J = {config.J}"
+        data = self.run.spec.title or config.dataset.name
+        return f"{config.model.name} on {data}, {config.plan.name.value}, k = {config.k}, J = {config.J}"
 
     @property
     def machine(self) -> str:
