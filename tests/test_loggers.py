@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
+import json
 import os
 import signal
+import subprocess
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+import wandb
 import yaml
 
 from helpers.commands import SCRIPTS, Outcome, TrainPy, assert_refused, run_script
 from helpers.run_folders import numbers, only_run, results_of
 from helpers.wandb_files import offline_runs
+from layerwise.__main__ import main
+from layerwise.commands.log import main as log_command
 from layerwise.config.parse import from_yaml
-from layerwise.reporting.loggers.base import Beginning, Loggers, read_lines
+from layerwise.reporting.loggers.base import Beginning, Loggers
 from layerwise.reporting.loggers.content import block_table, scalars_by_block
 from layerwise.reporting.loggers.tensorboard_files import CELL, heat_map
 from layerwise.reporting.loggers.wandb_run import WandbRun
+from layerwise.runs.metrics import read_lines
 
 OFFLINE = {"logger": "wandb", "logger.wandb.mode": "offline"}
 
 
 @pytest.fixture(autouse=True)
-def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No account and no settings of whoever runs the tests."""
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No account and no settings of whoever runs the tests, and no service of W&B after them."""
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     for name in ("HOME", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
@@ -37,6 +46,8 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NETRC", str(tmp_path / "home" / "netrc"))
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     (tmp_path / "home").mkdir()
+    yield
+    wandb.teardown()
 
 
 @pytest.fixture
@@ -63,6 +74,11 @@ def interrupted(train_py: TrainPy, number: int, **options: Any) -> Outcome:
     with pytest.MonkeyPatch.context() as patch:
         at_epoch(patch, number, lambda _: os.kill(os.getpid(), signal.SIGTERM))
         return train_py(**options)
+
+
+def log(*words: object) -> int:
+    """The exit code of `layerwise log`."""
+    return log_command(list(map(str, words)))
 
 
 def tensorboard_events(folder: Path) -> Any:
@@ -133,10 +149,9 @@ def test_both_logs_hold_what_the_files_of_the_run_say(train_py, tmp_path):
 
 
 def test_a_resumed_run_is_the_same_wandb_run_and_logs_no_step_twice(train_py, tmp_path, save_each_epoch):
-    options = {"logger": "[wandb,tensorboard]", "epochs": 3}
+    options = {"logger": "[wandb,tensorboard]", "logger.wandb.mode": "offline", "epochs": 3}
     outcome = interrupted(train_py, 4, **options)
     assert outcome.code == 143
-    assert "no account" in outcome.err
     assert "wandb sync" in outcome.err
     assert train_py(**options).code == 0
     folder = only_run(tmp_path)
@@ -181,57 +196,96 @@ def test_tensorboard_shows_stages_of_another_run(train_py, tmp_path):
     assert len(events.Scalars("test/top1/block_1")) == 1
 
 
-def test_a_logger_that_joins_a_begun_run_shows_all_of_it(train_py, tmp_path, save_each_epoch):
-    assert interrupted(train_py, 3, epochs=2).code == 143
-    assert train_py(epochs=2, **OFFLINE).code == 0
-    folder = only_run(tmp_path)
-    (run,) = offline_runs(folder)
-    assert_history_is_that_of_the_files(run.rows, folder)
-    assert [row["stages"] for row in run.rows if "stages" in row] == [1, 2]
-
-
-def kill_the_service(_: Loggers) -> None:
-    """The process that W&B's own process has started, once it is there."""
+def wait_until_open(folder: Path) -> None:
     deadline = time.monotonic() + 20
-    while not (found := [p for p in psutil.Process().children(recursive=True) if "wandb-core" in p.name()]):
+    while not (folder / "wandb" / "run.json").exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    found[0].kill()
 
 
-def process_of_wandb() -> psutil.Process:
-    """Ours that talks to W&B; other tests may have left children of their own."""
+def service() -> psutil.Process:
+    """W&B's own process, once it is there."""
     deadline = time.monotonic() + 20
-    while not (found := [p for p in psutil.Process().children() if "wandb_process" in " ".join(p.cmdline())]):
+    while not (found := [p for p in psutil.Process().children() if "wandb-core" in p.name()]):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    (process,) = found
-    return process
+    return found[0]
 
 
-def kill_the_process(_: Loggers) -> None:
-    process_of_wandb().kill()
-
-
-@pytest.mark.parametrize("strike", [kill_the_service, kill_the_process])
-def test_a_run_whose_wandb_is_killed_ends_with_the_same_results(train_py, tmp_path, monkeypatch, strike):
-    at_epoch(monkeypatch, 1, strike)
+def test_a_run_whose_wandb_is_killed_ends_with_the_same_results_and_is_sent_later(train_py, tmp_path, monkeypatch):
+    at_epoch(monkeypatch, 1, lambda _: wait_until_open(tmp_path / "out" / "struck") or service().kill())
     outcome = train_py(name="struck", **OFFLINE)
     monkeypatch.undo()
     assert outcome.code == 0
     assert outcome.err.count("warning:") == 1
-    assert "logger=wandb is left out" in outcome.err
+    folder = tmp_path / "out" / "struck"
+    assert f"`layerwise log {folder} logger=wandb` sends what is missing" in outcome.err
     train_py(name="plain")
     struck, plain = (results_of(tmp_path / "out" / name) for name in ("struck", "plain"))
     assert struck["status"] == "completed"
     assert numbers(struck) == numbers(plain)
+    assert log(folder, "logger=wandb", "logger.wandb.mode=offline") == 0
+    (run,) = offline_runs(folder)
+    assert_history_is_that_of_the_files(run.rows, folder)
+    assert run.exit_code == 0
 
 
-class Recorder:
-    """A logger that notes what it is told, and fails at one of its calls."""
+@pytest.mark.parametrize("again", ["log", "train"])
+def test_a_run_without_loggers_is_sent_later_and_once(train_py, tmp_path, again):
+    assert train_py().code == 0
+    folder, both = only_run(tmp_path), ["logger=[wandb,tensorboard]", "logger.wandb.mode=offline"]
+    for _ in range(2):
+        assert (log(tmp_path / "out", *both) if again == "log" else train_py(*both).code) == 0
+    (run,) = offline_runs(folder)
+    assert_history_is_that_of_the_files(run.rows, folder)
+    assert run.column("stages") == run.column("depth_block") == [1, 2]
+    assert run.config["versions"] == results_of(folder)["versions"]
+    assert (run.run["job_type"], run.summary["status"]) == ("greedy", "completed")
+    steps = [line["step"] for line in read_lines(folder / "metrics.jsonl") if line["block"] == 2]
+    assert [scalar.step for scalar in tensorboard_events(folder).Scalars("train/loss/block_2")] == steps
+    assert len(tensorboard_events(folder).Scalars("final/test_top1")) == 1
 
-    def __init__(self, fails_at: str = "") -> None:
-        self.fails_at, self.told = fails_at, []
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["logger=wandb"], "no run is given"),
+        (["RUN"], "no logger is given"),
+        (["RUN", "logger=wandb", "k=3"], "k=3: only logger=… and its keys"),
+        (["RUN", "logger=tensorbord"], "logger=tensorbord: unknown choice"),
+        (["none", "logger=wandb"], "none: no such folder"),
+    ],
+)
+def test_log_says_what_it_cannot_do(tmp_path, capsys, words, problem):
+    (tmp_path / "run").mkdir()
+    with pytest.raises(SystemExit) as end:
+        main(["log", *(str(tmp_path / "run") if word == "RUN" else word for word in words)])
+    assert end.value.code == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_a_run_that_is_not_begun_or_in_use_is_named_and_the_others_are_sent(train_py, tmp_path, capfd):
+    for name in ("a", "b", "c"):
+        train_py(name=name, J=1, **{"model.downsample": "[]"})
+    (tmp_path / "out" / "a" / "results.json").unlink()
+    with open(tmp_path / "out" / "b" / ".lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert log(tmp_path / "out", "logger=tensorboard") == 1
+    said = capfd.readouterr().err
+    assert f"{tmp_path / 'out' / 'a' / 'results.json'}: cannot be read" in said
+    assert f"{tmp_path / 'out' / 'b'}: is being trained" in said
+    assert "final/test_top1" in tensorboard_events(tmp_path / "out" / "c").Tags()["scalars"]
+
+
+class Notes:
+    """A logger that notes what it is told, and fails or hangs at one of its calls."""
+
+    def __init__(self, fails_at: str = "", hangs_at: str = "") -> None:
+        self.fails_at, self.hangs_at, self.told = fails_at, hangs_at, []
+        self.abandoned = threading.Event()
+
+    def is_complete(self, folder: Path) -> bool:
+        return False
 
     def begin(self, beginning: Beginning) -> None:
         self._note("begin")
@@ -245,32 +299,43 @@ class Recorder:
     def end(self, results: dict[str, Any] | None) -> None:
         self._note("end")
 
+    def abandon(self) -> None:
+        self.abandoned.set()
+
     def _note(self, call: str) -> None:
         self.told.append(call)
         if call == self.fails_at:
             raise OSError("no space left on the disk")
+        if call == self.hangs_at:
+            self.abandoned.wait()
+            raise OSError("its service is gone")
 
 
 @pytest.mark.parametrize("call", ["begin", "epoch", "stage", "end"])
-def test_a_logger_that_fails_is_left_out_with_one_warning(tmp_path, call):
-    failing, other, warnings = Recorder(call), Recorder(), []
-    loggers = Loggers({"failing": failing, "other": other}, warnings.append)
-    loggers.begin(tmp_path, {}, {}, tmp_path / "metrics.jsonl")
+@pytest.mark.parametrize("way", ["fails", "hangs"])
+def test_a_logger_that_fails_or_hangs_costs_one_warning_and_holds_nothing_up(tmp_path, call, way):
+    failing, other, warnings = Notes(**{f"{way}_at": call}), Notes(), []
+    loggers = Loggers({"failing": failing, "other": other}, warnings.append, seconds=0.5)
+    started = time.monotonic()
+    loggers.begin(tmp_path, {}, {})
     for _ in range(2):
         loggers.epoch({})
         loggers.stage({})
+    assert time.monotonic() - started < 0.4
     loggers.end({})
     loggers.end(None)
+    assert time.monotonic() - started < 5
     assert other.told == ["begin", *2 * ["epoch", "stage"], "end"]
     assert failing.told == other.told[: other.told.index(call) + 1]
+    assert failing.abandoned.is_set()
     (warning,) = warnings
-    assert "logger=failing is left out" in warning
-    assert "no space left" in warning
+    assert f"`layerwise log {tmp_path} logger=failing` sends what is missing" in warning
+    assert ("no space left" if way == "fails" else "not finished after") in warning
 
 
-def wandb_run(said: list[str], **options: Any) -> WandbRun:
+def wandb_run(notes: list[str], **options: Any) -> WandbRun:
     where = {"project": "p", "entity": None, "group": "g", "job_type": "greedy", "name": "n", "tags": []}
-    return WandbRun(**where, artifacts=False, note=said.append, warn=said.append, **options)
+    return WandbRun(**where | {"mode": "offline", "artifacts": False, "note": notes.append} | options)
 
 
 def line_at(step: int) -> dict[str, Any]:
@@ -278,60 +343,89 @@ def line_at(step: int) -> dict[str, Any]:
     return where | {"loss": 1.0 / step, "top1": 50.0, "lr": 0.1, "seconds": 0.1, "images_per_second": 100.0}
 
 
-def test_a_wandb_that_hangs_holds_nothing_up(tmp_path):
-    run = wandb_run([], mode="offline", init_seconds=0.5, finish_seconds=0.5)
-    run.begin(Beginning(tmp_path, {}, {}, []))
-    process = process_of_wandb()
+def write_lines(folder: Path, steps: range) -> None:
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line_at(step)) + "\n" for step in steps))
+
+
+def test_a_wandb_that_hangs_is_given_up_and_leaves_nothing_that_python_waits_for(tmp_path):
+    warnings: list[str] = []
+    loggers = Loggers({"wandb": wandb_run([])}, warnings.append, seconds=1.0)
+    loggers.begin(tmp_path, {}, {})
+    wait_until_open(tmp_path)
+    process = service()
     process.suspend()
     started = time.monotonic()
-    for step in range(1, 5000):  # much more than a pipe holds
-        run.epoch(line_at(step))
+    for step in range(1, 5000):  # much more than a socket holds
+        loggers.epoch(line_at(step))
     assert time.monotonic() - started < 5
-    with pytest.raises(Exception, match=r"did not finish in 2 s.*wandb sync"):
-        run.end(None)
-    assert not process.is_running()
+    loggers.end(None)
+    assert "not finished after 1 s" in warnings[0]
+    assert len(warnings) == 1
+    assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    wandb.teardown()  # as Python does when it exits
+    write_lines(tmp_path, range(1, 3))
+    send_all(tmp_path)
+    (run,) = offline_runs(tmp_path)
+    assert run.column("step") == [1, 2]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
-def test_signals_that_are_meant_for_the_training_do_not_end_it(tmp_path, number):
-    run = wandb_run([], mode="offline", init_seconds=20.0, finish_seconds=20.0)
-    run.begin(Beginning(tmp_path, {}, {}, [line_at(1)]))
-    process = process_of_wandb()
-    deadline = time.monotonic() + 20
-    while not (tmp_path / "wandb" / "run.json").exists():  # written as soon as it has begun
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(number)
-    run.epoch(line_at(2))
-    run.end(None)
-    (offline,) = offline_runs(tmp_path)
-    assert [row["step"] for row in offline.rows if "step" in row] == [1, 2]
+def send_all(folder: Path) -> None:
+    warnings: list[str] = []
+    loggers = Loggers({"wandb": wandb_run([])}, warnings.append)
+    loggers.begin(folder, {}, {})
+    loggers.end(None)
+    assert warnings == []
 
 
-def test_without_a_server_it_is_logged_offline(tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+@pytest.mark.parametrize("key", [None, "a" * 40])
+def test_without_an_account_or_a_server_there_is_one_warning_and_all_is_sent_later(tmp_path, monkeypatch, key):
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens
-    said: list[str] = []
-    run = wandb_run(said, mode="online", init_seconds=1.0, finish_seconds=20.0)
-    run.begin(Beginning(tmp_path, {}, {}, [line_at(1)]))
-    run.epoch(line_at(2))
-    run.end(None)
-    (offline,) = [found for found in offline_runs(tmp_path) if found.rows]
-    assert offline.column("step") == [1, 2]
-    assert any("logged offline" in text and "wandb sync" in text for text in said)
+    if key is not None:
+        monkeypatch.setenv("WANDB_API_KEY", key)
+    warnings: list[str] = []
+    write_lines(tmp_path, range(1, 2))
+    loggers = Loggers({"wandb": wandb_run([], mode="online", init_seconds=1.0)}, warnings.append)
+    loggers.begin(tmp_path, {}, {})
+    loggers.epoch(line_at(2))
+    loggers.end(None)
+    (warning,) = warnings
+    assert ("no account is set up" if key is None else "Failed to get resume status") in warning
+    write_lines(tmp_path, range(1, 3))
+    send_all(tmp_path)
+    (run,) = [found for found in offline_runs(tmp_path) if found.rows]
+    assert run.column("step") == [1, 2]
 
 
-def test_a_run_that_is_killed_has_its_last_epochs_logged(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "wandb.py").write_text("raise ImportError")  # what lies where one works is not what is imported
-    run = wandb_run([], mode="offline")
-    run.begin(Beginning(tmp_path, {}, {}, [line_at(1)]))
-    run.epoch(line_at(2))
-    run._events.put(None)  # the pipe is closed as the kernel does it for a dead process
-    run._process.wait(20)
-    (offline,) = offline_runs(tmp_path)
-    assert offline.column("step") == [1, 2]
-    assert offline.exit_code == 1
+def test_what_a_killed_process_had_logged_is_sent_again_and_stands_there_once(tmp_path):
+    killed = wandb_run([])
+    killed.begin(Beginning(tmp_path, {}, {}, [line_at(step) for step in range(1, 300)]))  # a part of it is on the disk
+    with suppress(ConnectionError, SystemExit):
+        killed.abandon()
+    write_lines(tmp_path, range(1, 302))
+    send_all(tmp_path)
+    (run,) = offline_runs(tmp_path)
+    assert run.column("step") == list(range(1, 302))
+
+
+def test_on_a_full_disk_there_is_one_warning_and_all_is_sent_later(tmp_path):
+    disk = tmp_path / "wandb"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "none", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk needs the right to mount one")
+    warnings: list[str] = []
+    try:
+        write_lines(tmp_path, range(1, 3000))
+        loggers = Loggers({"wandb": wandb_run([])}, warnings.append)
+        loggers.begin(tmp_path, {}, {})
+        loggers.end(None)
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+    (warning,) = warnings
+    assert "no space left" in warning.lower()
+    send_all(tmp_path)
+    (run,) = offline_runs(tmp_path)
+    assert len(run.column("step")) == 2999
 
 
 def test_a_search_for_the_depth_is_a_wandb_run_of_its_own(train_py, tmp_path):

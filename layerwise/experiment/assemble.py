@@ -85,7 +85,7 @@ def assemble(
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if ranks() > 1 and config.distributed.sync_batchnorm and config.distributed.parallel is Parallel.data:
         synchronised(network, device)
-    loggers = build_loggers(config, folder.path, display.note, display.warn) if distributed.is_main() else {}
+    loggers = build_loggers(config, folder.path, display.note) if distributed.is_main() else {}
     return Run(
         config=config,
         folder=folder,

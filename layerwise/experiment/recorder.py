@@ -37,7 +37,7 @@ class Recorder:
     def begin(self) -> None:
         """Opens the logs, before the first stage is trained."""
         config = as_plain(self._run.config, but=("logger", "slurm"))
-        self._run.loggers.begin(self._folder, config, dict(self._run.facts), self._run.metrics.path)
+        self._run.loggers.begin(self._folder, config, self._run.facts)
 
     def stage(self) -> None:
         """Records a finished stage."""

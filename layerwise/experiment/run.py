@@ -16,7 +16,7 @@ from layerwise.config.effects import without_effect
 from layerwise.config.parse import parse
 from layerwise.config.resolve import resolve
 from layerwise.config.resolved import ResolvedConfig
-from layerwise.config.schema import Config, Summary
+from layerwise.config.schema import Config, ProgressName, Summary
 from layerwise.core import distributed
 from layerwise.core.distributed import from_main, noticing_lost_processes, one_per_machine_first, together
 from layerwise.core.errors import LayerwiseError
@@ -30,8 +30,9 @@ from layerwise.experiment.search import search_depth
 from layerwise.experiment.stage import run_stage
 from layerwise.experiment.summary import summarise
 from layerwise.features.sources import Source
-from layerwise.reporting.loggers.choice import check_loggers
+from layerwise.reporting.loggers.choice import check_loggers, send
 from layerwise.reporting.tables import results_table, show
+from layerwise.reporting.terminal import Display
 from layerwise.runs.checkpoints import Checkpoints, rows_of
 from layerwise.runs.depth_search import run_config
 from layerwise.runs.finished import FinishedStage, restore
@@ -106,6 +107,8 @@ def run_in_folder(
         if results is not None and from_main(lambda: all_blocks_readable(folder)):
             if distributed.is_main():
                 print(if_finished, file=sys.stderr)
+                tell = Display(config.progress is ProgressName.auto)
+                send(config, folder.path, tell.note, tell.warn)
         else:
             results = train(config, spec, folder, device, precision)
     finally:

@@ -62,6 +62,17 @@ class Metrics:
         write_atomically(self.path, "".join(kept), kept=KEPT)
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The complete lines of metrics.jsonl; none where there is no such file."""
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except ValueError:  # the machine went down while it was written
+            continue
+    return lines
+
+
 def write_results(path: Path, results: dict[str, Any]) -> None:
     """Writes results.json, atomically; a list of numbers takes one line."""
     text = json.dumps(_finite(results), indent=2)

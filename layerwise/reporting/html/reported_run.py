@@ -23,10 +23,10 @@ from layerwise.models.costs import BlockCost
 from layerwise.reporting.html.command import command_of
 from layerwise.reporting.html.paper_figures import experiment_of
 from layerwise.reporting.html.samples import Samples, read_samples
-from layerwise.reporting.loggers.base import read_lines
 from layerwise.runs.depth_search import run_config
 from layerwise.runs.folder import CONFIG, METRICS, RESULTS, SPEC
 from layerwise.runs.loading import load
+from layerwise.runs.metrics import read_lines
 
 ANYTIME = "anytime.json"
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Callable
 from pathlib import Path
 
+from layerwise.config.identity import as_plain
+from layerwise.config.parse import from_yaml
 from layerwise.config.schema import Config, WandbMode
 from layerwise.core.errors import LayerwiseError
-from layerwise.reporting.loggers.base import Logger
+from layerwise.reporting.loggers.base import Logger, Loggers
 from layerwise.reporting.loggers.tensorboard_files import TensorBoardFiles
-from layerwise.reporting.loggers.wandb_run import WandbRun
-from layerwise.runs.folder import SEARCH
+from layerwise.reporting.loggers.wandb_run import WandbRun, mode_of
+from layerwise.runs.folder import CONFIG, RESULTS, SEARCH
 
-UPLOAD_SECONDS = {False: 30.0, True: 600.0}
-"""How long the end of a run waits for W&B, without and with the network to upload."""
+SEND_SECONDS = 600.0
+"""The longest that sending a run from its files takes."""
+
+FACTS = ("cache", "precision", "hardware", "versions", "git_commit", "search")
+"""What results.json says of how a run was computed."""
 
 
 def check_loggers(config: Config) -> None:
@@ -32,32 +38,61 @@ def check_loggers(config: Config) -> None:
             raise LayerwiseError(f'logger={name}: it is not installed: pip install -e ".[loggers]".')
 
 
-def build_loggers(
-    config: Config, folder: Path, note: Callable[[str], None], warn: Callable[[str], None]
-) -> dict[str, Logger]:
-    """What else shows the run, by the names of `logger=…`.
+def build_loggers(config: Config, folder: Path, note: Callable[[str], None]) -> dict[str, Logger]:
+    """The loggers that a configuration chooses, by the names of `logger=…`.
 
     Args:
-        config: resolved.
-        folder: of the run.
-        note, warn: print a line of information, a warning.
+        config: of the run.
+        folder: the run folder.
+        note: prints a line of information.
     """
     wandb, loggers = config.logger.wandb, dict[str, Logger]()
-    if wandb.mode is not WandbMode.disabled:
+    if (mode := mode_of(wandb.mode.value)) != WandbMode.disabled.value:
         searching = folder.name == SEARCH
         loggers["wandb"] = WandbRun(
             project=wandb.project,
             entity=wandb.entity,
             group=wandb.group or f"{config.dataset.name}-{config.model.name}",
-            job_type=wandb.job_type or config.plan.name.value,
+            job_type=wandb.job_type or (SEARCH if searching else config.plan.name.value),
             name=f"{folder.parent.name}/{folder.name}" if searching else folder.name,
             tags=list(dict.fromkeys([config.plan.name.value, f"k={config.k}", *wandb.tags])),
-            mode=wandb.mode.value,
+            mode=mode,
             artifacts=wandb.artifacts,
-            finish_seconds=UPLOAD_SECONDS[wandb.artifacts],
             note=note,
-            warn=warn,
         )
     if config.logger.tensorboard.enabled:
         loggers["tensorboard"] = TensorBoardFiles()
     return loggers
+
+
+def send(
+    config: Config,
+    folder: Path,
+    note: Callable[[str], None],
+    warn: Callable[[str], None],
+    seconds: float = SEND_SECONDS,
+) -> None:
+    """Sends a run that no process trains now to the loggers that do not have all of it.
+
+    Args:
+        config: says in `logger` where to; the rest is read from the folder.
+        folder: the run folder.
+        note, warn: print a line of information, a warning.
+
+    Raises:
+        LayerwiseError: the folder holds no run, or no results yet.
+    """
+    loggers = build_loggers(config, folder, note)
+    missing = {name: logger for name, logger in loggers.items() if not logger.is_complete(folder)}
+    if not missing:
+        return
+    try:
+        results = json.loads((folder / RESULTS).read_text())
+    except (OSError, ValueError) as error:
+        raise LayerwiseError(
+            f"{folder / RESULTS}: cannot be read ({error}). No stage of the run is finished."
+        ) from error
+    sending = Loggers(missing, warn, SEND_SECONDS)
+    trained = as_plain(from_yaml(folder / CONFIG), but=("logger", "slurm"))
+    sending.begin(folder, trained, {name: results[name] for name in FACTS if name in results})
+    sending.end(results)

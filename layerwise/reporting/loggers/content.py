@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
-from layerwise.reporting.loggers.base import leaves
 
 HELD_OUT = ("validation", "test", "ensemble", "reconstruction")
 """What only the end of a stage says of quality."""
@@ -73,3 +71,12 @@ def block_table(results: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]
     ]
     columns = list(dict.fromkeys(name for row in flat for name in row))
     return columns, [[row.get(name) for name in columns] for row in flat]
+
+
+def leaves(tree: Mapping[str, Any], within: str = "") -> Iterable[tuple[str, Any]]:
+    """`("test/top1", 90.0)` for `{"test": {"top1": 90.0}}`."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{within}{name}/")
+        else:
+            yield within + name, value

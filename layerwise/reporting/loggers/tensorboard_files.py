@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from layerwise.reporting.loggers.base import Beginning, leaves
-from layerwise.reporting.loggers.content import HELD_OUT, block_table, scalars_by_block, scores, speed, summary
+from layerwise.reporting.loggers.base import Beginning
+from layerwise.reporting.loggers.content import (
+    HELD_OUT,
+    block_table,
+    leaves,
+    scalars_by_block,
+    scores,
+    speed,
+    summary,
+)
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -27,12 +35,15 @@ CELL = 24
 class TensorBoardFiles:
     """A `Logger`. Curves are tagged by measure and block (`train/loss/block_2`), over the steps of the whole run."""
 
+    def is_complete(self, folder: Path) -> bool:
+        return any(tag.startswith("final/") for tag in _last_events(folder / FOLDER))
+
     def begin(self, beginning: Beginning) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a while, and is needed here only
 
         folder = beginning.folder / FOLDER
         self._config = beginning.config
-        self._next, self._stages = shown(folder) if folder.exists() else (0, 0)
+        self._next, self._stages = shown(folder)
         self._step = 0
         self._ends: dict[int, int] = {}  # by stage, the step of its last line
         # what an earlier process was about to write at that step is written whole, in the place of its parts
@@ -83,6 +94,9 @@ class TensorBoardFiles:
             self._writer.add_hparams(plain, figures, run_name=".", global_step=self._step)
         self._writer.close()
 
+    def abandon(self) -> None:
+        """Nothing: what is not written is written by another process."""
+
 
 def shown(folder: Path) -> tuple[int, int]:
     """What the event files of a folder hold already.
@@ -90,14 +104,21 @@ def shown(folder: Path) -> tuple[int, int]:
     Returns:
         the first step of which something may be missing, and the number of stages.
     """
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 1}).Reload()  # keeps the last of each tag
-    last = {tag: events.Scalars(tag)[-1] for tag in events.Tags()["scalars"]}
+    last = _last_events(folder)
     step = max((event.step for event in last.values()), default=0)
     if STAGES not in last:
         return step, 0
     return step + (last[STAGES].step == step), int(last[STAGES].value)
+
+
+def _last_events(folder: Path) -> dict[str, Any]:
+    """By tag, the last scalar in the event files of a folder."""
+    if not folder.exists():
+        return {}
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 1}).Reload()  # keeps the last of each tag
+    return {tag: events.Scalars(tag)[-1] for tag in events.Tags()["scalars"]}
 
 
 def heat_map(matrix: Sequence[Sequence[int]]) -> npt.NDArray[np.uint8]:

@@ -1,168 +1,198 @@
-"""The run as a W&B run: starts the process that talks to W&B, and tells it what happens without ever waiting."""
+"""The run as a W&B run."""
 
 from __future__ import annotations
 
 import json
 import os
-import queue
-import subprocess
+import secrets
+import shlex
+import shutil
 import sys
-import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from layerwise.core.errors import LayerwiseError
+from layerwise.core.files import write_atomically
 from layerwise.reporting.loggers.base import Beginning
+from layerwise.reporting.loggers.content import HELD_OUT, block_table, scalars_by_block, scores, speed, summary
 
-PROCESS = """
-import os, signal, sys
-os.setpgid(0, 0)  # Ctrl-C, and what schedulers send, is for the training, which then tells this process
-for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-    signal.signal(number, signal.SIG_IGN)
-os.nice(19)  # before W&B's imports: on a busy machine the training comes first
-sys.path[0] = sys.argv[1]
-from layerwise.reporting.loggers.wandb_process import main
-main()
-"""
-"""Not `python -m`, which would import what lies in the working directory first."""
+if TYPE_CHECKING:
+    import wandb
 
-LOG = "process.log"
-"""What it has to complain about, beside W&B's files."""
+FOLDER, SENT = "wandb", "run.json"
+"""The folder of W&B's files in the run folder, and our file in it: the W&B run's id, and what has been sent."""
 
 
+@dataclass
 class WandbRun:
-    """A `Logger`.
+    """A `Logger`. One W&B run shows the run folder, however often the run was interrupted.
 
     Args:
         project, entity, group, job_type, name, tags: of the W&B run.
-        mode: online or offline.
+        mode: online or offline; what was sent in one is not sent in the other.
         artifacts: upload the trained network, too.
         note: prints a line of information.
-        warn: prints a warning.
-        init_seconds: after which the server is given up and the run is logged offline.
-        finish_seconds: after which an upload is given up at the end of the run.
+        init_seconds: after which the server is given up.
     """
 
-    def __init__(
-        self,
-        *,
-        project: str,
-        entity: str | None,
-        group: str,
-        job_type: str,
-        name: str,
-        tags: list[str],
-        mode: str,
-        artifacts: bool,
-        note: Callable[[str], None],
-        warn: Callable[[str], None],
-        init_seconds: float = 15.0,
-        finish_seconds: float = 30.0,
-    ) -> None:
-        self._settings = {
-            "project": project,
-            "entity": entity,
-            "group": group,
-            "job_type": job_type,
-            "name": name,
-            "tags": tags,
-            "mode": mode,
-            "artifacts": artifacts,
-            "init_seconds": init_seconds,
-            "finish_seconds": finish_seconds,
-            "program": sys.argv[0],
-            "pid": os.getpid(),
-        }
-        self._patience = 2 * init_seconds + finish_seconds  # a server is given up, and then all is logged offline
-        self._say = {"note": note, "warning": warn}
-        self._events: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._failure: str | None = None
+    project: str
+    entity: str | None
+    group: str
+    job_type: str
+    name: str
+    tags: list[str]
+    mode: str
+    artifacts: bool
+    note: Callable[[str], None]
+    init_seconds: float = 30.0
+
+    def is_complete(self, folder: Path) -> bool:
+        return bool(self._sent(_read(folder)).get("completed"))
 
     def begin(self, beginning: Beginning) -> None:
-        folder = beginning.folder / "wandb"
-        folder.mkdir(exist_ok=True)
-        self._folder = folder
-        with open(folder / LOG, "a") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", PROCESS, str(Path(__file__).resolve().parents[3])],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env={**os.environ, "WANDB_SILENT": "true"},  # else it asks its server who one is
-            )
-        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._write, self._read)]
-        for thread in self._threads:
-            thread.start()
-        self._send(
-            "begin",
-            self._settings
-            | {
-                "folder": str(beginning.folder),
-                "config": beginning.config,
-                "facts": beginning.facts,
-                "lines": beginning.lines,
-            },
+        self._folder = beginning.folder
+        self._known = _read(self._folder)
+        self._known.setdefault("id", secrets.token_hex(4))
+        if unfinished := self._known.pop("unfinished", None):  # its process was killed; all of it is sent again
+            shutil.rmtree(self._folder / FOLDER / unfinished, ignore_errors=True)
+        self._run = self._open(beginning)
+        if self.mode == "offline":
+            self._known["unfinished"] = Path(self._run.dir).parent.name
+        self._save()
+        sent = self._sent(self._known)
+        self._step, self._stages = (  # the server knows what came from another machine
+            max(sent.get(name, 0), int(self._run.summary.get(name) or 0)) for name in ("step", "stages")
         )
+        self._run.define_metric("step", hidden=True)
+        self._run.define_metric("*", step_metric="step")
+        self._run.define_metric("depth/*", step_metric="depth_block")
+        for line in beginning.lines:
+            self.epoch(line)
 
     def epoch(self, line: dict[str, Any]) -> None:
-        self._send("epoch", line)
+        if line["step"] <= self._step:
+            return
+        by_block = scalars_by_block(line)
+        row = {"step": line["step"], "stage": line["stage"], "block": line["block"], "epoch": line["epoch"]}
+        row |= by_block[line["block"]] | speed(line)
+        for block, values in by_block.items():
+            row |= {f"{name}/block_{block}": value for name, value in values.items()} if len(by_block) > 1 else {}
+        self._run.log(row)
+        self._step = line["step"]
 
     def stage(self, results: dict[str, Any]) -> None:
-        self._send("stage", results)
+        for entry in results["stages"][self._stages :]:
+            self._run.log({"step": self._step, "stages": entry["stage"]} | scores(entry, HELD_OUT))
+            self._stages = entry["stage"]
 
     def end(self, results: dict[str, Any] | None) -> None:
+        status = None if results is None else results["status"]
         if results is not None:
-            self._send("end", results)
-        self._events.put(None)
-        try:
-            self._process.wait(self._patience)
-        except subprocess.TimeoutExpired as error:
-            self._kill()
-            raise LayerwiseError(
-                f"W&B did not finish in {self._patience:.0f} s; what it has is in {self._folder} (`wandb sync`)"
-            ) from error
-        for thread in self._threads:
-            thread.join(timeout=1.0)
-        self._check()
+            self.stage(results)
+            self._run.summary.update(summary(results))
+            if status == "completed":
+                self._log_depths(results)
+                self._log_classes(results.get("classification") or {})
+                if self.artifacts:
+                    self._log_artifact()
+            elif status == "interrupted":
+                self._run.mark_preempting()
+        self._run.finish(exit_code=0 if status == "completed" else 1)
+        log = Path(self._run.dir).parent / "logs" / "debug-internal.log"
+        if log.exists() and "no space left" in log.read_text(errors="replace"):  # W&B says so nowhere else
+            raise LayerwiseError(f"no space left for {log.parents[2]}")
+        self._known.pop("unfinished", None)
+        self._known[self.mode] = {"step": self._step, "stages": self._stages, "completed": status == "completed"}
+        self._save()  # only now: before, nothing was certain to be on the disk or at the server
+        if self.mode == "offline":
+            files = f"{shlex.quote(str(self._folder.resolve() / FOLDER))}/offline-run-*-{self._known['id']}"
+            self.note(f"to upload it to W&B: wandb sync {files}")
 
-    def _send(self, event: str, content: Any) -> None:
-        self._check()
-        self._events.put(json.dumps({event: content}))
+    def abandon(self) -> None:
+        """Ends W&B's service, for which Python would wait as it exits."""
+        for process in psutil.Process().children():
+            if process.name().startswith("wandb-core"):
+                process.kill()
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].teardown()
 
-    def _check(self) -> None:
-        if self._failure is not None:
-            raise LayerwiseError(f"{self._failure}; {self._folder / LOG} may say more")
+    def _log_depths(self, results: dict[str, Any]) -> None:
+        """Accuracy over depth as a curve, which compares runs, and all figures of each depth as a table."""
+        import wandb
 
-    def _write(self) -> None:
-        """Thread that hands events on: a process that hangs holds up this thread and no other."""
-        assert self._process.stdin is not None
-        try:
-            while (text := self._events.get()) is not None:
-                self._process.stdin.write(text + "\n")
-                self._process.stdin.flush()
-            self._process.stdin.close()
-        except OSError:  # it has ended, and `_read` says why
-            pass
+        for row in results["blocks"]:
+            values = {f"depth/{name.replace('/', '_')}": value for name, value in scores(row).items()}
+            self._run.log({"step": self._step, "depth_block": row["block"], **values})
+        columns, rows = block_table(results)
+        table = wandb.Table(columns=list(columns), data=list(rows))
+        self._run.log({"step": self._step, "blocks": table})
 
-    def _read(self) -> None:
-        """Thread that prints what the process says, until it ends."""
-        assert self._process.stdout is not None
-        for text in self._process.stdout:
-            ((kind, content),) = json.loads(text).items()
-            if kind == "failed":
-                self._failure = content
-            else:
-                self._say[kind](content)
-        if self._process.wait() != 0 and self._failure is None:
-            self._failure = f"its process has ended with {self._process.returncode}"
+    def _log_classes(self, classification: dict[str, Any]) -> None:
+        """The confusion matrix, in W&B's own chart for it."""
+        import wandb
 
-    def _kill(self) -> None:
-        """Ends the process and W&B's service, which is its child."""
-        process = psutil.Process(self._process.pid)
-        for one in (*process.children(recursive=True), process):
-            one.kill()
-        self._process.wait()
+        matrix = classification.get("confusion_matrix")
+        if matrix is None:
+            return
+        names = classification["classes"]
+        counts: list[Any] = [[names[i], names[j], n] for i, row in enumerate(matrix) for j, n in enumerate(row)]
+        fields = {name: name for name in ("Actual", "Predicted", "nPredictions")}
+        table, title = wandb.Table(columns=list(fields), data=counts), {"title": "Confusion matrix"}
+        chart = wandb.plot_table("wandb/confusion_matrix/v1", table, fields, title)
+        self._run.log({"step": self._step, "confusion_matrix": chart})
+
+    def _log_artifact(self) -> None:
+        """The files that `layerwise.load` needs."""
+        import wandb
+
+        artifact = wandb.Artifact(f"network-{self._known['id']}", type="model")
+        artifact.add_dir(str(self._folder / "checkpoints"), name="checkpoints")
+        for name in ("config.yaml", "dataset.json", "results.json"):
+            artifact.add_file(str(self._folder / name))
+        self._run.log_artifact(artifact)
+
+    def _open(self, beginning: Beginning) -> wandb.Run:
+        import wandb
+
+        wandb.setup(wandb.Settings(silent=True))
+        if self.mode == "online" and not wandb.login(prompt=False, verify=False):
+            raise LayerwiseError("no account is set up on this machine (`wandb login` does it)")
+        return wandb.init(
+            dir=str(self._folder),
+            mode=self.mode,  # type: ignore[arg-type]
+            id=self._known["id"],
+            resume="allow",
+            config={**beginning.config, "run_folder": str(self._folder.resolve()), **beginning.facts},
+            settings=wandb.Settings(console="off", silent=True, init_timeout=self.init_seconds),
+            project=self.project,
+            entity=self.entity,
+            group=self.group,
+            job_type=self.job_type,
+            name=self.name,
+            tags=self.tags,
+        )
+
+    def _sent(self, known: dict[str, Any]) -> dict[str, Any]:
+        """The part of `SENT` about this mode; earlier versions knew one."""
+        sent: dict[str, Any] = known.get(self.mode, known)
+        return sent
+
+    def _save(self) -> None:
+        write_atomically(self._folder / FOLDER / SENT, json.dumps(self._known) + "\n", kept="The run is intact.")
+
+
+def mode_of(configured: str) -> str:
+    """`logger.wandb.mode`; WANDB_MODE comes before `online`."""
+    return os.environ.get("WANDB_MODE", "online") if configured == "online" else configured
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        known: dict[str, Any] = json.loads((folder / FOLDER / SENT).read_text())
+    except (OSError, ValueError):
+        return {}
+    return known
