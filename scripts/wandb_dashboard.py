@@ -2,11 +2,10 @@
 
     python scripts/wandb_dashboard.py                              project `layerwise` of the account's own entity
     python scripts/wandb_dashboard.py --project thesis --entity lab
-    python scripts/wandb_dashboard.py --print                      what it would set up; needs no login
+    python scripts/wandb_dashboard.py --print                      print the panels; needs no login
 
-The runs are those of `logger=wandb`. They are grouped by plan (W&B's job type), so that each panel sets layerwise and
-end-to-end side by side. It needs a login (`wandb login`, or WANDB_API_KEY) and the network. A second call makes a
-second view.
+The runs are those of `logger=wandb`, grouped by plan (W&B's job type), so each panel shows layerwise and end-to-end
+side by side. It needs a login (`wandb login`, or WANDB_API_KEY) and the network. Each call makes a new view.
 """
 
 from __future__ import annotations
@@ -29,15 +28,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--project", default=WandbConfig().project)
     parser.add_argument("--entity", help="user or team; default: the account's own")
-    parser.add_argument("--name", default="Layerwise and end-to-end", help="of the view")
-    parser.add_argument("--print", action="store_true", dest="show", help="print the panels and set up nothing")
+    parser.add_argument("--name", default="Layerwise and end-to-end", help="name of the view")
+    parser.add_argument("--print", action="store_true", dest="show", help="print the panels without setting them up")
     options = parser.parse_args()
     if options.show:
         for title, panels in SECTIONS.items():
             print(title, *(f"  {in_words(panel)}" for panel in panels), sep="\n")
         return
     if importlib.util.find_spec("wandb_workspaces") is None:
-        raise LayerwiseError('wandb-workspaces is not installed: pip install -e ".[loggers]".')
+        raise LayerwiseError("wandb-workspaces is missing: pip install wandb-workspaces.")
     print(f"workspace: {set_up(options.project, options.entity, options.name)}")
 
 
@@ -48,31 +47,31 @@ def in_words(panel: Panel) -> str:
 
 
 def set_up(project: str, entity: str | None, name: str) -> str:
-    """Saves the workspace and gives its address.
+    """Saves the workspace and returns its address.
 
     Raises:
-        LayerwiseError: nobody is logged in, or the server does not take it.
+        LayerwiseError: not logged in, or the server refuses it.
     """
     import wandb
 
     try:
         if not wandb.login(prompt=False, verify=True):
             raise LayerwiseError(
-                "nobody is logged in to W&B here, and only a user can set up a workspace. "
-                "Run `wandb login`, or set WANDB_API_KEY; --print shows the panels without."
+                "not logged in to W&B. Run `wandb login`, or set WANDB_API_KEY; --print shows the panels "
+                "without a login."
             )
         saved = workspace(entity or wandb.Api().default_entity, project, name).save()
     except (wandb.errors.Error, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise LayerwiseError(
-            f"W&B does not take the workspace for project {project}: {reason}. "
-            "It needs a login (`wandb login`), the network, and a project that has runs."
+            f"W&B refused the workspace for project {project}: {reason}. "
+            "Check the login (`wandb login`), the network, and that the project has runs."
         ) from error
     return str(saved.url)
 
 
 def workspace(entity: str, project: str, name: str) -> Workspace:
-    """The workspace as W&B's library describes it."""
+    """The workspace as an object of W&B's library."""
     import wandb_workspaces.workspaces as ws
 
     return ws.Workspace(
@@ -88,7 +87,7 @@ def workspace(entity: str, project: str, name: str) -> Workspace:
 
 
 def drawn(panel: Panel) -> Any:
-    """A panel in the words of W&B's library."""
+    """A panel as an object of W&B's library."""
     import wandb_workspaces.reports.v2 as wr
 
     if isinstance(panel, Curve):

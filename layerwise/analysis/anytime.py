@@ -3,10 +3,10 @@
 A layerwise network has a classifier at every depth, so easy samples need not run through all blocks.
 Confidence is the largest softmax probability, with one threshold for all depths, as in Huang et al.,
 Multi-Scale Dense Networks for Resource Efficient Image Classification (ICLR 2018, section 5.2).
-The paper's classifiers cost more than the blocks that they read, so asking all of them can cost more
-than it saves: a policy also says at which depths samples may leave, and only these are asked.
-Everything is computed from the class scores that a run stored: policies are chosen on the validation
-split alone, the figures that they lead to are of the test split.
+The paper's classifiers cost more than the blocks that they read, so evaluating all of them can cost more
+than it saves: a policy also says at which depths samples may leave, and only those heads are evaluated.
+Everything is computed from the class scores that a run stored. Policies are chosen on the validation
+split alone; the reported figures are of the test split.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ SCHEMA = 1
 """Version of anytime.json."""
 
 MOST_EXITS = 3
-"""Depths of a policy; the number of choices grows fast."""
+"""Maximum number of depths in a policy; the number of combinations grows fast."""
 
 NEVER = 2.0
-"""A threshold that no probability reaches: all samples leave at the last depth."""
+"""A threshold above all probabilities: all samples leave at the last depth."""
 
 
 class Predictor(Enum):
-    """What predicts at depth j: the head there, or the 2^j ensemble of all heads up to it."""
+    """What predicts at depth j: its head, or the 2^j ensemble of all heads up to it."""
 
     head = "head"
     ensemble = "ensemble"
@@ -52,11 +52,11 @@ class Predictor(Enum):
 
 @dataclass(frozen=True)
 class Predictions:
-    """What each of D depths says of each of N samples, the shallowest depth first.
+    """Predictions of D depths, shallowest first, for N samples.
 
     Attributes:
-        confidence: [D, N] float64, the largest class probability.
-        classes: [D, N] int64, its class.
+        confidence: [D, N] float64, largest class probability.
+        classes: [D, N] int64, the class with that probability.
     """
 
     confidence: Tensor
@@ -69,19 +69,19 @@ class Predictions:
         return reached.int().argmax(dim=0)  # the first of equal maxima
 
     def at(self, positions: Sequence[int]) -> Predictions:
-        """Those of some depths only."""
+        """The predictions at some depths."""
         chosen = list(positions)
         return Predictions(self.confidence[chosen], self.classes[chosen])
 
     def top1(self, threshold: float, labels: Tensor) -> float:
-        """Per cent of samples whose class is right where they leave. Args: labels: [N] int64."""
+        """Accuracy in per cent of the predictions with which samples leave. Args: labels: [N] int64."""
         return accuracy(self.classes.gather(0, self.leaving(threshold)[None])[0], labels)
 
     def mean_macs(self, threshold: float, macs: Tensor) -> float:
         """Mean multiply-accumulates of a sample.
 
         Args:
-            threshold: of the confidence.
+            threshold: confidence at which a sample leaves.
             macs: [D] int64, cost of leaving at each depth.
         """
         return int(macs[self.leaving(threshold)].sum()) / self.confidence.shape[1]
@@ -92,8 +92,8 @@ def predictions(scores: Mapping[int, Tensor], on: Predictor, ensemble_on: Ensemb
 
     Args:
         scores: class scores [N, c] by depth.
-        on: which predictor leaves.
-        ensemble_on: what the 2^j ensemble averages; not used for `on=head`.
+        on: what predicts at a depth.
+        ensemble_on: what the 2^j ensemble averages; unused with `on=head`.
     """
     depths = sorted(scores)
     if on is Predictor.head:
@@ -111,8 +111,8 @@ class Policy:
     """Where samples may leave, and how confident they must be.
 
     Attributes:
-        exits: positions among the depths, ascending; all samples that are left leave at the last.
-        threshold: of the confidence.
+        exits: ascending indices into the depths; all remaining samples leave at the last.
+        threshold: confidence at which a sample leaves.
     """
 
     exits: tuple[int, ...]
@@ -120,7 +120,7 @@ class Policy:
 
 
 def exit_macs(costs: Sequence[BlockCost], depths: Sequence[int], exits: Sequence[int], on: Predictor) -> Tensor:
-    """[E] int64: multiply-accumulates of leaving at each exit; an ensemble asks all heads up to there."""
+    """[E] int64: multiply-accumulates of leaving at each exit; an ensemble evaluates all heads up to there."""
     if on is Predictor.ensemble:
         return leaving_macs(costs, depths)[list(exits)]
     return leaving_macs(costs, [depths[position] for position in exits])
@@ -130,8 +130,8 @@ def leaving_macs(costs: Sequence[BlockCost], depths: Sequence[int]) -> Tensor:
     """[D] int64: multiply-accumulates until each depth, of all blocks and of all heads on the way.
 
     Args:
-        costs: of block j at position j−1.
-        depths: where samples may leave, in ascending order.
+        costs: cost of block j, at index j−1.
+        depths: where samples may leave, ascending.
     """
     return torch.tensor(
         [
@@ -163,15 +163,15 @@ def choose_policies(
     on: Predictor,
     points: int,
 ) -> list[Policy]:
-    """The most accurate policy on the validation split for each of some mean costs, without duplicates.
+    """The policies that are most accurate on the validation split for evenly spaced mean costs, without duplicates.
 
     Args:
         validation: predictions at `depths`.
         labels: [N] int64 of the validation split.
-        costs: of block j at position j−1.
-        depths: that have a head, ascending.
+        costs: cost of block j, at index j−1.
+        depths: depths with a head, ascending.
         on: what predicts.
-        points: mean costs, in equal steps from the first depth's to that of the last depth alone.
+        points: number of mean costs, from that of the first depth to that of the last depth alone.
     """
     positions = range(len(depths))
     choices = [exits for n in range(1, MOST_EXITS + 1) for exits in combinations(positions, n)]
@@ -192,12 +192,12 @@ def choose_policies(
 
 
 def accuracy(classes: Tensor, labels: Tensor) -> float:
-    """Per cent of [N] predicted classes that are right."""
+    """Accuracy in per cent of [N] predicted classes."""
     return 100.0 * int((classes == labels).sum()) / len(labels)
 
 
 def operating_point(test: Predictions, labels: Tensor, macs: Tensor, policy: Policy) -> dict[str, Any]:
-    """What a policy gives on the test split: accuracy and shares in per cent, mean multiply-accumulates.
+    """A policy on the test split: accuracy and shares of samples in per cent, mean multiply-accumulates.
 
     Args:
         test: predictions on the test split at all depths.
@@ -216,15 +216,15 @@ def operating_point(test: Predictions, labels: Tensor, macs: Tensor, policy: Pol
 
 
 def measure(run_folder: str | Path, on: Predictor, points: int) -> dict[str, Any]:
-    """Anytime prediction with a run's network: the content of anytime.json.
+    """Measures anytime prediction with a run's network and returns the content of anytime.json.
 
     Args:
-        run_folder: of a run with a validation split and at least two finished depths with a head.
+        run_folder: run with a validation split and at least two finished depths with a head.
         on: what predicts at a depth.
-        points: mean costs that policies are looked for.
+        points: number of mean costs to choose policies for.
 
     Raises:
-        LayerwiseError: not such a run, or its data set cannot be read.
+        LayerwiseError: not such a run, or the data set cannot be read.
     """
     folder = Path(run_folder)
     network = load(folder)
@@ -232,17 +232,17 @@ def measure(run_folder: str | Path, on: Predictor, points: int) -> dict[str, Any
     check_data(folder, build_spec(config))
     if config.evaluation.mirror:
         raise LayerwiseError(
-            f"{folder}: its class scores are means over an image and its mirror image (evaluation.mirror=true), which "
-            "no sample has that leaves early. Train it without."
+            f"{folder}: evaluation.mirror=true averages two predictions per image, which anytime prediction does not "
+            "support. Train with evaluation.mirror=false."
         )
     if not config.dataset.validation and config.dataset.folds is None:
         raise LayerwiseError(
-            f"{folder}: has no validation split, which thresholds are chosen on. Train it with dataset.validation=0.1."
+            f"{folder}: has no validation split to choose thresholds on. Train it with dataset.validation=0.1."
         )
     depths = network.depths
     if len(depths) < 2:
         raise LayerwiseError(
-            f"{folder}: only depth {depths[0]} has a trained classifier, and leaving early needs two or more."
+            f"{folder}: only depth {depths[0]} has a trained classifier; leaving early needs two or more."
         )
     stored: dict[str, dict[int, Tensor]] = {"validation": {}, "test": {}}
     for tree in Checkpoints(folder / CHECKPOINTS, warn=print).read_finished(build_agenda(config))[0]:

@@ -1,4 +1,4 @@
-"""The runs below a folder: what each was asked to do, how far it has come, and how good it is."""
+"""The runs below a folder: configuration, status and results of each."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ NOT_BEGUN = "not begun to report"
 
 MEANING = {
     RUNNING: "a process works on it",
-    STOPPED: "its process ended without a word; the same command goes on",
-    "interrupted": "the same command goes on",
-    NOT_BEGUN: "it ended before its first stage did; the same command goes on",
+    STOPPED: "its process ended without a message; the same command continues",
+    "interrupted": "the same command continues",
+    NOT_BEGUN: "it ended before its first stage was finished; the same command continues",
 }
-"""What there is to say of a status where results.json gives no error."""
+"""The reason to print for a status if results.json has none."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Collected:
     """A run.
 
     Attributes:
-        folder: of the run.
+        folder: run folder.
         status: that of results.json; "running" if a process works in the folder, "stopped" if results.json says
-            "running" and none does, "damaged" if a file cannot be read, or "not begun to report".
-        config: the configuration by dotted key, without what says only where it runs.
-        figures: depth, accuracies, parameters and seconds, as far as it has come.
+            "running" but none does, "damaged" if a file cannot be read, or "not begun to report".
+        config: configuration by dotted key, without keys that say only where it runs.
+        figures: depth, accuracies, parameters and seconds, as far as known.
         error: why it failed, or which file is damaged.
     """
 
@@ -48,7 +48,7 @@ class Collected:
 
 
 def run_folders(top: Path) -> Iterator[Path]:
-    """The run folders below a folder, or the folder itself; not those inside runs, such as the search for a depth."""
+    """The run folders below a folder, or the folder itself; not those inside of runs, such as a depth search."""
     for path, folders, files in os.walk(top):
         if {CONFIG, RESULTS, LOCK} & set(files):
             folders.clear()
@@ -57,10 +57,10 @@ def run_folders(top: Path) -> Iterator[Path]:
 
 
 def runs_below(tops: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
-    """The run folders below each of some folders, with the folder that each was found below.
+    """The run folders below some folders, each after the folder below which it was found.
 
     Raises:
-        LayerwiseError: there is no such folder, or no run below it.
+        LayerwiseError: a folder is absent, or holds no run.
     """
     for top in tops:
         if not top.is_dir():
@@ -72,7 +72,7 @@ def runs_below(tops: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
 
 
 def read_run(folder: Path) -> Collected:
-    """What a run folder says of its run, whatever state it is in."""
+    """Reads a run folder in any state."""
     config: dict[str, Any] = {}
     try:
         if (folder / CONFIG).exists() or (folder / RESULTS).exists():
@@ -83,7 +83,7 @@ def read_run(folder: Path) -> Collected:
     except LayerwiseError as error:
         return Collected(folder, DAMAGED, config, error=str(error))
     status, reason = results["status"], results.get("error")
-    if status != COMPLETED and in_use(folder):  # also one that was interrupted or failed, and goes on
+    if status != COMPLETED and in_use(folder):  # also an interrupted or failed run that is being continued
         status, reason = RUNNING, None
     elif status == RUNNING:
         status = STOPPED
@@ -91,10 +91,10 @@ def read_run(folder: Path) -> Collected:
 
 
 def read_results(path: Path) -> tuple[dict[str, Any], dict[str, float]]:
-    """results.json and its figures.
+    """Reads results.json and picks its figures.
 
     Raises:
-        LayerwiseError: it is not what a run writes.
+        LayerwiseError: damaged.
     """
     try:
         results = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""What figures over depth show of trained networks, from run folders and from the files of `results/`."""
+"""Accuracies over depth of trained networks, from run folders or files of `results/`."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ ByDepth = dict[int, float]
 
 @dataclass
 class Network:
-    """A network that was trained with one seed or several.
+    """A network trained with one or several seeds.
 
     Attributes:
-        name: of it, or of its first run.
-        label: in the legend.
-        panel: what it is drawn with, such as the data set.
-        heads: for each seed, by the classifier at each depth.
-        ensembles: for each seed, by the ensemble up to each depth; perhaps of the last depth only.
-        probes: for each seed that was probed, the content of its probes.json.
+        name: name of the network or of its first run.
+        label: text in the legend.
+        panel: title of its panel, such as the data set.
+        heads: for each seed, accuracies of the classifier at each depth.
+        ensembles: for each seed, accuracies of the ensemble up to each depth, or of the last depth only.
+        probes: for each probed seed, the content of its probes.json.
     """
 
     name: str
@@ -41,18 +41,18 @@ class Network:
 
     @property
     def is_end_to_end(self) -> bool:
-        """Whether it has a single classifier, whose accuracy is no curve."""
+        """Whether it has a single classifier, so that there is no curve."""
         return all(len(by_depth) == 1 for by_depth in self.heads)
 
 
 def networks_of(sources: Sequence[Path]) -> list[Network]:
-    """All networks of some sources that have been scored. Runs that differ in their seed alone are one network.
+    """All networks with accuracies in some sources. Runs that differ in the seed alone are one network.
 
     Args:
         sources: run folders, folders with runs below them, or JSON files that `scripts/reproduce.py` wrote.
 
     Raises:
-        LayerwiseError: a source is none of these, or nothing is finished in them.
+        LayerwiseError: a source is none of these, or holds no finished block.
     """
     networks: dict[str, Network] = {}
     for source in sources:
@@ -64,7 +64,7 @@ def networks_of(sources: Sequence[Path]) -> list[Network]:
     found = [network for network in networks.values() if network.heads]
     if not found:
         names = ", ".join(map(str, sources))
-        raise LayerwiseError(f"{names}: no block of a run is finished there. Give run folders, or results/*.json.")
+        raise LayerwiseError(f"{names}: no finished block found. Give run folders or results/*.json.")
     for network in found:
         if sum(other.label == network.label and other.panel == network.panel for other in found) > 1:
             network.label = f"{network.label}, {network.name}"
@@ -72,7 +72,7 @@ def networks_of(sources: Sequence[Path]) -> list[Network]:
 
 
 def add_run(networks: dict[str, Network], folder: Path) -> None:
-    """Puts the run of a folder to those that differ in the seed alone."""
+    """Adds a run to the network whose runs differ from it in the seed alone."""
     if not (folder / RESULTS).exists():
         return
     results, config = read_json(folder / RESULTS), from_yaml(folder / CONFIG)
@@ -93,14 +93,14 @@ def add_run(networks: dict[str, Network], folder: Path) -> None:
 
 
 def read_collection(path: Path) -> Iterator[Network]:
-    """The completed rows of a file of `scripts/reproduce.py`, which gives ensembles of the last depth only.
+    """The completed rows of a file that `scripts/reproduce.py` wrote; it has ensembles of the last depth only.
 
     Raises:
         LayerwiseError: it is not such a file.
     """
     content = read_json(path)
     if not isinstance(content, dict) or not {"set", "rows"} <= set(content):
-        raise LayerwiseError(f"{path}: is not a file that scripts/reproduce.py wrote. Give one, or run folders.")
+        raise LayerwiseError(f"{path}: not written by scripts/reproduce.py. Give such a file, or run folders.")
     for row in content["rows"]:
         if not row.get("blocks"):
             continue
@@ -112,7 +112,7 @@ def read_collection(path: Path) -> Iterator[Network]:
 
 
 def read_json(path: Path) -> Any:
-    """A file's content.
+    """Reads a JSON file.
 
     Raises:
         LayerwiseError: it is absent or damaged.
@@ -120,6 +120,6 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise LayerwiseError(f"{path}: there is no such file or folder.") from error
+        raise LayerwiseError(f"{path}: no such file or folder.") from error
     except (OSError, ValueError) as error:
         raise LayerwiseError(f"{path}: cannot be read as JSON ({error}).") from error

@@ -1,4 +1,4 @@
-"""What the figures of the scripts share: the drawing library, a palette, and how a file is written."""
+"""What all figures share: the drawing library, a palette, and writing to a file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STYLE: dict[str, Any] = {
 
 
 def pyplot() -> ModuleType:
-    """matplotlib.pyplot, which draws to files only.
+    """matplotlib.pyplot, set up to draw to files only.
 
     Raises:
         LayerwiseError: it is not installed.
@@ -47,7 +47,7 @@ def pyplot() -> ModuleType:
 
 
 def save(figure: Any, *paths: Path) -> None:
-    """Writes a matplotlib figure, atomically, as PDF where its name ends so, else as PNG, closes it, and says where.
+    """Writes a matplotlib figure atomically, as PDF or PNG by the name's extension, closes it and prints the path.
 
     Raises:
         LayerwiseError: a file cannot be written.
@@ -63,14 +63,14 @@ def save(figure: Any, *paths: Path) -> None:
 
 
 def over_depth(panel: Any, number: int, curves: Sequence[Mapping[int, float]], style: str, **more: Any) -> None:
-    """Draws a line over the depths: the mean of some runs, with a band of one sample standard deviation.
+    """Draws a line over depth: the mean of several runs, with a band of one sample standard deviation.
 
     Args:
         panel: matplotlib axes.
-        number: of the line, which gives its colour and marker.
-        curves: for each run, a figure by depth; of depths that not all runs have, the runs that have them.
-        style: of the line, such as "-".
-        more: of matplotlib's `plot`.
+        number: index of the line, which selects its colour and marker.
+        curves: one dictionary per run, from depth to value; a depth may be missing in some.
+        style: line style, such as "-".
+        more: further arguments of matplotlib's `plot`.
     """
     color, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
     depths = sorted({depth for curve in curves for depth in curve})

@@ -48,22 +48,22 @@ CNN_PROBES = {"cnn1": 1, "cnn2": 2}
 """Hidden convolutions p of the CNN-p probes."""
 
 DEFAULT_WIDTH = 128
-"""Of the CNN probes, where the run has no width of its heads."""
+"""Width of the CNN probes if the run's heads have none."""
 
 ITERATIONS = 1000
-"""Most steps of the logistic regression's solver."""
+"""Maximum steps of the logistic regression's solver."""
 
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """What the figures depend on beside the network.
+    """What the accuracies depend on besides the network.
 
     Attributes:
-        epochs: of each CNN probe.
-        width: of its convolutions.
-        limit: training images of the logistic regression, class-balanced; None for all.
-        seed: of the probes' initialisation and shuffles, and of the choice of these images.
-        precision: name of the format that features are computed in.
+        epochs: training epochs of each CNN probe.
+        width: channels of its convolutions.
+        limit: number of training images of the logistic regression, class-balanced; None for all.
+        seed: seed of initialisation and shuffles, and of the choice of these images.
+        precision: name of the format in which features are computed.
     """
 
     epochs: int
@@ -83,27 +83,27 @@ def probe_run(
     device: str,
     note: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Probes each finished depth of a run and keeps what it finds in the run's probes.json.
+    """Probes each finished depth of a run and saves the accuracies in its probes.json.
 
-    A depth that an earlier call probed with the same settings is not probed again.
+    Depths that were probed before with the same settings are not probed again.
 
     Args:
-        run_folder: of a run, perhaps unfinished.
-        epochs: of each CNN probe; its optimiser is that of the run.
-        width: of the CNN probes; None for the run's `model.head_width`.
-        images: training images of the logistic regression; None for all.
+        run_folder: run folder; the run may be unfinished.
+        epochs: training epochs of each CNN probe, with the run's optimiser.
+        width: channels of the CNN probes; None for the run's `model.head_width`.
+        images: number of training images of the logistic regression; None for all.
         seed: see `ProbeSettings`.
-        device: as `device=…` of train.py.
-        note: is told what goes on.
+        device: auto, cpu, cuda or cuda:N.
+        note: called with messages about progress.
 
     Returns:
         The content of probes.json: `name`, `k`, `width` (M), `seed`, `planned` (J), `settings`, and `depths`, a row
-        per finished depth with test accuracies in per cent as `linear`, `cnn1` and `cnn2`; rows that were found
-        with other settings or weights stand in `earlier`.
+        per finished depth with test accuracies in per cent as `linear`, `cnn1` and `cnn2`; rows of other settings
+        or weights are in `earlier`.
 
     Raises:
-        Interrupted: a signal came; finished depths are kept.
-        LayerwiseError: no run folder, nothing is trained yet, or its data set cannot be read.
+        Interrupted: a signal arrived; finished depths are saved.
+        LayerwiseError: not a run folder, no block is finished, or the data set cannot be read.
     """
     folder = Path(run_folder)
     place = choose_device(device)
@@ -118,7 +118,7 @@ def probe_run(
         deepest = network.features(torch.zeros(1, *network.spec.shape, device=place), trained)
     if deepest.dim() != 4:
         raise LayerwiseError(
-            f"{folder}: {config.model.name} gives vectors at its last depth; the probes read feature maps."
+            f"{folder}: {config.model.name} returns vectors at its last depth, but probes need feature maps."
         )
     stored = read_probes(folder / PROBES)
     probes: dict[str, Any] = {
@@ -150,18 +150,18 @@ def probe_run(
             write_results(folder / PROBES, probes)
     if trained < planned:
         missing = f"depth {planned} is" if trained + 1 == planned else f"depths {trained + 1} … {planned} are"
-        note(f"{folder.name}: {missing} not finished yet and not probed; run its command to the end")
+        note(f"{folder.name}: {missing} not finished, so not probed; finish the run first")
     return probes
 
 
 def read_probes(path: Path) -> list[dict[str, Any]]:
-    """All rows of a probes.json; none where there is no such file."""
+    """All rows of a probes.json; none if the file is absent."""
     try:
         probes = json.loads(path.read_text())
     except FileNotFoundError:
         return []
     except ValueError as error:
-        raise LayerwiseError(f"{path}: is damaged ({error}). Remove it; the probes are then trained again.") from error
+        raise LayerwiseError(f"{path}: damaged ({error}). Remove it to train the probes again.") from error
     rows: list[dict[str, Any]] = probes["depths"] + probes["earlier"]
     return rows
 
@@ -175,7 +175,7 @@ def probe_depth(
     precision: Precision,
     stop: StopRequest,
 ) -> dict[str, Any]:
-    """Test accuracies in per cent of all probes on x_depth, seconds, and what they were computed on."""
+    """Test accuracies in per cent of all probes on x_depth, with seconds, hardware and versions."""
     started = time.perf_counter()
     plan = BatchPlan(config.batch_size, settings.seed)
     source = Recompute(data, plan, precision, list(network.blocks[:depth]))
@@ -193,7 +193,7 @@ def probe_depth(
 def linear_separability(source: Recompute, images: int | None, seed: int, stop: StopRequest) -> float:
     """Test accuracy (%) of a one-vs-rest logistic regression on features averaged to 2×2 per channel.
 
-    The features are those of images that are not augmented, standardised.
+    Features are of images without augmentation, and standardised.
 
     Args:
         source: of x_j.

@@ -1,4 +1,4 @@
-"""The figure of separability over depth, of what `layerwise.probing` measured."""
+"""The figure of separability over depth, from probes.json."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from layerwise.analysis.drawing import over_depth
 
 PROBES = {"linear": "linear separability", "cnn1": "CNN-1 separability", "cnn2": "CNN-2 separability"}
-"""Figures of a depth in probes.json, and how they are called."""
+"""Keys of a depth in probes.json, and their titles."""
 
 
 def labels(runs: Sequence[dict[str, Any]]) -> list[str]:
-    """`k = 3, M = 128` of each run's probes.json, with what tells runs apart that share these."""
+    """`k = 3, M = 128` of each run's probes.json, with the run's name where these are equal."""
     plain = [plain_label(run) for run in runs]
     often = Counter(plain)
     return [f"{text}, {run['name']}" if often[text] > 1 else text for text, run in zip(plain, runs, strict=True)]
@@ -26,7 +26,7 @@ def plain_label(run: dict[str, Any]) -> str:
 
 
 def draw(lines: Mapping[str, Sequence[dict[str, Any]]], plt: ModuleType) -> Any:
-    """Separability over depth: a panel per probe, in each a line per label, which averages some runs' probes.json."""
+    """Separability over depth: a panel per probe, with a line per label, the mean of several probes.json."""
     figure, panels = plt.subplots(1, len(PROBES), figsize=(10, 3.6), sharex=True, sharey=True)
     for panel, (probe, title) in zip(panels, PROBES.items(), strict=True):
         for i, (label, runs) in enumerate(lines.items()):

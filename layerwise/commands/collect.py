@@ -36,11 +36,15 @@ FIGURES = ("depth", "test %", "ensemble %", "validation %", "parameters", "secon
 
 def main(words: Sequence[str]) -> None:
     parser = Parser("collect", __doc__)
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="such as the output_dir of a sweep")
-    parser.add_argument("--over", action="append", default=[], metavar="KEY", help="average over it; may be repeated")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table there, with unrounded figures")
+    parser.add_argument(
+        "folders", nargs="+", type=Path, metavar="FOLDER", help="run folder, or folder with runs below it"
+    )
+    parser.add_argument(
+        "--over", action="append", default=[], metavar="KEY", help="average over this key; may be repeated"
+    )
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table there, unrounded")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
-    parser.add_argument("--allow-unfinished", action="store_true", help="exit with 0 although runs are not complete")
+    parser.add_argument("--allow-unfinished", action="store_true", help="exit with 0 even if runs are incomplete")
     options = parser.parse_args(words)
     for key in options.over:
         if key not in key_names(Config()):
@@ -54,17 +58,17 @@ def main(words: Sequence[str]) -> None:
         print(as_markdown(table), end="")
     unfinished = {name: run for name, run in runs.items() if run.status != COMPLETED}
     for name, run in unfinished.items():
-        print(f"{run.status}: {name}: {run.error or MEANING.get(run.status, 'no reason is given')}", file=sys.stderr)
+        print(f"{run.status}: {name}: {run.error or MEANING.get(run.status, 'no reason given')}", file=sys.stderr)
     if unfinished:
-        print(f"{len(unfinished)} of {len(runs)} runs are not complete.", file=sys.stderr)
+        print(f"{len(unfinished)} of {len(runs)} runs are incomplete.", file=sys.stderr)
         sys.exit(0 if options.allow_unfinished else 1)
 
 
 def collect(tops: Sequence[Path]) -> dict[str, Collected]:
-    """The runs below some folders, by name: the folder's, below the one that was given.
+    """The runs below some folders, by their path relative to the given folder.
 
     Raises:
-        LayerwiseError: there is no such folder, or no run below it.
+        LayerwiseError: a folder is absent, or holds no run.
     """
     found: dict[Path, str] = {}
     for top, folder in runs_below(tops):
@@ -75,7 +79,7 @@ def collect(tops: Sequence[Path]) -> dict[str, Collected]:
 
 @dataclass(frozen=True)
 class Row:
-    """`labels` say which runs a row is about; `values` are the figures of each run by name."""
+    """A row of the table: `labels` identify its runs; `values` are their figures, by name."""
 
     labels: dict[str, Any]
     values: dict[str, list[float]]
@@ -91,7 +95,7 @@ def one_by_one(runs: dict[str, Collected]) -> list[Row]:
 
 
 def averages(runs: dict[str, Collected], over: Sequence[str]) -> list[Row]:
-    """A row for the runs that differ in the keys `over` alone. Runs without a configuration are in no row."""
+    """A row for all runs that differ in the keys `over` alone. Runs without a configuration are left out."""
     readable = [run for run in runs.values() if run.config]
     keys = [key for key in differing_keys(readable) if key not in over]
     groups: dict[str, list[Collected]] = {}
@@ -110,7 +114,7 @@ UNKNOWN = "–"
 
 
 def differing_keys(runs: Any) -> list[str]:
-    """The keys in which not all runs agree, in the order of the configuration."""
+    """The keys in which the runs differ, in the order of the configuration."""
     configs = [run.config for run in runs if run.config]
     return [
         key for key in (configs[0] if configs else ()) if len({json.dumps(config.get(key)) for config in configs}) > 1
@@ -118,13 +122,13 @@ def differing_keys(runs: Any) -> list[str]:
 
 
 def order(config: dict[str, Any], keys: Sequence[str]) -> list[tuple[int, float, str]]:
-    """Sorts numbers by size, before words."""
+    """Sort key: numbers by size, then words."""
     values = [config.get(key) for key in keys]
     return [(0, float(v), "") if isinstance(v, int | float) else (1, 0.0, as_text(v)) for v in values]
 
 
 def as_text(value: Any) -> str:
-    """A value as on the command line; floats with six digits."""
+    """A value as on the command line; floats with six significant digits."""
     if isinstance(value, str):
         return value
     return f"{value:g}" if isinstance(value, float) else json.dumps(value, separators=(",", ":"))
@@ -135,7 +139,7 @@ def labels_of(rows: Sequence[Row]) -> list[str]:
 
 
 def figures_of(rows: Sequence[Row]) -> list[str]:
-    """The figures that are columns: validation only where there is some."""
+    """The columns: validation only if any run has it."""
     return [name for name in FIGURES if name != "validation %" or any(name in row.values for row in rows)]
 
 
@@ -151,13 +155,13 @@ def as_markdown(rows: Sequence[Row]) -> str:
 def cell(name: str, values: list[float]) -> str:
     if not values:
         return UNKNOWN
-    if name in ("depth", "parameters"):  # counts, of which there may be several
+    if name in ("depth", "parameters"):  # integers; several if the runs differ
         return ", ".join(f"{value:,}" for value in sorted(set(values)))
     return f"{spread(values)['mean']:.1f}" if name == "seconds" else with_spread(spread(values))
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """The means, and a column of standard deviations for each figure of which a row has several."""
+    """Means, with a column of standard deviations per figure if any row has several values."""
     several = any(len(values) > 1 for row in rows for values in row.values.values())
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -174,7 +178,7 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 
 def mean_and_std(values: list[float]) -> tuple[float | None, float | None]:
-    """A value alone as it is."""
+    """Mean and sample standard deviation; a single value has no deviation."""
     if len(values) < 2:
         return (values[0] if values else None), None
     found = spread(values)

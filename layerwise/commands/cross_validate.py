@@ -30,25 +30,25 @@ from layerwise.core.files import write_atomically
 from layerwise.reporting.tables import show
 
 REFUSED = {
-    "dataset.folds": "--folds says it",
-    "dataset.fold": "all folds are run",
-    "name": "each fold has a run folder of its own; output_dir=FOLDER says where",
-    "summary": "that is for layerwise train",
+    "dataset.folds": "set by --folds",
+    "dataset.fold": "set for each fold",
+    "name": "each fold has its own run folder; use output_dir=FOLDER",
+    "summary": "use layerwise train",
 }
-"""Keys that one would not get what one asked for with, and why."""
+"""Keys that are refused, and why."""
 
 
 def main(words: Sequence[str]) -> None:
     parser = Parser("cross_validate", __doc__)
     parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="arguments of layerwise train")
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="2 or more (default 5)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures also go")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     options = parser.parse_intermixed_args(words)
     if options.folds < 2:
         raise LayerwiseError(f"--folds {options.folds}: must be 2 or more.")
     for key in (word.lstrip("+").split("=")[0] for word in options.words):
         if key in REFUSED:
-            raise LayerwiseError(f"{key}=…: {REFUSED[key]}. Leave it out.")
+            raise LayerwiseError(f"{key}=…: {REFUSED[key]}. Remove it.")
     runs, folders = zip(*run_folds(options.folds, options.words), strict=True)
     record = {"folds": options.folds, "arguments": options.words, "runs": list(map(str, folders)), **put_together(runs)}
     show(table(record))
@@ -58,7 +58,7 @@ def main(words: Sequence[str]) -> None:
 
 
 def run_folds(folds: int, words: list[str]) -> list[tuple[dict[str, Any], Path]]:
-    """Results and folder of each fold's run of layerwise train.
+    """Trains all folds; returns results and folder of each.
 
     Raises:
         LayerwiseError, HydraException: as layerwise train would report.
@@ -67,7 +67,7 @@ def run_folds(folds: int, words: list[str]) -> list[tuple[dict[str, Any], Path]]
     for fold in range(1, folds + 1):
         own = [f"dataset.folds={folds}", f"dataset.fold={fold}"]
         try:
-            # the first word undoes an experiment file's split; one among `words` comes after it, and is refused
+            # the first word replaces the split of an experiment file; a split among `words` comes later and is refused
             runs.append(run_here(["dataset.validation=0", *words, *own]))
         except NonFiniteLoss as error:
             raise LayerwiseError(f"fold {fold} of {folds}: {error}") from error
@@ -75,7 +75,7 @@ def run_folds(folds: int, words: list[str]) -> list[tuple[dict[str, Any], Path]]
 
 
 def put_together(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """`depths`: a row for each that some fold reached; `result`: the depth that each fold ends with.
+    """Averages over folds. `depths`: a row for each depth that any fold reached; `result`: the final depths.
 
     Args:
         runs: results.json of each fold.
@@ -108,7 +108,7 @@ def table(record: dict[str, Any]) -> Table:
 
 
 def result_line(result: dict[str, Any]) -> str:
-    """What the runs end with, and of which depths."""
+    """The last line: accuracies at the final depths."""
     depths = ", ".join(f"depth {depth} in {n}" for depth, n in sorted(Counter(result["block"]).items()))
     validation, test = (with_spread(result[split]) for split in ("validation", "test"))
     return f"the result ({depths} of {len(result['block'])} folds): validation {validation} %, test {test} %"

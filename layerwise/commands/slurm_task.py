@@ -1,7 +1,7 @@
-"""A run as a task of a job that `hydra/launcher=slurm` submitted: one task for each GPU of a node.
+"""A run as a task of a job that `hydra/launcher=slurm` submitted; one task per GPU.
 
-When the job's time is up, SLURM sends SIGUSR2, on which submitit puts the job back into the queue and ends it at once;
-here the training first saves. (How the tasks find each other: `distributed.place`.)
+At the time limit SLURM sends SIGUSR2, and submitit requeues the job and ends it at once. Here the training saves first.
+`distributed.place` says how the tasks find each other.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ OmegaConf.register_new_resolver("slurm_processes", lambda gpus: max(1, gpus), re
 
 @contextmanager
 def submitted_task() -> Iterator[None]:
-    """Around a run: does nothing unless submitit started this process on a SLURM cluster.
+    """Around a run: saves before submitit requeues the job. Without submitit it does nothing.
 
     Raises:
-        Interrupted: the job's time is up, and this is not the task that submitit requeues from.
-        SystemExit: it is that task; the job is in the queue again.
+        Interrupted: the time limit is reached, and another task requeues the job.
+        SystemExit: this task has requeued the job.
     """
     if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
         yield
