@@ -155,7 +155,7 @@ def test_every_run_that_is_not_complete_is_named_with_the_reason(sweep):
     assert outcome.code == 1
     assert "Traceback" not in outcome.err
     lines = outcome.err.splitlines()
-    assert lines[-1] == "6 of 6 runs are not complete."
+    assert lines[-1] == "6 of 6 runs are incomplete."
     for text in (
         f"failed: {failed.name}: the loss became NaN.",
         f"interrupted: {interrupted.name}: stopped by SIGTERM.",

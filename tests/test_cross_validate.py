@@ -116,9 +116,9 @@ def test_a_fold_that_diverges_is_named(cross_validate):
     [
         (["--folds", "1"], "--folds 1: must be 2 or more"),
         (["--folds", "0"], "--folds 0: must be 2 or more"),
-        (["dataset.fold=2"], "dataset.fold=…: all folds are run"),
-        (["+dataset.folds=4"], "dataset.folds=…: --folds says it"),
-        (["name=mine"], "name=…: each fold has a run folder of its own"),
+        (["dataset.fold=2"], "dataset.fold=…: set for each fold"),
+        (["+dataset.folds=4"], "dataset.folds=…: set by --folds"),
+        (["name=mine"], "name=…: each fold has its own run folder"),
         (["epochs=0"], "epochs=0: must be 1 or more"),
         (["epoch=1"], "unknown key 'epoch'"),
         (["--folds", "501"], "dataset.folds=501: there are only 500 training samples"),

@@ -519,6 +519,6 @@ def test_the_panels_of_the_dashboard_show_what_runs_log(train_py, tmp_path):
 def test_the_dashboard_needs_a_login_and_says_so():
     outcome = run_script("wandb_dashboard")
     assert outcome.code == 2
-    assert "nobody is logged in" in outcome.err
+    assert "not logged in to W&B" in outcome.err
     assert "wandb login" in outcome.err
     assert "depth/test_top1 over depth_block" in run_script("wandb_dashboard", "--print").out

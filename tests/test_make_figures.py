@@ -68,10 +68,10 @@ def test_files_of_results_are_drawn_too(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "there is no such file or folder"),
+        (None, "no such file or folder"),
         ("{", "cannot be read as JSON"),
-        ('{"3.1": 1}', "is not a file that scripts/reproduce.py wrote"),
-        ('{"set": "x", "rows": [{"experiment": "x", "status": "not run"}]}', "no block of a run is finished"),
+        ('{"3.1": 1}', "not written by scripts/reproduce.py"),
+        ('{"set": "x", "rows": [{"experiment": "x", "status": "not run"}]}', "no finished block found"),
     ],
 )
 def test_bad_input_is_one_message(tmp_path, content, message):
@@ -86,6 +86,6 @@ def test_bad_input_is_one_message(tmp_path, content, message):
 
 
 def test_a_folder_without_runs_and_a_missing_library_are_named(tmp_path, monkeypatch):
-    assert "no block of a run is finished" in run_script("make_figures", str(tmp_path)).err
+    assert "no finished block found" in run_script("make_figures", str(tmp_path)).err
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert "pip install matplotlib" in run_script("make_figures", str(tmp_path)).err

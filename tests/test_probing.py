@@ -102,7 +102,7 @@ def test_of_an_unfinished_run_the_finished_depths_are_probed(folder):
     (folder / "checkpoints" / "stage_2.safetensors").unlink()
     outcome = run_script("probe", f"run={folder}", "epochs=1", "limit=50")
     assert outcome.code == 0
-    assert "depth 2 is not finished yet" in outcome.err
+    assert "depth 2 is not finished, so not probed" in outcome.err
     assert "not finished" in outcome.out
     assert [row["block"] for row in rows_of(folder)] == [1]
 
