@@ -329,6 +329,14 @@ def test_labels_name_as_few_keys_as_tell_runs_apart(train_py, tmp_path):
     assert len({run.label for run in twice}) == 2
 
 
+def test_runs_of_networks_with_different_keys_are_compared(train_py, tmp_path):
+    train_py(epochs=1, J=1, **{"model.downsample": "[]"})
+    train_py(epochs=1, J=1, model="mlp", **dict.fromkeys(("model.downsample", "model.head_width")))
+    runs = labelled([read_run(folder) for folder in sorted((tmp_path / "out").iterdir())])
+    assert [run.label for run in runs] == ["mlp", "simcnn"]
+    assert "2 runs compared" in render(runs)
+
+
 def test_the_command_is_the_one_that_began_the_run(train_py, tmp_path):
     assert train_py("name='my run (1)'", "seed=3", "J=1", **{"model.downsample": "[]"}).code == 0
     given, folder = sys.argv[1:], only_run(tmp_path)

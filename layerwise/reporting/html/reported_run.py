@@ -201,7 +201,7 @@ def labelled(runs: Sequence[ReportedRun]) -> list[ReportedRun]:
     """The runs with short labels that differ: from a few keys if these tell the runs apart, else their names."""
     chosen: list[str] = []
     for key in LABELLED_BY:
-        values = [str(run.settings[key]) for run in runs]
+        values = [str(run.settings.get(key)) for run in runs]  # each network has keys of its own
         if len(set(values)) > 1:
             chosen.append(key)
         labels = [_label(run, chosen) for run in runs]
@@ -216,8 +216,6 @@ def labelled(runs: Sequence[ReportedRun]) -> list[ReportedRun]:
 
 def _label(run: ReportedRun, keys: Sequence[str]) -> str:
     """`joint, k = 3`."""
-    words = [
-        str(run.settings[key]) if key.endswith("name") else f"{key.split('.')[-1]} = {run.settings[key]}"
-        for key in keys
-    ]
+    values = {key: run.settings[key] for key in keys if key in run.settings}
+    words = [str(v) if key.endswith("name") else f"{key.split('.')[-1]} = {v}" for key, v in values.items()]
     return ", ".join(words)
