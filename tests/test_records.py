@@ -292,9 +292,13 @@ def test_what_fails_at_the_very_end_is_only_renamed_the_next_time(files, records
 
 
 def test_bad_options_are_refused(files, records, tmp_path):
-    for word, message in (("--short-side=0", "--short-side=0"), ("--quality=96", "95"), ("--shard-mb=0", "--shard-mb")):
+    for word, message in (
+        ("--short-side=0", "--short-side: 0"),
+        ("--quality=96", "95"),
+        ("--shard-mb=0", "--shard-mb: 0"),
+    ):
         assert_refused(prepare(files, tmp_path / "x", word), message)
-    assert_refused(prepare(tmp_path / "nowhere" / "x", tmp_path / "x", "--workers=-1"), "--workers=-1")
+    assert_refused(prepare(tmp_path / "nowhere" / "x", tmp_path / "x", "--workers=-1"), "--workers: -1")
     assert_refused(prepare(records, tmp_path / "x"), str(records), "image files")
     assert not (tmp_path / "x").exists()
 
