@@ -70,7 +70,12 @@ def _head(config: ResolvedConfig) -> HeadKind | None:
 
 ALWAYS = Effect("nothing", lambda config: True)
 _GROWS = _plan(Plan.greedy, Plan.autoencoder)
-_CONVOLVES = Effect("model.head=cnn and k=2 or more", lambda c: c.k > 1 and _head(c) in (None, HeadKind.cnn))
+_CONVOLVES = Effect(
+    "model.head=cnn or pooled, and k=2 or more",
+    lambda c: c.k > 1 and _head(c) in (None, HeadKind.cnn, HeadKind.pooled),
+)
+_WHITENS = Effect("model.whiten_input=true", lambda c: bool(getattr(c.model, "whiten_input", False)))
+_NORMS = Effect("model.batch_norm=true", lambda c: bool(getattr(c.model, "batch_norm", False)))
 _AUGMENTS = Effect(
     "dataset.augment=true and a data set of images",
     lambda c: c.dataset.augment and c.dataset.name not in VECTORS,
@@ -97,10 +102,21 @@ EFFECTS: dict[str, Effect] = {
     **dict.fromkeys(("model.bias", "model.activation", "model.initialisation"), ALWAYS),
     "model.head": _CUT,
     **dict.fromkeys(("model.head_width", "model.head_widths", "model.final_head_width"), _CONVOLVES),
+    **dict.fromkeys(("model.whiten_patch", "model.whiten_shift"), _WHITENS),
+    **dict.fromkeys(("model.norm_scale", "model.norm_momentum", "model.norm_epsilon"), _NORMS),
+    "model.head_scale": Effect("model.head=pooled", lambda c: _head(c) is HeadKind.pooled),
     "model.pool": Effect("model.head=cnn", lambda c: _head(c) is HeadKind.cnn),
     "model.downsampling": Effect("a downsampled block", lambda c: bool(getattr(c.model, "downsample", None))),
     **dict.fromkeys(
-        ("dataset.name", "dataset.root", "dataset.validation", "dataset.folds", "dataset.labelled"), ALWAYS
+        (
+            "dataset.name",
+            "dataset.root",
+            "dataset.validation",
+            "dataset.folds",
+            "dataset.class_weights",
+            "dataset.labelled",
+        ),
+        ALWAYS,
     ),
     **dict.fromkeys(("dataset.standardise", "dataset.limit", "dataset.limit_test"), ALWAYS),
     "dataset.fold": Effect("dataset.folds", lambda c: c.dataset.folds is not None),
