@@ -121,7 +121,7 @@ EFFECTS: dict[str, Effect] = {
     **dict.fromkeys(("dataset.standardise", "dataset.limit", "dataset.limit_test"), ALWAYS),
     "dataset.fold": Effect("dataset.folds", lambda c: c.dataset.folds is not None),
     "dataset.augment": Effect("a data set of images", lambda c: c.dataset.name not in VECTORS),
-    **dict.fromkeys(("dataset.flip", "dataset.cutout"), _AUGMENTS),
+    **dict.fromkeys(("dataset.flip", "dataset.cutout", "dataset.padding", "dataset.border"), _AUGMENTS),
     **dict.fromkeys(("dataset.size", "dataset.workers", "dataset.unreadable", "dataset.exif"), _dataset(*IMAGE_FILES)),
     **dict.fromkeys(("dataset.path", "dataset.label", "dataset.test_path"), _dataset("table")),
     **dict.fromkeys(("dataset.separator", "dataset.columns", "dataset.drop", "dataset.missing"), _dataset("table")),
@@ -142,14 +142,14 @@ EFFECTS: dict[str, Effect] = {
     ),
     **dict.fromkeys(("cache.dir", "cache.keep"), _cached(CacheKind.disk, CacheKind.auto)),
     **dict.fromkeys(("optimizer.kind", "optimizer.lr", "optimizer.weight_decay", "optimizer.schedule"), ALWAYS),
-    **dict.fromkeys(("optimizer.clip_norm", "optimizer.average"), ALWAYS),
+    **dict.fromkeys(("optimizer.clip_norm", "optimizer.average", "optimizer.shift_lr"), ALWAYS),
     "optimizer.name": Effect("optimizer=timm", lambda c: c.optimizer.kind is OptimizerKind.timm),
     "optimizer.momentum": Effect(
         "optimizer=sgd or timm", lambda c: c.optimizer.kind in (OptimizerKind.sgd, OptimizerKind.timm)
     ),
     "optimizer.nesterov": Effect("optimizer=sgd", lambda c: c.optimizer.kind is OptimizerKind.sgd),
     **dict.fromkeys(("optimizer.decay", "optimizer.decay_every"), _schedule(ScheduleName.step)),
-    **dict.fromkeys(("optimizer.warmup", "optimizer.final"), _schedule(ScheduleName.onecycle)),
+    **dict.fromkeys(("optimizer.warmup", "optimizer.start", "optimizer.final"), _schedule(ScheduleName.onecycle)),
     "optimizer.norm_decay": Effect("optimizer.weight_decay above 0", lambda c: c.optimizer.weight_decay > 0),
     "optimizer.restart_momentum": Effect(
         f"optimizer.schedule=step and {_MOMENTUM.needs}",
@@ -171,7 +171,7 @@ EFFECTS: dict[str, Effect] = {
 
 REFUSED = {
     *("dataset.fold", "dataset.flip", "dataset.cutout", "plan.finetune.lr", "plan.finetune.autoencoder_epochs"),
-    *("optimizer.warmup", "optimizer.final"),
+    *("dataset.padding", "dataset.border", "optimizer.warmup", "optimizer.start", "optimizer.final"),
 }
 """Keys that stop a run when they are set without effect; the others are warned about."""
 

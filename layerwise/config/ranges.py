@@ -40,7 +40,8 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     (
         (
             *("dataset.workers", "evaluation.every", "optimizer.weight_decay", "objective.l1", "objective.l2"),
-            *("plan.finetune.epochs", "plan.finetune.autoencoder_epochs", "slurm.gpus", "dataset.cutout"),
+            *("plan.finetune.epochs", "plan.finetune.autoencoder_epochs", "slurm.gpus"),
+            *("dataset.cutout", "dataset.padding"),
         ),
         "must be 0 or more",
         lambda value: value >= 0,
@@ -49,6 +50,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         (
             *("optimizer.lr", "optimizer.decay", "optimizer.decay_every", "optimizer.clip_norm", "cache.budget_gb"),
             *("plan.finetune.lr", "distributed.timeout", "model.head_scale", "model.norm_epsilon"),
+            "optimizer.shift_lr",
         ),
         "must be more than 0 and finite",
         lambda value: 0 < value < math.inf,
@@ -65,7 +67,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         lambda value: 0 <= value < 1,
     ),
     (
-        ("objective.similarity", "optimizer.final"),
+        ("objective.similarity", "optimizer.final", "optimizer.start"),
         "must be at least 0 and at most 1",
         lambda value: 0 <= value <= 1,
     ),

@@ -14,7 +14,7 @@ from omegaconf import MISSING
 from layerwise.config.networks.base import NetworkConfig
 from layerwise.config.networks.simcnn import SimCnnConfig
 from layerwise.core.choices import PrecisionName
-from layerwise.data.choices import Flip
+from layerwise.data.choices import Border, Flip
 from layerwise.features.choices import FeatureDtype
 from layerwise.models.choices import EnsembleOn
 from layerwise.training.choices import LossName
@@ -123,6 +123,8 @@ class DatasetConfig:
     augment: bool = True
     flip: Flip = Flip.random
     cutout: int = 0
+    padding: int | None = None
+    border: Border = Border.black
     size: int | None = None
     workers: int | None = field(default=None, metadata=WHERE)
     unreadable: Unreadable = Unreadable.fatal
@@ -192,6 +194,8 @@ class OptimizerConfig:
     decay_every: float | None = None
     warmup: float = 0.25
     final: float = 0.0
+    start: float = 0.04
+    shift_lr: float = 1.0
     norm_decay: bool = True
     restart_momentum: bool = True
     clip_norm: float | None = None

@@ -60,7 +60,7 @@ class Cutout:
 
 @dataclass(frozen=True)
 class CropFlip:
-    """Random crop of the zero-padded image, a horizontal flip of every second one, and perhaps a cutout.
+    """Random crop of the padded image, a horizontal flip of every second one, and perhaps a cutout.
 
     With padding 4 this is the augmentation of the paper's code on CIFAR-10: pixels are padded with
     0 (black) before they are normalised, all 9×9 offsets are equally likely, and so are both
@@ -70,6 +70,7 @@ class CropFlip:
     padding: int
     flip: bool
     cutout: Cutout | None = None
+    reflect: bool = False  # the padding mirrors the image, without repeating its edge; else it is black
 
     def __call__(self, pixels: Tensor, draws: Tensor) -> Tensor:
         """Args: pixels: uint8 [B, H, W, C]. draws: random bits, int64 [B]. Returns: uint8 [B, H, W, C]."""
@@ -77,25 +78,33 @@ class CropFlip:
         down = below(draws, offsets, lane=0) - self.padding  # [B] in −padding … padding
         right = below(draws, offsets, lane=1) - self.padding
         mirrored = (below(draws, 2, lane=2) * int(self.flip)).bool()
-        seen = shift_and_mirror(pixels, down, right, mirrored)
+        seen = shift_and_mirror(pixels, down, right, mirrored, self.reflect)
         return seen if self.cutout is None else self.cutout(seen, draws)
 
 
-def shift_and_mirror(pixels: Tensor, down: Tensor, right: Tensor, mirrored: Tensor) -> Tensor:
-    """Image b of the result shows `pixels[b, y + down[b], x + right[b]]`, black outside, then mirrored.
+def shift_and_mirror(pixels: Tensor, down: Tensor, right: Tensor, mirrored: Tensor, reflect: bool = False) -> Tensor:
+    """Image b of the result shows `pixels[b, y + down[b], x + right[b]]`, black (or reflected) outside, then mirrored.
 
     Args:
         pixels: uint8 [B, H, W, C].
         down, right: int64 [B].
         mirrored: bool [B].
+        reflect: pixels outside mirror the image at its edge, which is not repeated.
     """
     batch, height, width, channels = pixels.shape
     x = torch.arange(width, device=pixels.device)
     columns = torch.where(mirrored[:, None], width - 1 - x, x) + right[:, None]  # [B, W]
     rows = torch.arange(height, device=pixels.device) + down[:, None]  # [B, H]
+    if reflect:
+        rows, columns = _reflected(rows, height), _reflected(columns, width)
     inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
     rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
     images = torch.arange(batch, device=pixels.device)
     source = (images[:, None, None] * height + rows[:, :, None]) * width + columns[:, None, :]  # [B, H, W]
     gathered = pixels.reshape(-1, channels).index_select(0, source.view(-1)).view(pixels.shape)
     return gathered * inside[..., None]
+
+
+def _reflected(place: Tensor, size: int) -> Tensor:
+    """Places −size < p < 2·size − 1 of a line, taken back into 0 … size − 1 by mirroring at both ends."""
+    return (size - 1) - ((size - 1) - place.abs()).abs()

@@ -5,6 +5,13 @@ from __future__ import annotations
 from enum import Enum
 
 
+class Border(Enum):
+    """Values of `dataset.border`: pixels beyond an image, in a shifted crop."""
+
+    black = "black"
+    reflect = "reflect"
+
+
 class Flip(Enum):
     """Values of `dataset.flip`: which views of a training image are mirrored."""
 

@@ -39,6 +39,7 @@ class DatasetSpec:
             computed from the training samples.
         train_samples, test_samples: how many there are.
         padding: of the random crop in training; 0 for none.
+        reflect: the padding mirrors the image; else it is black.
         flip: whether half of the views of a training image are mirrored.
         alternating: these are every second one, and not drawn at random.
         cutout: side in pixels of the square that is painted over training images; 0 for none.
@@ -60,6 +61,7 @@ class DatasetSpec:
     train_samples: int
     test_samples: int
     padding: int = 0
+    reflect: bool = False
     flip: bool = False
     alternating: bool = False
     cutout: int = 0

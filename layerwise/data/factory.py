@@ -13,7 +13,7 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.core.machine import available_memory
 from layerwise.data import table, torchvision_sets, toy
 from layerwise.data.augment import CropFlip, Cutout
-from layerwise.data.choices import Flip
+from layerwise.data.choices import Border, Flip
 from layerwise.data.dataset import WHOLE, Dataset, DatasetSpec, Resident, Shards, Split, SplitName
 from layerwise.data.split import (
     TEST_PART,
@@ -68,18 +68,24 @@ def describe(
     return {**toy.SPECS, **torchvision_sets.SPECS}[name]
 
 
-def augmented(spec: DatasetSpec, flip: Flip, cutout: int) -> DatasetSpec:
+def augmented(
+    spec: DatasetSpec, flip: Flip, cutout: int, padding: int | None = None, border: Border = Border.black
+) -> DatasetSpec:
     """The spec with an augmentation of training images that was asked for.
 
     Args:
         spec: from `describe`.
         flip: `random` leaves it to the spec whether there is one: a mirrored digit is another sign.
         cutout: side of the painted square in pixels; 0 for none.
+        padding: most pixels that a crop is shifted by; None for the data set's own.
+        border: pixels beyond the image.
 
     Raises:
         LayerwiseError: the samples cannot be augmented so.
     """
     asked = [f"dataset.flip={flip.value}"] * (flip is not Flip.random) + [f"dataset.cutout={cutout}"] * (cutout > 0)
+    asked += [f"dataset.padding={padding}"] * (padding is not None)
+    asked += [f"dataset.border={border.value}"] * (border is not Border.black)
     if not asked:
         return spec
     if not spec.has_images:
@@ -94,9 +100,21 @@ def augmented(spec: DatasetSpec, flip: Flip, cutout: int) -> DatasetSpec:
             f"dataset.cutout={cutout}: can cover a whole image of {side} pixels. Use {side - 1} or less; half of the "
             "side is usual."
         )
+    padding = spec.padding if padding is None else padding
+    if padding >= min(spec.shape[1:]):
+        raise LayerwiseError(
+            f"dataset.padding={padding}: must be less than the {min(spec.shape[1:])} pixels of an image's side."
+        )
     if flip is Flip.alternating:
         check_mirrors(spec, "dataset.flip=alternating")
-    return replace(spec, flip=spec.flip and flip is not Flip.none, alternating=flip is Flip.alternating, cutout=cutout)
+    return replace(
+        spec,
+        flip=spec.flip and flip is not Flip.none,
+        alternating=flip is Flip.alternating,
+        cutout=cutout,
+        padding=padding,
+        reflect=border is Border.reflect,
+    )
 
 
 def check_mirrors(spec: DatasetSpec, option: str) -> None:
@@ -204,7 +222,7 @@ def load(
 def _crop_flip(spec: DatasetSpec, device: torch.device) -> CropFlip:
     grey_levels = [round(255 * mean) for mean in spec.mean]  # nearest to what is scaled to 0
     colour = torch.tensor(grey_levels, dtype=torch.uint8, device=device)
-    return CropFlip(spec.padding, spec.flip, Cutout(spec.cutout, colour) if spec.cutout else None)
+    return CropFlip(spec.padding, spec.flip, Cutout(spec.cutout, colour) if spec.cutout else None, spec.reflect)
 
 
 def _with_statistics(spec: DatasetSpec, train: Split, standardise: bool) -> DatasetSpec:

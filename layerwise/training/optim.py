@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class Schedule(Protocol):
@@ -48,15 +49,16 @@ class Cosine:
 
 @dataclass(frozen=True)
 class OneCycle:
-    """Linear warm-up from 1/25 to 1 in the first `warmup` of the stage, then linear to `final`."""
+    """Linear warm-up from `start` to 1 in the first `warmup` of the stage, then linear to `final`."""
 
     warmup: float = 0.25
     final: float = 0.0
+    start: float = 0.04
     decays_in_steps: bool = False
 
     def __call__(self, progress: float) -> float:
         if progress < self.warmup:
-            return 0.04 + 0.96 * progress / self.warmup
+            return self.start + (1 - self.start) * progress / self.warmup
         return self.final + (1 - self.final) * (1 - progress) / (1 - self.warmup)
 
 
@@ -80,6 +82,28 @@ def without_norm_decay(parameters: Sequence[nn.Parameter]) -> list[dict[str, Any
     return [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
 
 
+def with_shift_lr(
+    groups: Sequence[dict[str, Any]], module: nn.Module, factor: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """Returns the groups, from which the shifts of batch norms are moved to groups with a learning rate of their own.
+
+    Args:
+        groups: groups of parameters of `module`.
+        module: what is trained.
+        factor: factor on the learning rate of the shifts; their weight decay is divided by it, so that a step shrinks
+            them as much as the other parameters.
+        weight_decay: weight decay of groups that do not say theirs.
+    """
+    shifts = {norm.bias for norm in module.modules() if isinstance(norm, _BatchNorm)}
+    split: list[dict[str, Any]] = []
+    for group in groups:
+        decay = group.get("weight_decay", weight_decay) / factor
+        split.append({**group, "params": [p for p in group["params"] if p not in shifts]})
+        moved = [p for p in group["params"] if p in shifts]
+        split.append({**group, "params": moved, "lr_factor": factor, "weight_decay": decay})
+    return [group for group in split if group["params"]]
+
+
 def sgd(parameters: Parameters, *, lr: float, momentum: float, weight_decay: float, nesterov: bool) -> torch.optim.SGD:
     """SGD as one fused kernel over all parameters.
 
@@ -101,12 +125,13 @@ def adamw(parameters: Parameters, *, lr: float, weight_decay: float) -> torch.op
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Sets the learning rate of all groups."""
+    """Sets the learning rate of all groups, each times its `lr_factor` if it has one."""
     for group in optimizer.param_groups:
+        value = lr * group.get("lr_factor", 1.0)
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(lr)
+            group["lr"].fill_(value)
         else:
-            group["lr"] = lr
+            group["lr"] = value
 
 
 def can_be_captured(optimizer: torch.optim.Optimizer) -> bool:

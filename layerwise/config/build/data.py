@@ -61,7 +61,7 @@ def build_spec(config: ResolvedConfig) -> DatasetSpec:
     spec = describe(dataset.name, Path(dataset.root), dataset.size, files, dataset.test, dataset.exif)
     if config.evaluation.mirror:
         check_mirrors(spec, "evaluation.mirror=true")
-    spec = augmented(spec, dataset.flip, dataset.cutout)
+    spec = augmented(spec, dataset.flip, dataset.cutout, dataset.padding, dataset.border)
     config.model.check_samples(spec, config.J)
     if config.plan.warm_start:
         assert isinstance(config.model, ResolvedSimCnn)

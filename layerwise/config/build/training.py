@@ -32,6 +32,7 @@ from layerwise.training.optim import (
     adamw,
     can_be_captured,
     sgd,
+    with_shift_lr,
     without_norm_decay,
 )
 from layerwise.training.plan import (
@@ -84,7 +85,7 @@ def build_schedule(config: ResolvedConfig) -> Schedule:
     schedules: dict[ScheduleName, Schedule] = {
         ScheduleName.step: StepDecay(optimizer.decay_every, optimizer.decay),
         ScheduleName.cosine: Cosine(),
-        ScheduleName.onecycle: OneCycle(optimizer.warmup, optimizer.final),
+        ScheduleName.onecycle: OneCycle(optimizer.warmup, optimizer.final, optimizer.start),
         ScheduleName.constant: Constant(),
     }
     return schedules[optimizer.schedule]
@@ -95,7 +96,9 @@ def build_optimizer(config: ResolvedConfig, module: nn.Module) -> torch.optim.Op
     optimizer = config.optimizer
     lr, momentum, weight_decay = optimizer.lr, optimizer.momentum, optimizer.weight_decay
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    trained = parameters if optimizer.norm_decay else without_norm_decay(parameters)
+    trained = [{"params": parameters}] if optimizer.norm_decay else without_norm_decay(parameters)
+    if optimizer.shift_lr != 1:
+        trained = with_shift_lr(trained, module, optimizer.shift_lr, weight_decay)
     if optimizer.kind is OptimizerKind.timm:
         return timm_optimizer(optimizer.name, trained, lr=lr, momentum=momentum, weight_decay=weight_decay)
     if optimizer.kind is OptimizerKind.sgd:
