@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import CPU, ROOT
 from PIL import Image
 
+from helpers.commands import ROOT
+from helpers.data import CPU
 from layerwise.analysis.predicting import image_files
 from layerwise.core.errors import LayerwiseError
 from layerwise.data.dataset import DatasetSpec
