@@ -58,11 +58,7 @@ def network(k: int, J: int, width: int, head_width: int, downsample: Sequence[in
     """The paper's network for images of 32×32: blocks 1 … J and the head of each.
 
     Args:
-        k: hidden layers of each greedy problem.
-        J: blocks.
-        width, head_width: M and M̃, of the first block and head.
         downsample: 1-based numbers of the blocks that halve the resolution.
-        seed: of the initialisation.
     """
     architecture = SimCnn(
         widths=doubled(width, J, downsample),
@@ -131,10 +127,7 @@ def train(
     """Trains all blocks, one after another; a row of results for each.
 
     Args:
-        net: on the device.
         train_batches, test_batches: one epoch's, of normalised images and labels.
-        epochs: per block.
-        device: where it computes.
     """
     rows: list[dict[str, float]] = []
     scores: list[Tensor] = []  # z_j of the test images, of the depths so far

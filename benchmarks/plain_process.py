@@ -18,12 +18,7 @@ IMAGES = 4096
 
 
 class RandomImages(Dataset[tuple[Tensor, int]]):
-    """Random PIL images of CIFAR-10's shape, as torchvision's data set gives them.
-
-    Args:
-        transform: from an image to a tensor.
-        n: images.
-    """
+    """Random PIL images of CIFAR-10's shape, as torchvision's data set gives them."""
 
     def __init__(self, transform: Any, n: int = IMAGES) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -45,7 +40,6 @@ class PlainProcess:
 
     Args:
         shape: arguments of `plain.network`.
-        device: where it computes.
     """
 
     def __init__(self, device: torch.device, **shape: Any) -> None:

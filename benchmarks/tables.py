@@ -48,7 +48,6 @@ def markdown(figures: Figures, captions: Mapping[str, str]) -> str:
 
     Args:
         figures: `hardware`, `versions`, and each part's.
-        captions: what a part's figures are.
     """
     lines = ["# Benchmark", ""]
     for fact in ("hardware", "versions"):

@@ -41,8 +41,6 @@ def in_child(action: Callable[[], object], seconds: float = SECONDS, address_gb:
 
     Args:
         action: what the child does. A `SystemExit` is its exit code; any other exception prints a traceback.
-        seconds: after which the child is killed.
-        address_gb: limit of its address space.
     """
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
@@ -91,7 +89,6 @@ def fault(outcome: Outcome, names: Sequence[str], acceptable: bool) -> str | Non
     """What is wrong with how a hostile input was treated, as a kind of fault; None if nothing is.
 
     Args:
-        outcome: of the command.
         names: words of which a message must contain one, such as a key or a file; empty: any message will do.
         acceptable: whether the input may be used without a word.
     """
@@ -137,9 +134,7 @@ class Tally:
         """Counts an input.
 
         Args:
-            outcome: of the command that was given it.
             found: the kind of fault, or None.
-            case: text that reproduces it.
         """
         if found is not None:
             self.faults.append((found, f"{case}\n{outcome.err.strip()[-1500:]}"))

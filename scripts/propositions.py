@@ -186,9 +186,7 @@ def accumulation(reference: TrainedNet, data: Dataset, perturbed: TrainedNet, ep
 
     Args:
         reference: x*.
-        data: its test images are used.
         perturbed: x̂.
-        epochs: of each of its blocks.
     """
     n = len(data.splits["test"])
     images = next(data.batches("test", torch.arange(n), batch_size=n)).inputs

@@ -50,10 +50,6 @@ def measure(device: torch.device, nets: Sequence[Net] = NETS, rounds: int = 2, s
     `ours_of_ceiling` and `plain_of_ceiling` are the share of the device's rate of matrix products, measured in turn
     with both in the format that ours computes in, that a step's operations make: forward and backward of block and
     head, forward of the frozen blocks, multiply-accumulates counted as two.
-
-    Args:
-        rounds: turns that count.
-        seconds: of a turn of ours, about.
     """
     product = fastest_product(precision_on(device).dtype, device)
     (once,) = take_turns([product], rounds=3, steps=1, device=device)

@@ -38,10 +38,6 @@ def measure(device: torch.device, width: int = 128, head_width: int = 256, batch
     The shares are of a training step of block 2 of the k = 3 network: for a batch's features to be written, to be
     read in random order, and to be advanced through a block, which is once a view. What was written to the disk lies
     in the system's cache when it is read.
-
-    Args:
-        width, head_width: M and M̃.
-        batches: of the training split, and as many of the test split.
     """
     figures: dict[str, Any] = {}
     for place in ("memory", "disk"):

@@ -17,13 +17,7 @@ COPIED_BYTES = {"cpu": 2**28, "cuda": 2**32}
 
 
 class Product:
-    """Products of two square matrices, written into a third.
-
-    Args:
-        side: rows and columns of each.
-        dtype: of all three.
-        device: where they lie.
-    """
+    """Products of two square matrices, written into a third."""
 
     def __init__(self, side: int, dtype: torch.dtype, device: torch.device) -> None:
         self.operations = 2 * side**3

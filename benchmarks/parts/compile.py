@@ -16,7 +16,6 @@ def measure(device: torch.device, width: int = 128, rounds: int = 3, steps: int 
 
     Args:
         width: M; M̃ is twice that.
-        rounds, steps: turns that count, and steps of each.
     """
     net = network(width, 2 * width, J=3).to(device, memory_format=torch.channels_last)
     ways = {"plain": (False, False), "compiled": (True, False)}

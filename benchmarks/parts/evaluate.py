@@ -16,7 +16,6 @@ def measure(device: torch.device, width: int = 32, images: int = 2560, rounds: i
 
     Args:
         width: M and M̃; 32 is that of experiment=laptop_cifar10.
-        images: that are scored in a turn.
     """
     depth = 4
     net = network(width, width, depth).to(device, memory_format=torch.channels_last)

@@ -29,7 +29,6 @@ def measure(
     say what the start takes and what a further epoch does.
 
     Args:
-        runs: further arguments of each experiment.
         images, width, head_width: of the plain implementation; M and M̃.
     """
     if not has_cifar10():

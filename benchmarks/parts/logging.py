@@ -28,7 +28,6 @@ def measure(device: torch.device, rounds: int = 3, words: tuple[str, ...] = ()) 
 
     Args:
         rounds: turns that count; one before them does not.
-        words: further arguments of train.py.
     """
     seconds: dict[str, list[float]] = {"none": [], "both": []}
     cpu: dict[str, list[float]] = {"none": [], "both": []}

@@ -29,10 +29,6 @@ def measure(rounds: int = 2, words: Sequence[str] = ("dataset.limit=3200",)) -> 
 
     They take turns; a figure is the median of its rounds. `efficiency` is the ratio by the number of processes, and
     `ceiling` what this machine gives two runs at once that have nothing to do with each other, against one.
-
-    Args:
-        rounds: turns.
-        words: further arguments of train.py.
     """
     if not has_cifar10():
         print("processes: not measured, the real CIFAR-10 is not under $LAYERWISE_DATA")

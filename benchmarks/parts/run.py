@@ -33,9 +33,6 @@ def measure(
 
     Args:
         images: of training; a fifth as many are tested.
-        epochs: per block.
-        width: M and M̃.
-        runs: which ones.
     """
     if not has_cifar10():
         print("run: not measured, the real CIFAR-10 is not under $LAYERWISE_DATA")

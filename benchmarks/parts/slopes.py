@@ -31,9 +31,7 @@ def measure(
     over J. `stage j` is of the deepest run.
 
     Args:
-        depths: J, in ascending order.
         rounds: turns that count; one before them does not.
-        words: further arguments of train.py.
     """
     ways = {"cached": ["cache=memory", "cache.views=1"], "recomputed": ["cache=none"]}
     stages: dict[tuple[str, int], list[list[float]]] = {(way, J): [] for way in ways for J in depths}

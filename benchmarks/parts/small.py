@@ -31,7 +31,6 @@ def measure(device: torch.device, rounds: int = 20, words: Sequence[str] = ()) -
 
     Args:
         rounds: turns that count; one before them does not.
-        words: further arguments of train.py.
     """
     rates: dict[str, list[float]] = {"ours": [], "bare": [], "whole_run": []}
     for turn in range(rounds + 1):

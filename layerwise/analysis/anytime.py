@@ -81,7 +81,6 @@ class Predictions:
         """Mean multiply-accumulates of a sample.
 
         Args:
-            threshold: confidence at which a sample leaves.
             macs: [D] int64, cost of leaving at each depth.
         """
         return int(macs[self.leaving(threshold)].sum()) / self.confidence.shape[1]
@@ -92,7 +91,6 @@ def predictions(scores: Mapping[int, Tensor], on: Predictor, ensemble_on: Ensemb
 
     Args:
         scores: class scores [N, c] by depth.
-        on: what predicts at a depth.
         ensemble_on: what the 2^j ensemble averages; unused with `on=head`.
     """
     depths = sorted(scores)
@@ -145,7 +143,6 @@ def choose_threshold(validation: Predictions, macs: Tensor, target: float) -> fl
     """The highest threshold whose mean cost on the validation split does not exceed a target.
 
     Args:
-        validation: predictions on the validation split.
         macs: [D] int64, cost of leaving at each depth; ascending.
         target: mean multiply-accumulates, `macs[0]` or more.
     """
@@ -170,7 +167,6 @@ def choose_policies(
         labels: [N] int64 of the validation split.
         costs: cost of block j, at index j−1.
         depths: depths with a head, ascending.
-        on: what predicts.
         points: number of mean costs, from that of the first depth to that of the last depth alone.
     """
     positions = range(len(depths))
@@ -203,7 +199,6 @@ def operating_point(test: Predictions, labels: Tensor, macs: Tensor, policy: Pol
         test: predictions on the test split at all depths.
         labels: [N] int64.
         macs: [E] int64, cost of leaving at each of the policy's exits.
-        policy: exits and threshold.
     """
     made = test.at(policy.exits)
     left = torch.tensor(policy.exits)[made.leaving(policy.threshold)]
@@ -220,8 +215,6 @@ def measure(run_folder: str | Path, on: Predictor, points: int) -> dict[str, Any
 
     Args:
         run_folder: run with a validation split and at least two finished depths with a head.
-        on: what predicts at a depth.
-        points: number of mean costs to choose policies for.
 
     Raises:
         LayerwiseError: not such a run, or the data set cannot be read.

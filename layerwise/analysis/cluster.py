@@ -230,9 +230,7 @@ def stage_times(load: Workload, rate: float, cluster: Cluster) -> list[StageTime
     """Durations of all stages.
 
     Args:
-        load: the run.
         rate: images/s at which one GPU trains stage 1.
-        cluster: where it runs.
     """
     macs_per_second = rate * load.stages[0].train_macs
     times, before = [], 0

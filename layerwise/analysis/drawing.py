@@ -66,10 +66,7 @@ def over_depth(panel: Any, number: int, curves: Sequence[Mapping[int, float]], s
     """Draws a line over depth: the mean of several runs, with a band of one sample standard deviation.
 
     Args:
-        panel: matplotlib axes.
-        number: index of the line, which selects its colour and marker.
         curves: one dictionary per run, from depth to value; a depth may be missing in some.
-        style: line style, such as "-".
         more: further arguments of matplotlib's `plot`.
     """
     color, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]

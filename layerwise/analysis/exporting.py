@@ -146,7 +146,6 @@ def export(servable: Servable, form: Format) -> Exported:
 
     Args:
         servable: on the CPU, in eval mode.
-        form: file format.
 
     Raises:
         LayerwiseError: a library is missing, PyTorch cannot export the network, or the scores differ.

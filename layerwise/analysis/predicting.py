@@ -63,7 +63,6 @@ def predict_files(network: TrainedNet, paths: Sequence[Path]) -> list[Prediction
 
     Args:
         network: of a run on images, as `layerwise.load` returns it.
-        paths: image files.
 
     Raises:
         LayerwiseError: the network reads vectors, or a file cannot be decoded.
@@ -139,10 +138,6 @@ def read_image(spec: DatasetSpec, path: Path) -> Tensor:
 
     An image of that size is not changed. Others are resized by their short side and cropped to the centre as the
     held-out images of the data set (ImageNet and Imagenette crop a margin). Colours become grey where the data set is.
-
-    Args:
-        spec: a data set of images.
-        path: image file.
 
     Returns:
         uint8 [C, H, W].

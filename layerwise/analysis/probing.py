@@ -94,7 +94,6 @@ def probe_run(
         images: number of training images of the logistic regression; None for all.
         seed: see `ProbeSettings`.
         device: auto, cpu, cuda or cuda:N.
-        note: called with messages about progress.
 
     Returns:
         The content of probes.json: `name`, `k`, `width` (M), `seed`, `planned` (J), `settings`, and `depths`, a row
@@ -196,10 +195,7 @@ def linear_separability(source: Recompute, images: int | None, seed: int, stop: 
     Features are of images without augmentation, and standardised.
 
     Args:
-        source: of x_j.
         images: number of training images; None for all.
-        seed: of their choice.
-        stop: asked between batches.
 
     Raises:
         LayerwiseError: there are fewer training images.
@@ -247,13 +243,7 @@ def cnn_separability(
 
     Args:
         config: of the run; gives objective, optimiser and schedule.
-        network: its blocks are not changed.
-        depth: j.
-        source: of x_j.
         p: hidden layers.
-        settings: epochs, width and seed.
-        precision: of forward and backward passes.
-        stop: asked between steps.
     """
     data = source.data
     with torch.no_grad():

@@ -75,11 +75,7 @@ def run_folds(folds: int, words: list[str]) -> list[tuple[dict[str, Any], Path]]
 
 
 def put_together(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Averages over folds. `depths`: a row for each depth that any fold reached; `result`: the final depths.
-
-    Args:
-        runs: results.json of each fold.
-    """
+    """Averages over folds. `depths`: a row for each depth that any fold reached; `result`: the final depths."""
     by_depth = [{row["block"]: row for row in run["blocks"] if "validation" in row} for run in runs]
     best = Counter(max(sorted(rows), key=lambda d: rows[d]["validation"]["top1"]) for rows in by_depth)
     depths = []

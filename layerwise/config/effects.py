@@ -182,12 +182,7 @@ def has_effect(key: str, config: ResolvedConfig) -> bool:
 
 
 def without_effect(given: Config, resolved: ResolvedConfig) -> Iterator[tuple[str, str]]:
-    """The keys that are set without effect, each with a message.
-
-    Args:
-        given: as parsed.
-        resolved: what it resolves to.
-    """
+    """The keys that are set without effect, each with a message."""
     for key, default in defaults(given.model.kind).items():
         value = value_of(given, key)
         if value != default != MISSING and not has_effect(key, resolved):

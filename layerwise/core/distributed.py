@@ -115,8 +115,6 @@ def join(here: Place, device: torch.device, seconds: float) -> None:
     A second call, in the next job of a sweep, does nothing.
 
     Args:
-        here: position of this process.
-        device: device of this process.
         seconds: time-out of this call and of all later collective calls.
 
     Raises:
@@ -270,7 +268,6 @@ def gather_rows(rows: Tensor, shard: Shard) -> Tensor:
 
     Args:
         rows: [n, …], the rows of this process's samples.
-        shard: the samples of this process.
 
     Returns:
         [N, …] in the order of the samples, on the CPU.

@@ -75,7 +75,6 @@ def writing(path: Path, kept: str) -> Iterator[None]:
     """Turn a failed write into one message.
 
     Args:
-        path: file or folder to write.
         kept: sentence for the message that says what the failure did not harm.
 
     Raises:

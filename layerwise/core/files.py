@@ -35,7 +35,6 @@ def save_tree(path: Path, tree: Tree, kept: str = "Earlier checkpoints are intac
     """Write a tree to a file, atomically: a crash at any moment leaves the old file or the new one.
 
     Args:
-        path: file to write.
         tree: nested dictionaries and lists of tensors and JSON values.
         kept: sentence for the error message that says what the failure did not harm.
 

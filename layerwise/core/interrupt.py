@@ -108,7 +108,6 @@ class StopRequest:
         """Yields the items, and raises between two of them if a signal comes.
 
         Args:
-            items: such as the batches of this process.
             n: the largest number of items in any process, so that all poll equally often.
 
         Raises:

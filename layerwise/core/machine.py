@@ -40,11 +40,7 @@ def usable_cores() -> int:
 
 
 def share_cores(local_ranks: int) -> None:
-    """Limits PyTorch's threads to this process's part of the cores, unless the user has set OMP_NUM_THREADS.
-
-    Args:
-        local_ranks: number of processes of the run on this machine.
-    """
+    """Limits PyTorch's threads to this process's part of the cores, unless the user has set OMP_NUM_THREADS."""
     given = os.environ.get("OMP_NUM_THREADS")
     if given is not None and (local_ranks == 1 or given != "1"):  # torchrun sets 1 for several processes by default
         return
@@ -58,10 +54,6 @@ def decoding_workers(device: torch.device, local_ranks: int) -> int:
 
     It returns 0 where one core has to train as well: handing batches over cost 4 to 14 % of an epoch on Imagenette at
     64 pixels.
-
-    Args:
-        device: device that trains.
-        local_ranks: number of processes of the run on this machine.
     """
     part = max(1, usable_cores() // local_ranks)
     return 0 if device.type == "cpu" and part == 1 else part

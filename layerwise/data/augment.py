@@ -22,8 +22,6 @@ def alternate_flips(draws: Tensor, seed: int, view: int, samples: Tensor) -> Ten
 
     Args:
         draws: random bits of the view, int64 [B].
-        seed: of the augmentation.
-        view: its number.
         samples: int64 [B], numbers in the full data set.
     """
     own = bits(key("flip", seed), samples)

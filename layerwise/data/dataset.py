@@ -127,7 +127,6 @@ class Split(Protocol):
         """For each tensor of positions [B], the images uint8 [B, H, W, C] or vectors [B, F] on the device.
 
         Args:
-            batches: positions.
             view: of the augmentation, where a split augments while it decodes; None for none.
         """
 
@@ -138,7 +137,6 @@ class Resident:
     Args:
         values: images [N, H, W, C] uint8, or vectors [N, F] float32.
         labels: [N] int64.
-        device: where both go.
         samples: numbers of the samples in the full data set; 0 … N−1 by default.
     """
 
@@ -180,15 +178,12 @@ class Dataset:
     """Train, test and (where held out) validation samples, and how a batch of them is prepared.
 
     Args:
-        spec: names, shape and statistics.
         splits: "train", "test" and perhaps "validation", whole; those of which a process keeps a part are in the
             order of which it takes every N-th sample.
         augment: random crop, flip and cutout of training images on the device; None where there is none, or where
             the splits augment while they decode.
-        seed: of the augmentation on the device.
         labelled: only so many training samples, the first, have labels that may be used; None for all.
         augmented: whether views of a training sample differ, wherever that is done.
-        shards: which part of each split is kept.
         compiled_for: size of the batches whose augmentation and scaling go through torch.compile, which on a GPU makes
             one kernel of some thirty; None: for none.
 
@@ -241,11 +236,8 @@ class Dataset:
         """Batches of scaled samples and their labels.
 
         Args:
-            split: which samples.
             order: [n] positions in the split, on the device; the last batch may be smaller.
-            batch_size: samples per batch.
             view: augments with the draws of this view; None leaves the samples as they are.
-            mirrored: gives the mirror images.
         """
         samples = self.splits[split]
         parts: Sequence[Tensor] = order.split(batch_size)

@@ -46,7 +46,6 @@ def describe(
         name: one of `NAMES`.
         root: where data sets lie; for `imagefolder` the folder with train/ and val/, or its records.
         size: resolution in pixels; for data sets of image files only.
-        files: of a table.
         test: share of the images to test on; for `imagefolder` without val/ only.
         exif: turns image files as their EXIF orientations say.
 
@@ -159,7 +158,6 @@ def load(
     Args:
         spec: from `describe`, perhaps `augmented`.
         root, files, test: as there.
-        device: where batches are prepared.
         validation: fraction of the training samples that is held out, stratified.
         folds: instead, cut the training samples in so many parts and hold one of them out.
         fold: which one, 1 … folds.
@@ -170,10 +168,7 @@ def load(
         weights: of the classes in the training loss; see `split.class_weights`.
         standardise: scale to mean 0 and deviation 1; else pixels are in [0, 1] and vectors as they are.
         augment: crop, flip and cut training images as `spec` says.
-        seed: of splits and augmentation.
-        workers: processes that decode image files.
         skip_unreadable: leaves image files out that cannot be decoded; else they are an error.
-        shards: which part of each split this process keeps.
         compiled_for: see `Dataset`.
 
     Returns:
@@ -262,7 +257,6 @@ def scaled_rows(values: Tensor, spec: DatasetSpec) -> Tensor:
 
     Args:
         values: [B, F] with NaN for missing numbers.
-        spec: with the statistics of the training samples.
     """
     mean, std, fill = (
         torch.tensor(v, dtype=torch.float64, device=values.device) for v in (spec.mean, spec.std, spec.fill)

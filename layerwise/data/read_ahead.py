@@ -41,8 +41,6 @@ def read_ahead(read: Callable[[Request], Result], requests: Iterable[Request], c
 
     Args:
         read: is called in the thread; what it raises is raised here, in its turn.
-        requests: one for each result.
-        cores: that PyTorch uses in it.
     """
     waiting = iter(requests)
     with ThreadPoolExecutor(1, "read-ahead", torch.set_num_threads, (cores,)) as thread:
@@ -89,7 +87,6 @@ def announced(rows: Iterable[Tensor], path: Path, row_bytes: int) -> Iterator[Te
 
     Args:
         rows: int64 [B] each, on the CPU.
-        path: of a file of rows.
         row_bytes: size of a row. Below a page it is not worth a call: what the system reads at a time holds many.
     """
     if row_bytes < mmap.PAGESIZE or not hasattr(os, "posix_fadvise"):  # macOS
@@ -119,7 +116,6 @@ def gather(arrays: Arrays, rows: Tensor, page_locked: bool = False) -> Arrays:
     """Some rows of arrays [N, …].
 
     Args:
-        arrays: on one device.
         rows: int64 [B], there.
         page_locked: where they are put, so that a copy to a GPU does not wait.
     """

@@ -20,7 +20,6 @@ def balanced_order(labels: Tensor, family: int) -> Tensor:
 
     Args:
         labels: int64 [N].
-        family: key of the randomness.
 
     Returns:
         int64 [N], positions; the first sample of each class comes first, then the second of each, …
@@ -71,9 +70,7 @@ def test_part(labels: Tensor, fraction: float, family: int, source: str) -> tupl
 
     Args:
         labels: int64 [N].
-        fraction: to test on.
         family: key of the randomness; no seed, so that all runs test on the same samples.
-        source: of the samples, for the message.
 
     Raises:
         LayerwiseError: one of the two would be empty.
@@ -96,7 +93,6 @@ def fold_out(labels: Tensor, folds: int, fold: int) -> tuple[Tensor, Tensor]:
 
     Args:
         labels: int64 [N].
-        folds: number of folds.
         fold: 1 … folds.
 
     Raises:
@@ -171,9 +167,7 @@ def dealing_order(n: int, labelled: Tensor | None, seed: int) -> Tensor:
     """A random order in which training samples are dealt to the places of a batch, and so to processes.
 
     Args:
-        n: number of training samples.
         labelled: [m] positions of those whose labels may be used, which come first; None for all.
-        seed: of the order.
 
     Returns:
         int64 [n], positions.
@@ -191,7 +185,6 @@ def class_weights(labels: Tensor, classes: int, asked: str | Sequence[float] | N
 
     Args:
         labels: int64 [N], of the training samples with a label.
-        classes: c.
         asked: "balanced" makes the factors inverse to the numbers of samples, so that all classes count the same and
             the mean factor of a sample is 1; a list gives them.
 

@@ -45,11 +45,6 @@ def numbers_of(cells: pd.Series) -> NDArray[np.float64]:
 def column_kinds(table: Table, files: TableFiles, train: NDArray[np.int64]) -> Kinds:
     """Returns what each feature column holds, decided from the training rows.
 
-    Args:
-        table: the file.
-        files: which words are missing.
-        train: rows to train on.
-
     Raises:
         LayerwiseError: a column of numbers and text, of too many texts, or without any value.
     """
@@ -85,10 +80,7 @@ def encode(path: Path, frame: pd.DataFrame, kinds: Kinds, files: TableFiles) -> 
     A text that is no category has 0 for all of them.
 
     Args:
-        path: of the file, for messages.
         frame: with the columns of `kinds`, perhaps others.
-        kinds: see there.
-        files: which words are missing.
 
     Raises:
         LayerwiseError: a column is missing, a cell is no number where one belongs, or infinite.

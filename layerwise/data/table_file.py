@@ -90,9 +90,7 @@ def read_table(files: TableFiles, path: Path, option: str = "dataset.path") -> T
     """Returns the content of one file.
 
     Args:
-        files: which columns are taken.
         path: ending in .npy or .npz; all else is read as CSV.
-        option: that named the file.
 
     Raises:
         LayerwiseError: see `read`.

@@ -53,12 +53,7 @@ def assemble(
 
     Args:
         config: the resolved configuration.
-        spec: description of the data set.
-        folder: the run folder.
-        device: device of this process.
-        precision: number format of the forward and backward passes.
         data: this process's samples, if they have been read already.
-        facts: further entries of results.json.
 
     Raises:
         LayerwiseError: the cache does not fit, the other run of `plan.reuse` differs, or the data cannot be used.

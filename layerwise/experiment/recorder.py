@@ -26,7 +26,6 @@ class Recorder:
     """Records a run. Its methods are called by all processes; the main process writes.
 
     Args:
-        run: the run.
         finished: its finished stages, a list that grows.
     """
 
@@ -89,12 +88,7 @@ class Recorder:
 
 
 def write_report(run: Run, finished: Sequence[FinishedStage]) -> None:
-    """Writes report.html, and keeps the images in it for later reports. It never fails the run.
-
-    Args:
-        run: the run, in the main process.
-        finished: its finished stages.
-    """
+    """Writes report.html, and keeps the images in it for later reports. It never fails the run."""
     path = run.folder.path / REPORT
     try:
         from layerwise.reporting.html.page import render  # slow to import

@@ -31,9 +31,6 @@ def assemble_results(
 
     Args:
         config: the resolved configuration.
-        name: name of the run folder.
-        agenda: the run's stages.
-        finished: the finished stages.
         parameters: number of parameters of the resulting network, all its blocks and their last head.
         status: "running", "completed", "interrupted" or "failed".
     """
@@ -122,7 +119,6 @@ class Row:
         `before`, where the first value of each stays. The parameters are those of both stages, the times their sums.
 
         Args:
-            later: what the other stage reports of the depth.
             retrained: whether it trained blocks.
         """
         stale = [name for name in MEASURES if name in self.entries and (name in later or retrained)]

@@ -90,8 +90,6 @@ def run_in_folder(
 
     Args:
         config: the resolved configuration.
-        device: device of this process.
-        precision: number format of the forward and backward passes.
         if_finished: message for a run that has nothing left to train.
 
     Returns:

@@ -37,12 +37,8 @@ def stage_rows(
     """Returns a row for each depth that a trained stage reads, and its class scores of held-out samples. Collective.
 
     Args:
-        run: the run of the stage.
         stages: the finished stages and, last, the trained one.
-        segment: blocks and heads of the trained stage.
-        source: source of its features x_start.
         report: results of its last epoch.
-        earlier: the finished stages, for the ensemble.
     """
     if stages[-1].target == "inputs":
         return reconstruction_rows(run, stages[-1], segment, source, report), {}

@@ -25,8 +25,6 @@ def search_depth(
 
     Args:
         config: the resolved configuration of the run.
-        folder: the run folder.
-        samples: number of its training samples.
         run_in_folder: trains the configuration of the search; returns results and folder.
 
     Returns:

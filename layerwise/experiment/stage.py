@@ -76,10 +76,6 @@ def run_stage(
     """Trains the next stage, or continues it from its checkpoint, and evaluates it.
 
     Args:
-        run: the run of the stage.
-        stages: all stages of the run as far as they are known.
-        source: source of the features x_start.
-        earlier: the finished stages.
         advance_seconds: time that the preparation of the source took.
 
     Raises:
@@ -181,13 +177,7 @@ def title_of(run: Run, stage: Stage) -> str:
 def evaluate(
     run: Run, training: StageInTraining, earlier: Sequence[FinishedStage]
 ) -> tuple[list[dict[str, Any]], dict[str, ByDepth]]:
-    """Returns a row of results for each depth that the stage reads, and the scores of held-out samples. Collective.
-
-    Args:
-        run: the run of the stage.
-        training: the stage, trained to its end.
-        earlier: the finished stages, for the ensemble.
-    """
+    """Returns a row of results for each depth that the stage reads, and the scores of held-out samples. Collective."""
     stage, trainer, report = training.stage, training.trainer, training.report
     assert report is not None  # a stage has at least one epoch
     started = time.perf_counter()
@@ -271,8 +261,6 @@ def metrics_line(stage: Stage, report: EpochReport, step: int) -> dict[str, Any]
     """Returns the line of metrics.jsonl for an epoch: the values of the last head, and of each of several heads.
 
     Args:
-        stage: the stage in training.
-        report: results of the epoch.
         step: steps of the whole run up to the epoch's end.
     """
     top1: Sequence[float | None] = report.top1 or [None] * len(stage.depths)  # a reconstruction has none

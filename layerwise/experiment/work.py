@@ -27,10 +27,6 @@ def workload(
     """What passes through the blocks of a run.
 
     Args:
-        config: resolved.
-        spec: of the data.
-        network: before it is trained.
-        costs: of its blocks in the end.
         views: stored views of each training sample; 0 without a cache.
         data: the samples; None takes their numbers from `spec`, which rounds held-out fractions.
     """

@@ -53,8 +53,6 @@ def peak_bytes(shapes: Sequence[Shape], images: int, views: int, held_out: int, 
     Args:
         shapes: shape of a sample at each cached depth, in order.
         images, held_out: numbers of training images and of held-out images.
-        views: stored views of each training image.
-        codec: number format of the features.
     """
     sizes = [0, *(store_bytes(shape, images, views, held_out, codec) for shape in shapes)]
     return max(a + b for a, b in zip(sizes, [*sizes[1:], 0], strict=True))
@@ -83,14 +81,9 @@ def decide_cache(
         shapes: shape of a sample at each depth that a stage starts from, without the images.
         images, held_out: numbers of training images, and of validation and test images, in this process.
         views: V, or None for one view per epoch.
-        epochs: epochs of the longest stage that reads a cache.
         augmented: whether training images are augmented; if not, there is only one view.
-        codec: number format of the features.
-        computed: number format in which the blocks compute.
         budget_bytes: the user's upper bound for each process, or None.
-        folder: folder of a disk cache.
         sharing: number of processes that share the host's memory or the disk (a GPU is not shared).
-        device: device of this process.
 
     Raises:
         LayerwiseError: the memory or disk cache that the user asked for does not fit.

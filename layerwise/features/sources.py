@@ -35,14 +35,7 @@ class TrainingSource(Protocol):
 
 
 class Source(ABC):
-    """Features x_depth of all splits, in batches.
-
-    Args:
-        data: this process's samples.
-        plan: how they are cut into batches.
-        precision: number format of the forward passes.
-        prefix: the frozen blocks.
-    """
+    """Features x_depth of all splits, in batches."""
 
     def __init__(self, data: Dataset, plan: BatchPlan, precision: Precision, prefix: Sequence[nn.Module] = ()) -> None:
         self.data, self.plan, self.precision = data, plan, precision
@@ -63,8 +56,6 @@ class Source(ABC):
         """Yields all samples of a split in order, not augmented; of the training split those that have the target.
 
         Args:
-            split: name of the split.
-            target: what the batches have as targets.
             mirrored: gives the features of mirror images, which no cache stores.
         """
         n = self.data.having_here(target) if split == "train" else len(self.data.splits[split])
@@ -91,12 +82,9 @@ class Source(ABC):
         """Yields the features of the samples at some positions.
 
         Args:
-            split: name of the split.
             order: positions [n], on the device of the data.
             size: samples per batch; the last batch may be smaller.
             view: view whose augmentation is used; None: no augmentation.
-            target: what the batches have as targets.
-            mirrored: gives the features of mirror images.
         """
 
     @abstractmethod

@@ -40,12 +40,7 @@ class RowWriter(Protocol):
 
 
 class FeatureWriter:
-    """Encodes the features of one split and view, batch by batch.
-
-    Args:
-        codec: number format of the features.
-        open_array: opens the array of a name of the codec.
-    """
+    """Encodes the features of one split and view, batch by batch."""
 
     def __init__(self, codec: FeatureCodec, open_array: Callable[[str], RowWriter]) -> None:
         self.codec, self.open_array = codec, open_array
@@ -60,13 +55,7 @@ class FeatureWriter:
 
 
 class FeatureStore:
-    """Features x_depth of every split and view, in memory.
-
-    Args:
-        depth: j.
-        codec: number format of the features.
-        device: device in whose memory they are.
-    """
+    """Features x_depth of every split and view, in memory."""
 
     def __init__(self, depth: int, codec: FeatureCodec, device: torch.device = HOST) -> None:
         self.depth, self.codec, self.device = depth, codec, device
@@ -83,10 +72,8 @@ class FeatureStore:
         """Yields the features of the samples at some positions, in channels_last if [B, C, H, W].
 
         Args:
-            split, view: names of the split and view.
             order: positions int64 [n].
             batch_size: B, samples per batch; the last batch may be smaller.
-            device: device on which the features are decoded.
         """
         order = order.to(self.device)  # once: a step must not wait for a GPU
         arrays, rows = self.arrays[split, view], self._coming(split, view, order.split(batch_size))
@@ -131,14 +118,7 @@ class _MemoryRows:
 
 
 class DiskFeatureStore(FeatureStore):
-    """A store in a folder.
-
-    Args:
-        depth: j.
-        codec: number format of the features.
-        folder: folder of the complete store.
-        blocks: fingerprint of the blocks whose outputs are stored.
-    """
+    """A store in a folder."""
 
     def __init__(self, depth: int, codec: FeatureCodec, folder: Path, blocks: str) -> None:
         super().__init__(depth, codec)
@@ -226,10 +206,8 @@ class FeatureStores:
     """Makes the stores of a run.
 
     Args:
-        codec: number format of the features.
         folder: folder of the stores on the disk; None keeps them in memory.
         keep: whether the last store stays on the disk when the run ends.
-        device: device in whose memory they are, without a folder.
     """
 
     def __init__(

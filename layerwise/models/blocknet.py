@@ -36,7 +36,6 @@ class Architecture(Protocol):
 
         Args:
             shape: of x_0, (C, H, W) or (F,).
-            classes: number of classes c.
             depths: depths that get a head; all by default.
             seed: of the initialisation; each block and head draws from one of its own.
 
@@ -123,7 +122,6 @@ class Segment(nn.Module):
     is compiled. A head at depth `start` reads the input itself: with start = stop only heads train.
 
     Args:
-        network: whose modules are used.
         start, stop: depths that it maps between.
         depths: of the heads, start … stop.
         detached: stop the gradient behind each head, so that blocks learn from their own heads only

@@ -56,7 +56,6 @@ def block_costs(network: BlockNet, image_shape: Shape, dtype: torch.dtype) -> li
     Args:
         network: on any device; it is not changed.
         image_shape: (C, H, W) of x_0.
-        dtype: format of the features.
     """
     costs = []
     x = torch.empty(1, *image_shape, device="meta")

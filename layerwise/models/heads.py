@@ -186,9 +186,7 @@ class PredSim(nn.Module):
     classifier starts at zero, as in the authors' code.
 
     Args:
-        channels: C of x_j.
         side: the smaller of H and W of x_j.
-        classes: number of classes c.
     """
 
     def __init__(self, channels: int, side: int, classes: int) -> None:

@@ -117,7 +117,6 @@ class Whitening(nn.Module):
     ρ that follows loses nothing. The filters are fixed. It gives zeros until `fit` is called.
 
     Args:
-        channels: C.
         patch: n, side of a patch in pixels. An odd patch lies around each pixel, so that H' = H; of an even one only
             those within the image count, H' = H − n + 1.
         trained_shift: the shift is a parameter, which starts at the value that `fit` finds.

@@ -45,9 +45,7 @@ class Mlp:
 
         Args:
             shape: of x_0, (C, H, W) or (F,); it is flattened.
-            classes: number of classes c.
             depths: depths that get a head; all by default.
-            seed: of the initialisation.
         """
         blocks, heads = [], {}
         for j, (wide, out) in enumerate(pairwise([prod(shape), *self.widths]), 1):

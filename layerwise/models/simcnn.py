@@ -67,9 +67,7 @@ class SimCnn:
 
         Args:
             shape: (C, H, W) of x_0.
-            classes: number of classes c.
             depths: depths that get a head; all by default.
-            seed: of the initialisation.
 
         Raises:
             LayerwiseError: a downsampled block does not exist, or the resolution cannot be halved.

@@ -22,7 +22,6 @@ def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
 
     Args:
         module: changed in place, unless it is a batch norm itself.
-        device: what it will run on.
 
     Raises:
         LayerwiseError: on GPUs, a batch norm without a learnt scale.

@@ -38,9 +38,7 @@ class TimmWhole:
 
         Args:
             shape: (C, H, W) of x_0.
-            classes: number of classes c.
             depths: is not used.
-            seed: of the initialisation.
 
         Raises:
             LayerwiseError: no such name, or the network does not take these images.
@@ -75,9 +73,7 @@ class TimmStages:
 
         Args:
             shape: (C, H, W) of x_0.
-            classes: number of classes c.
             depths: depths that get a head; all by default.
-            seed: of the initialisation.
 
         Raises:
             LayerwiseError: no such name, or the network cannot be cut, or does not take these images.

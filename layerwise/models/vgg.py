@@ -55,9 +55,7 @@ class Vgg:
 
         Args:
             shape: (C, H, W) of x_0.
-            classes: number of classes c.
             depths: depths that get a head; all by default.
-            seed: of the initialisation.
 
         Raises:
             LayerwiseError: the images are too small for the poolings.
@@ -123,7 +121,6 @@ def vgg_classifier(shape: Shape, classes: int, pooling: list[nn.Module], hidden:
     Args:
         shape: (C, H, W) behind the pooling.
         pooling: the layers that halve the resolution before it.
-        hidden: width of the hidden layers.
     """
     channels, height, width = shape
     return nn.Sequential(

@@ -49,7 +49,6 @@ class Column:
         """Characters that the cells and the heading need.
 
         Args:
-            rows: whose cells are shown.
             one_line: the heading takes one line, and not one for each of its words.
         """
         words = [self.heading] if one_line else self.heading.split()
@@ -57,13 +56,7 @@ class Column:
 
 
 def fitting(columns: Sequence[Column], widths: Sequence[int], room: int) -> list[Column]:
-    """The columns that fit side by side, in their order.
-
-    Args:
-        columns: all of them.
-        widths: characters that each needs.
-        room: characters of a line.
-    """
+    """The columns that fit side by side, in their order."""
     kept = dict(zip(columns, widths, strict=True))
     while sum(kept.values()) + GAP * (len(kept) - 1) > room:
         first = max(kept, key=lambda column: column.spare)
@@ -95,9 +88,6 @@ def results_table(results: dict[str, Any]) -> Table:
     """A row per block: parameters, accuracies, ensemble, seconds; of an autoencoder also its error.
 
     With a validation split, `*` marks depths that improved on all before.
-
-    Args:
-        results: results.json.
     """
     rows = results["blocks"]
     columns = [
@@ -123,7 +113,6 @@ def costs_table(costs: Sequence[BlockCost], cache_bytes: Sequence[int], title: s
     Args:
         costs: of block j at position j−1.
         cache_bytes: size of the cache of block j's output at position j−1.
-        title: of the table.
     """
     columns = [
         Column("block", lambda row: str(row[0].block)),

@@ -76,7 +76,6 @@ class Display:
         """Says what an epoch gave.
 
         Args:
-            report: of the epoch.
             held_out: what `score_now` gave of the held-out splits; perhaps nothing.
         """
         assert self._stage is not None
@@ -212,12 +211,7 @@ class _StageView:
         return f"{label}  {quality}{scores}  lr {report.lr:.4g}  {rate}  {left}"
 
     def left(self, seconds_per_epoch: float, done: float = 0.0) -> str:
-        """Time left for the stage and for the run, whose later stages are taken to be as quick as this one.
-
-        Args:
-            seconds_per_epoch: of this stage.
-            done: part of the present epoch.
-        """
+        """Time left for the stage and for the run, whose later stages are taken to be as quick as this one."""
         stage = _duration((self.epochs - self.epoch - done) * seconds_per_epoch)
         return f"left {stage} (run {_duration((self.epochs_left - done) * seconds_per_epoch)})"
 
@@ -256,10 +250,7 @@ def frame(label: str, part: float, figures: str, width: int) -> RenderableType:
     """Label, bar and figures side by side; on a narrow terminal the figures stand below.
 
     Args:
-        label: what goes on.
         part: of it that is done, 0 … 1.
-        figures: about it.
-        width: of the terminal in characters.
     """
     room = width - len(label) - len(figures) - 3
     narrow = room < BARS[-1]

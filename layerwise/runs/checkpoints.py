@@ -19,12 +19,7 @@ KEPT_STEPS = 2
 
 
 class Checkpoints:
-    """Reads and writes the checkpoints of one run, in the main process; all processes get what is read.
-
-    Args:
-        folder: where they lie.
-        warn: is told of each damaged file.
-    """
+    """Reads and writes the checkpoints of one run, in the main process; all processes get what is read."""
 
     def __init__(self, folder: Path, warn: Callable[[str], None]) -> None:
         self.folder, self.warn = folder, warn

@@ -20,13 +20,7 @@ from layerwise.runs.folder import CONFIG, RESULTS, SEARCH
 
 
 def search_config(config: ResolvedConfig, folder: Path, samples: int) -> ResolvedConfig:
-    """The search that belongs to a run: without patience it grows to the end and takes the best depth.
-
-    Args:
-        config: of the run, resolved.
-        folder: of the run.
-        samples: its training samples.
-    """
+    """The search that belongs to a run: without patience it grows to the end and takes the best depth."""
     plan, fraction = config.plan, config.plan.search_fraction
     assert fraction is not None
     wandb = replace(config.logger.wandb, job_type=SEARCH)  # a run of its own there, too, beside those it serves

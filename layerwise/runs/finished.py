@@ -41,7 +41,6 @@ def restore(network: BlockNet, stages: Sequence[Stage], finished: Iterable[Finis
     """Puts the weights of finished stages into a network, in order.
 
     Args:
-        network: at its initialisation.
         stages: the plan; the first of them are finished.
     """
     for stage, outcome in zip(stages, finished, strict=False):

@@ -226,7 +226,6 @@ def check_data(folder: Path, spec: DatasetSpec) -> None:
 
     Args:
         folder: of the run; one that has not begun takes all.
-        spec: of the data as they are now.
 
     Raises:
         LayerwiseError: the number of samples, their shape, the classes, or a table's content differ.

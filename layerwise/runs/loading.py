@@ -27,7 +27,6 @@ class TrainedNet(BlockNet):
     autoencoder the input as its decoder gives it back.
 
     Args:
-        network: with trained weights.
         spec: of the data set that it was trained on: class names, shape, statistics.
         mirror: its results are means over an image and its mirror image; so are `class_scores`, while the other methods
             take the images as they are.

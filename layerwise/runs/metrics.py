@@ -17,11 +17,7 @@ KEPT = "The checkpoints are intact."
 
 
 class Metrics:
-    """metrics.jsonl, which the main process writes.
-
-    Args:
-        path: of the file.
-    """
+    """metrics.jsonl, which the main process writes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -81,11 +77,7 @@ def write_results(path: Path, results: dict[str, Any]) -> None:
 
 
 def validation_top1(results: dict[str, Any]) -> float | None:
-    """Validation accuracy in % of the final depth; None without a validation split.
-
-    Args:
-        results: content of results.json.
-    """
+    """Validation accuracy in % of the final depth; None without a validation split."""
     final = results["final"]
     row: dict[str, Any] = next((row for row in results["blocks"] if final and row["block"] == final["block"]), {})
     return row["validation"]["top1"] if "validation" in row else None

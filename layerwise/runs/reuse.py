@@ -26,11 +26,6 @@ LAST_BLOCK_ONLY = ("model.final_head_width", "J", "plan.max_blocks")
 def shared_stages(source: Path, config: ResolvedConfig, folder: Path) -> list[Stage]:
     """The stages that a run has in common with another one: those of the blocks before the last of either.
 
-    Args:
-        source: folder of the other run.
-        config: of this run, resolved.
-        folder: of this run.
-
     Raises:
         LayerwiseError: the source is no run's folder or this run's own, or the runs differ in more than their last
             block.
@@ -59,9 +54,7 @@ def take_over(source: Path, shared: list[Stage], checkpoints: Checkpoints) -> in
     block must stand on the features that it was trained on.
 
     Args:
-        source: folder of the other run.
         shared: what `shared_stages` gave.
-        checkpoints: of this run.
 
     Returns:
         Number of stages that were copied.

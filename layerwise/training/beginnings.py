@@ -35,7 +35,6 @@ def carry_head(readers: nn.ModuleDict, before: int, depth: int) -> bool:
     """Copies the weights of a trained head or decoder to the one at another depth.
 
     Args:
-        readers: heads or decoders by depth.
         before: depth of the trained one, which does not change.
         depth: depth of the one that gets its weights.
 
@@ -96,10 +95,6 @@ def whiten_input(network: BlockNet, data: Dataset) -> None:
 
     The number of an image in the data set alone decides whether it is used. So the fit does not depend on the seed, and
     on the number of processes only by rounding.
-
-    Args:
-        network: network on its device.
-        data: this process's samples.
     """
     layers = list(network.blocks[0].children())
     found = [i for i, layer in enumerate(layers) if isinstance(layer, Whitening)]

@@ -64,7 +64,6 @@ class BlockParallel(Team):
     Args:
         parts: parts of the stage's segment, by rank; the gradient stops behind each head.
         data: all training samples. Processes other than the first use their labels only.
-        plan: how the samples are cut into batches.
     """
 
     def __init__(self, parts: Sequence[Segment], data: Dataset, plan: BatchPlan) -> None:
@@ -143,7 +142,6 @@ class Received:
 
     Args:
         data, plan: the same as in rank 0, which reads the images.
-        stream: receives the features.
     """
 
     def __init__(self, data: Dataset, plan: BatchPlan, stream: Stream) -> None:
@@ -161,9 +159,7 @@ class Stream:
     """Sends features to the next process and receives those of the process before.
 
     Args:
-        rank: number of this process.
         last: whether this is the last process, which sends nothing.
-        device: device of the features.
     """
 
     def __init__(self, rank: int, last: bool, device: torch.device) -> None:

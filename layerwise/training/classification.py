@@ -26,7 +26,6 @@ def class_probabilities(z: Tensor, loss: LossName) -> Tensor:
 
     Args:
         z: [N, c] class scores.
-        loss: that the scores were trained with.
     """
     if loss is LossName.cross_entropy:
         return z.double().softmax(dim=1)
@@ -41,7 +40,6 @@ def classification_report(
     Args:
         z: [N, c] class scores, on the CPU.
         targets: [N] int64, on the CPU.
-        classes: names of the c classes.
         loss: that the scores were trained with; it decides how they become probabilities.
 
     Returns:

@@ -22,7 +22,6 @@ def predict(segment: Segment, batches: Iterable[Batch], precision: Precision) ->
     Args:
         segment: trained blocks and heads; they are put in eval mode.
         batches: features x_start of all samples, in order.
-        precision: number format of the forward pass.
 
     Returns:
         {depth: [N, c] float32}, on the device of the batches.
@@ -44,9 +43,6 @@ def mean_losses(
 
     Args:
         segment: trained blocks and heads or decoders; they are put in eval mode.
-        batches: features x_start and targets.
-        precision: number format of the forward pass.
-        objective: from readouts and targets to the loss.
         shared: whether each process has only a part of the samples; then the call is collective.
     """
     segment.eval()
@@ -68,7 +64,6 @@ def score(z: Tensor, targets: Tensor, loss: LossName = LossName.cross_entropy) -
     Args:
         z: [N, c].
         targets: [N] int64.
-        loss: name of the loss.
     """
     return {"loss": float(class_loss(loss, z, targets)), **accuracies(z, targets)}
 

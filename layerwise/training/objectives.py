@@ -35,7 +35,6 @@ class Objective(Protocol):
         """Returns the loss of a batch.
 
         Args:
-            readouts: one per head.
             targets: labels [B] int64, or inputs [B, …].
         """
 
@@ -70,7 +69,6 @@ def elementwise_loss(name: LossName, prediction: Tensor, wanted: Tensor, reducti
     """Returns the mean over all elements. binary_cross_entropy applies a sigmoid and needs wanted values in [0, 1].
 
     Args:
-        name: which loss.
         prediction, wanted: of the same shape.
         reduction: "mean", or "none" for the loss of each element.
     """
@@ -92,7 +90,6 @@ class LocalLoss:
     Args:
         label_smoothing: weight of the uniform distribution in the targets, in [0, 1).
         similarity: β in [0, 1].
-        loss: name of the loss of the class scores.
         class_weights: see `class_loss`.
     """
 
@@ -137,7 +134,6 @@ class Penalised:
     """An objective plus λ₁ Σ|w| + λ₂ Σw² over some weights. The means that it reports do not include the penalty.
 
     Args:
-        objective: the objective without penalty.
         weights: the weights w.
         l1: λ₁.
         l2: λ₂, which with SGD equals a weight decay of 2 λ₂ on these weights.
@@ -174,7 +170,6 @@ def similarity_loss(embedding: Tensor, targets: Tensor, classes: int) -> Tensor:
     Args:
         embedding: [B, E].
         targets: [B] int64.
-        classes: number of classes c.
     """
     wanted = cosine_similarities(F.one_hot(targets, classes).float())
     return F.mse_loss(cosine_similarities(embedding.float()), wanted)

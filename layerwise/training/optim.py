@@ -89,7 +89,6 @@ def with_shift_lr(
 
     Args:
         groups: groups of parameters of `module`.
-        module: what is trained.
         factor: factor on the learning rate of the shifts; their weight decay is divided by it, so that a step shrinks
             them as much as the other parameters.
         weight_decay: weight decay of groups that do not say theirs.

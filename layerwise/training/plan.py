@@ -68,9 +68,7 @@ def greedy(
     """Returns one stage per group of blocks, each with a head behind its last block.
 
     Args:
-        J: number of blocks.
         epochs: epochs of each stage.
-        blocks_per_stage: number of blocks in a group.
         carried: whether each head begins with the weights of the head before it.
         warm_start: whether each block begins as the identity, and its head with the weights of the head before it.
     """
@@ -88,7 +86,6 @@ def compressed(J: int, epochs: int, *, prune_to: list[int], prune_epochs: int) -
     The next block is trained on the outputs of the pruned one.
 
     Args:
-        J: number of blocks.
         epochs: epochs of each block.
         prune_to: number of filters that block j keeps, at position j−1.
         prune_epochs: epochs of each head's fine-tuning.
@@ -104,7 +101,6 @@ def autoencoder(J: int, epochs: int, *, classifier_epochs: int, carried: bool) -
     """Returns stages that grow an encoder block by block under a decoder, with a classifier at each depth.
 
     Args:
-        J: number of blocks of the encoder.
         epochs: epochs of each block and its decoder.
         classifier_epochs: epochs of each classifier on the frozen features.
         carried: whether each decoder begins with the weights of the decoder before it.

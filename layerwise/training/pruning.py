@@ -30,9 +30,7 @@ def taylor_importance(block: nn.Module, head: nn.Module, batches: Iterable[Batch
 
     Args:
         block: trained block, from x_{j−1} to x_j.
-        head: trained head, which reads x_j.
         batches: this process's batches of x_{j−1}.
-        precision: number format of the forward passes.
 
     Returns:
         [C_j] float64.
@@ -60,7 +58,6 @@ def prune_block(network: BlockNet, depth: int, kept: Sequence[int]) -> None:
 
     Args:
         network: a SimCNN, which is changed in place.
-        depth: depth j of the block.
         kept: numbers of the filters that stay, from 0.
     """
     block, index = network.blocks[depth - 1], torch.tensor(kept)

@@ -15,11 +15,7 @@ small network."""
 
 
 class RunningSums:
-    """Sums of an objective's terms over the samples of an epoch.
-
-    Args:
-        device: device on which losses are computed.
-    """
+    """Sums of an objective's terms over the samples of an epoch."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

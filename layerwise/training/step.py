@@ -43,11 +43,7 @@ class EagerStep:
     """A step of single operations, for batches of any size.
 
     Args:
-        forward: from features to the readouts of the heads.
-        objective: from readouts and targets to the loss.
         optimizer: optimizer of `parameters`.
-        parameters: the trained parameters.
-        precision: number format of the forward and backward passes.
         scaler: loss scaling of float16; see `Precision.grad_scaler`.
         clip_norm: upper bound on the gradient's norm, or None.
     """
@@ -94,11 +90,7 @@ class DeviceGraph(Protocol):
 
 
 class CudaGraph:
-    """A `DeviceGraph` of a GPU's kernels.
-
-    Args:
-        device: a CUDA device.
-    """
+    """A `DeviceGraph` of a GPU's kernels."""
 
     def __init__(self, device: torch.device) -> None:
         self.stream, self.graph = _capture_stream(device), torch.cuda.CUDAGraph()
@@ -131,7 +123,6 @@ class CapturedStep:
 
     Args:
         step: the same step, operation by operation.
-        graph: captures and replays it.
         images: size of the batches that are replayed.
     """
 

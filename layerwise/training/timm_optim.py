@@ -25,7 +25,6 @@ def timm_optimizer(
         name: timm's name of the optimizer, such as lamb.
         parameters: the trained parameters, or groups of them. As in `optim.sgd`, the weight decay applies to every
             parameter whose group does not override it.
-        lr: base learning rate.
         momentum: momentum of optimizers that have one (those with betas keep timm's values).
         weight_decay: weight decay, which the optimizer adds to the gradient or applies to the weights.
 

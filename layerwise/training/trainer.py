@@ -43,10 +43,6 @@ class StageTrainer:
     Args:
         stage: index of the stage, which keys all randomness.
         segment: maps features x_start to one readout per head.
-        objective: from readouts and targets to the loss.
-        optimizer: optimizer of the segment's parameters.
-        recipe: epochs, schedule, and other numbers of the optimisation.
-        precision: number format of the forward and backward passes.
         team: how the processes of the run share the work.
         compiled_for: size of the batches for which torch.compile compiles the segment; None: it is not compiled.
         graph: captures and replays the steps on full batches, in one process and with optimizers that
@@ -98,8 +94,6 @@ class StageTrainer:
         When a stop is requested, it yields the report of the unfinished epoch, with `complete=False`.
 
         Args:
-            source: source of the batches.
-            stop: polled after each step.
             glance: called every `GLANCE_SECONDS` with the epoch so far.
 
         Raises:

@@ -106,10 +106,6 @@ def build_data(config: ResolvedConfig, spec: DatasetSpec, device: torch.device) 
 def check_data_suffice(config: ResolvedConfig, data: Dataset, stages: Sequence[Stage]) -> None:
     """Refuses data that cannot be trained on as configured.
 
-    Args:
-        data: this process's samples.
-        stages: the plan.
-
     Raises:
         LayerwiseError: a batch that is larger than the training set or that the processes cannot share, more processes
             than there is work for, or inputs outside [0, 1] that a binary cross-entropy is to reconstruct.
@@ -143,8 +139,6 @@ def _check_batches(config: ResolvedConfig, samples: int, which: str, processes: 
     """Refuses a batch size that the samples or the processes cannot be divided by.
 
     Args:
-        samples: number of training samples.
-        which: adjective of these samples, "" or "labelled ".
         processes: that share a batch.
     """
     batch_size = config.batch_size

@@ -48,11 +48,7 @@ def build_team(config: ResolvedConfig, stage: Stage, network: BlockNet, data: Da
     """How the processes share a stage.
 
     Args:
-        stage: that they train.
-        network: on its device.
-        data: this process's samples.
         stop: is told how often the processes may be asked whether to stop.
-
     """
     if not distributed.joined():
         return ALONE
@@ -112,7 +108,6 @@ def build_objective(
     """What a stage's heads minimise.
 
     Args:
-        target: of the stage.
         module: whose weights the penalties are on: matrices and kernels, not biases and norms.
         class_weights: of the data set; None for equal ones.
     """

@@ -125,8 +125,6 @@ class EncodedImages:
     Args:
         encoded: the images [N].
         labels: int64 [N].
-        cut: from decoded images to squares.
-        device: where batches go.
         workers: processes that decode; 0 decodes in this one.
         samples: numbers of the images in the full data set; 0 … N−1 by default.
     """
@@ -180,9 +178,6 @@ class EncodedImages:
     def readable(self, classes: Sequence[str]) -> EncodedImages:
         """Returns the split without the images that cannot be decoded, which are named on stderr. Reads every image.
 
-        Args:
-            classes: names of the classes.
-
         Raises:
             LayerwiseError: no image of some class is left.
         """
@@ -211,9 +206,6 @@ def check_classes_left(labels: Tensor, kept: Tensor, classes: Sequence[str], pla
 
     Args:
         labels: int64 [N], of all images.
-        kept: positions of the readable ones.
-        classes: names of the classes.
-        place: where the images lie.
 
     Raises:
         LayerwiseError: names the first such class.
@@ -228,11 +220,7 @@ def check_classes_left(labels: Tensor, kept: Tensor, classes: Sequence[str], pla
 
 
 def name_left_out(messages: Sequence[str]) -> None:
-    """Says on stderr which images cannot be decoded, or of the most how many.
-
-    Args:
-        messages: one of each image.
-    """
+    """Says on stderr which images cannot be decoded, or of the most how many."""
     for message in messages[:NAMED]:
         print(f"warning: left out: {message}", file=sys.stderr)
     if len(messages) > NAMED:

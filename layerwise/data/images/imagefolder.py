@@ -20,7 +20,6 @@ def spec(root: Path, size: int, test: float = TEST_PART, exif: bool = False) -> 
     """Classes and shape of a folder; the statistics are ImageNet's.
 
     Args:
-        root: of the folder.
         size: resolution in pixels.
         test: share of the images to test on where there is no val/.
         exif: turns images as their EXIF orientations say.
@@ -63,8 +62,6 @@ def read(
 
     Args:
         root, size, test, exif: as for `spec`.
-        device: where batches go.
-        workers: processes that decode.
         budget_bytes: memory on the device that decoded images may take.
         skip_unreadable: decodes all images now and leaves those out that cannot be.
 

@@ -92,8 +92,6 @@ def read(
         name: one of `NAMES`.
         root: the folder with train/ and val/ or with records, or where that folder lies.
         size: resolution in pixels.
-        device: where batches go.
-        workers: processes that decode.
         crop_seed: of the random resized crops of training views; None for no augmentation.
         skip_unreadable: decodes all images now and leaves those out that cannot be.
         exif: turns images as their EXIF orientations say.
@@ -180,8 +178,6 @@ def check_classes(name: str, folder: Path, found: Sequence[str]) -> None:
 
     Args:
         name: one of `NAMES`.
-        folder: with train/ and val/, or with records.
-        found: names of its class folders.
 
     Raises:
         LayerwiseError: some are missing or unknown.

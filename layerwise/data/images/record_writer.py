@@ -95,9 +95,6 @@ class RecordWriter:
     """Makes records in a folder, or goes on with what was begun there.
 
     Args:
-        source: the class folders.
-        output: the folder of the records, which is made.
-        preparation: of each image.
         shard_bytes: no shard is larger, but for one that holds a single image.
         workers: processes that decode and encode; 0: this one.
         skip_unreadable: leaves files out that cannot be decoded, with a warning; else the first is an error.
@@ -297,12 +294,7 @@ class _Prepare:
 
 
 class _ShardWriter:
-    """A shard that is appended to. Plain writes: on a full disk they fail, where a mapped file would kill the process.
-
-    Args:
-        folder: of the beginnings.
-        split, number: which shard of them.
-    """
+    """A shard that is appended to, by plain writes: on a full disk a mapped file would kill the process."""
 
     def __init__(self, folder: Path, split: str, number: int) -> None:
         self.path, self.note_path = shard_path(folder, split, number), _note_path(folder, split, number)

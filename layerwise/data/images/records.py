@@ -50,9 +50,6 @@ def shard_path(folder: Path, split: str, number: int) -> Path:
 class Records:
     """A folder of records, as `folders.ImageSource` asks for it. Reads the index and no image.
 
-    Args:
-        folder: that holds them.
-
     Attributes:
         classes: names of the classes, in the order of the labels.
         preparation: how images were changed, in words; empty if none was.

@@ -215,12 +215,7 @@ def ensemble_weights(runs: Sequence[ReportedRun]) -> Chart | None:
 
 
 def confusion(run: ReportedRun, number: int) -> Chart | None:
-    """Which classes are taken for which.
-
-    Args:
-        run: of the run.
-        number: of the run in the report.
-    """
+    """Which classes are taken for which."""
     report = run.results.get("classification", {})
     matrix, classes = report.get("confusion_matrix"), report.get("classes", [])
     if matrix is None:

@@ -116,7 +116,6 @@ def read_run(folder: Path, network: BlockNet | None = None) -> ReportedRun:
     """Reads a run folder, whatever state its run is in.
 
     Args:
-        folder: of the run.
         network: of the run, if it is at hand; else its checkpoints are read.
 
     Raises:
@@ -146,12 +145,7 @@ def read_run(folder: Path, network: BlockNet | None = None) -> ReportedRun:
 
 
 def first_filters(network: BlockNet, spec: DatasetSpec) -> Tensor | None:
-    """[M, C, h, w] weights of the first block, if it convolves an image of 1 or 3 channels.
-
-    Args:
-        network: on any device.
-        spec: of its data set.
-    """
+    """[M, C, h, w] weights of the first block, if it convolves an image of 1 or 3 channels."""
     first = next((m for m in network.blocks[0].modules() if isinstance(m, nn.Conv2d)), None)
     visible = first is not None and spec.has_images and first.in_channels == spec.shape[0] in (GREY, RGB)
     return first.weight.detach().float().cpu() if first is not None and visible else None

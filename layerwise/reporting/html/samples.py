@@ -69,10 +69,7 @@ def keep_samples(folder: Path, data: Dataset, stages: Sequence[Stage], finished:
     """Writes `SAMPLES` into a run folder, if the data are images and there is something to show.
 
     Args:
-        folder: of the run.
         data: of the main process, which looks among the images that it holds.
-        stages: the run's.
-        finished: all of them.
 
     Raises:
         LayerwiseError: the file cannot be written.

@@ -68,7 +68,6 @@ class Loggers:
 
     Args:
         loggers: by the name that `logger=…` gives them; none in all processes but the main one.
-        warn: prints a warning.
         seconds: the longest that `end` waits.
     """
 
@@ -83,9 +82,7 @@ class Loggers:
         """Opens all logs.
 
         Args:
-            folder: the run folder.
             config: the resolved configuration as nested plain values.
-            facts: hardware, versions and the like.
         """
         for name, logger in self._loggers.items():
             self._threads[name] = _LoggerThread(name, logger, folder, self._warn)

@@ -39,13 +39,7 @@ def check_loggers(config: Config) -> None:
 
 
 def build_loggers(config: Config, folder: Path, note: Callable[[str], None]) -> dict[str, Logger]:
-    """The loggers that a configuration chooses, by the names of `logger=…`.
-
-    Args:
-        config: of the run.
-        folder: the run folder.
-        note: prints a line of information.
-    """
+    """The loggers that a configuration chooses, by the names of `logger=…`."""
     wandb, loggers = config.logger.wandb, dict[str, Logger]()
     if (mode := mode_of(wandb.mode.value)) != WandbMode.disabled.value:
         searching = folder.name == SEARCH
@@ -76,8 +70,6 @@ def send(
 
     Args:
         config: says in `logger` where to; the rest is read from the folder.
-        folder: the run folder.
-        note, warn: print a line of information, a warning.
 
     Raises:
         LayerwiseError: the folder holds no run, or no results yet.

@@ -13,11 +13,7 @@ MEASURES = ("train", *HELD_OUT)
 
 
 def scalars_by_block(line: Mapping[str, Any]) -> dict[int, dict[str, float]]:
-    """By block, what an epoch says of it: `train/loss`, `train/top1`, and of the last block's held-out samples.
-
-    Args:
-        line: of metrics.jsonl.
-    """
+    """By block, what an epoch says of it: `train/loss`, `train/top1`, and of the last block's held-out samples."""
     found = {}
     for head in line.get("heads", [line]):
         measured = {"train/loss": head["loss"], "train/top1": head["top1"]}

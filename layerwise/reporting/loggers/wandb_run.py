@@ -32,11 +32,7 @@ class WandbRun:
     """A `Logger`. One W&B run shows the run folder, however often the run was interrupted.
 
     Args:
-        project, entity, group, job_type, name, tags: of the W&B run.
         mode: online or offline; what was sent in one is not sent in the other.
-        artifacts: upload the trained network, too.
-        note: prints a line of information.
-        init_seconds: after which the server is given up.
     """
 
     project: str
