@@ -42,6 +42,12 @@ SETS: dict[str, tuple[Row, ...]] = {
         Row("baseline_cifar10_vgg11", "vgg_joint"),
     ),
     "recipes": (Row("fast_cifar10"), Row("best_cifar10")),
+    "pooled": (
+        Row("pooled_cifar10", "pooled"),
+        Row("pooled_cifar10", "pooled", ("epochs=4",)),
+        Row("pooled_cifar10", "pooled", ("epochs=8",)),
+        Row("pooled_cifar10", "pooled", ("plan=joint", "plan.epochs=6")),
+    ),
     "imagenet": (
         Row("paper_imagenet_k1"),
         Row("paper_imagenet_k2"),
@@ -116,6 +122,7 @@ SCALES: dict[str, dict[str, tuple[str, ...]]] = {
             *("plan.prune_to=4", "plan.prune_epochs=1"),
         ),
         "compressed_shape": (*_TINY, "model.width=4", "model.head_width=4", "plan.epochs=2"),
+        "pooled": (*_TINY, "model.widths=[4,4,8,8,8,8]", "model.head_widths=[8,8,8,8,8,8]"),
     },
 }
 """Overrides that make a set affordable, by scale and family. The full scale has none."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -138,14 +139,14 @@ def record(folder: Path, repository: Path, names: list[str], jobs: int) -> None:
 
     def train(name: str) -> str | None:
         words = [word.format(**places) for word in RUNS[name]]
-        launcher = [sys.executable]
+        launcher, threads = [sys.executable], "2"  # sums depend on the number of threads in their last bits
         if words[0] == "torchrun":
             launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-            words = words[1:]
+            words, threads = words[1:], "1"
         command = [*launcher, str(repository / "train.py"), *words, "precision=fp32", "device=cpu", "progress=off"]
-        done = subprocess.run(
-            [*command, f"output_dir={folder / name}"], capture_output=True, text=True, cwd=folder, check=False
-        )
+        command += [f"output_dir={folder / name}"]
+        environment = {**os.environ, "OMP_NUM_THREADS": threads}
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
         return f"{name}: exit {done.returncode}\n{done.stderr[-2000:]}" if done.returncode else None
 
     with ThreadPoolExecutor(jobs) as pool:
