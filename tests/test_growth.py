@@ -381,7 +381,6 @@ def test_a_stage_in_training_keeps_its_finished_file_apart(train_py, tmp_path):
         ({"plan.finetune": 10}, "such as plan.finetune.epochs=10"),
         ({"plan": "joint", "+plan.head": "carried"}, "Use plan.head=fresh"),
         ({"plan.prune_to": 4, "plan.head": "carried"}, "cannot be combined with"),
-        ({"model": "mlp", "k": 1, "model.head_width": 7}, "has no effect with k=1, whose heads are linear"),
         ({"dataset.fold": 2}, "it needs dataset.folds"),
         (
             {"plan.search_fraction": 0.5, "dataset.validation": 0.2, "plan.reuse": "x"},

@@ -234,9 +234,9 @@ def test_a_run_with_all_of_them_learns(train_py, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"model.head_scale": 0.1}, ["model.head_scale=0.1", "model.head=cnn"]),
-        ({"model.head": "pooled", "model.pool": 3}, ["model.pool=3", "model.head=pooled"]),
-        ({"model.whiten_patch": 2}, ["model.whiten_patch=2", "model.whiten_input=false"]),
+        ({"model.head_scale": 0.1}, ["model.head_scale=0.1", "model.head=pooled"]),
+        ({"model.head": "pooled", "model.pool": 3}, ["model.pool=3", "model.head=cnn"]),
+        ({"model.whiten_patch": 2}, ["model.whiten_patch=2", "model.whiten_input=true"]),
         ({"model.norm_scale": "false", "model.batch_norm": "false"}, ["model.norm_scale=False", "model.batch_norm"]),
         ({"optimizer.start": 0.2}, ["optimizer.start=0.2", "onecycle"]),
         ({"dataset.padding": 8}, ["dataset.padding=8", "less than the 8 pixels"]),

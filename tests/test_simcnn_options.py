@@ -97,7 +97,10 @@ def test_dirac_kernels_copy_their_input_and_leave_the_rest():
         ({"model.head_widths": "[4,4,4]", "model.head_width": None}, ["model.head_widths", "J=2"]),
         ({"model.head_widths": "[4,4]"}, ["model.head_width=8 conflicts with model.head_widths=[4, 4]"]),
         ({"model.head_widths": "[4,0]"}, ["model.head_widths=[4, 0]", "1 or more each"]),
-        ({"model.head_widths": "[4,4]", "model.head": "predsim"}, ["model.head=predsim"]),
+        (
+            {"model.head_widths": "[4,4]", "model.head_width": None, "model.head": "predsim"},
+            ["model.head=cnn or pooled"],
+        ),
         ({"model.initialisation": "he_uniform"}, ["model.initialisation=he_uniform", "model=simcnn", "dirac"]),
         ({"model.activation": "gelu", "plan.warm_start": "true"}, ["model.activation=gelu"]),
         (

@@ -29,7 +29,7 @@ def check_options(config: Config) -> None:
     _check_optimizer(config)
     _check_objective(config)
     _check_block_parallelism(config)
-    config.model.check(config.k)
+    config.model.check()
 
 
 def _check_growth(config: Config) -> None:

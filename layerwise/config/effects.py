@@ -172,6 +172,8 @@ EFFECTS: dict[str, Effect] = {
 REFUSED = {
     *("dataset.fold", "dataset.flip", "dataset.cutout", "plan.finetune.lr", "plan.finetune.autoencoder_epochs"),
     *("dataset.padding", "dataset.border", "optimizer.warmup", "optimizer.start", "optimizer.final"),
+    *("model.head_widths", "model.final_head_width", "model.pool", "model.head_scale", "model.whiten_patch"),
+    *("model.whiten_shift", "model.norm_scale", "model.norm_momentum", "model.norm_epsilon"),
 }
 """Keys that stop a run when they are set without effect; the others are warned about."""
 

@@ -6,8 +6,7 @@ no value is missing, describes the network itself (`architecture`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from layerwise.core.errors import LayerwiseError
@@ -52,20 +51,12 @@ class NetworkConfig:
             LayerwiseError: there is no such network, or it cannot be cut into blocks.
         """
 
-    def unused(self, k: int) -> Iterator[tuple[str, str]]:
-        """Keys that have no effect beside the network's other keys, each with what it has no effect with."""
-        yield from ()
-
-    def check(self, k: int) -> None:
-        """Refuses keys without effect, and an initialisation that the network does not support.
+    def check(self) -> None:
+        """Refuses an initialisation that the network does not support.
 
         Raises:
             LayerwiseError: names the key.
         """
-        defaults = {entry.name: entry.default for entry in fields(self)}
-        for name, what in self.unused(k):
-            if (value := getattr(self, name)) != defaults[name]:
-                raise LayerwiseError(f"model.{name}={value} has no effect with {what}. Leave it out.")
         chosen = getattr(self, "initialisation", None)
         if chosen is not None and chosen not in self.initialisations:
             known = ", ".join(one.value for one in self.initialisations)

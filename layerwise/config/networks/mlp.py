@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -35,10 +34,6 @@ class MlpConfig(NetworkConfig):
 
     def fixed_depth(self, joint: bool) -> int | None:
         return None if self.widths is None else len(self.widths)
-
-    def unused(self, k: int) -> Iterator[tuple[str, str]]:
-        if k == 1:
-            yield "head_width", "k=1, whose heads are linear"
 
     def resolve(self, config: Config) -> tuple[int, ResolvedMlp]:
         check_one_of(self, ("width", "widths"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:  # torch
     from layerwise.models.heads import Head
     from layerwise.models.layers import Norm
     from layerwise.models.simcnn import SimCnn
-
-HEAD_WIDTH_KEYS = ("head_width", "head_widths", "final_head_width")
 
 
 @dataclass
@@ -54,26 +52,6 @@ class SimCnnConfig(NetworkConfig):
     def fixed_depth(self, joint: bool) -> int | None:
         return None if self.widths is None else len(self.widths)
 
-    @property
-    def has_head_widths(self) -> bool:
-        """Whether the heads' width can be chosen."""
-        return self.head in (HeadKind.cnn, HeadKind.pooled)
-
-    def unused(self, k: int) -> Iterator[tuple[str, str]]:
-        head = f"model.head={self.head.value}"
-        if not self.has_head_widths:
-            yield from ((name, head) for name in HEAD_WIDTH_KEYS)
-        if self.head is not HeadKind.cnn:
-            yield "pool", head
-        if self.head is not HeadKind.pooled:
-            yield "head_scale", head
-        if not self.whiten_input:
-            yield from ((name, "model.whiten_input=false") for name in ("whiten_patch", "whiten_shift"))
-        if self.batch_norm is False:
-            yield from ((f"norm_{name}", "model.batch_norm=false") for name in ("scale", "momentum", "epsilon"))
-        if self.has_head_widths and k == 1:
-            yield "final_head_width", "k=1, whose heads are linear"
-
     def resolve(self, config: Config) -> tuple[int, ResolvedSimCnn]:
         check_one_of(self, ("width", "widths"), ("head_width", "head_widths"))
         paper = simcnn_values(config.dataset.name, config.k)
@@ -83,7 +61,7 @@ class SimCnnConfig(NetworkConfig):
             raise LayerwiseError(
                 f"model.head_widths={head_widths} are {len(head_widths)} widths for J={J} blocks. Give one for each."
             )
-        if self.has_head_widths and head_width is None and head_widths is None:
+        if self.head in (HeadKind.cnn, HeadKind.pooled) and head_width is None and head_widths is None:
             if self.widths is None:
                 head_width = paper.head_width
             else:  # as wide beside their blocks as the paper's

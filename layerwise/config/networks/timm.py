@@ -10,8 +10,6 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.models.choices import EnsembleOn, HeadKind
 
 if TYPE_CHECKING:  # torch
-    from collections.abc import Iterator
-
     from layerwise.config.resolved import ResolvedConfig
     from layerwise.config.schema import Config
     from layerwise.models.timm_net import TimmStages, TimmWhole
@@ -36,14 +34,10 @@ class TimmConfig(NetworkConfig):
 
         return 1 if joint else block_count(self.label)
 
-    def unused(self, k: int) -> Iterator[tuple[str, str]]:
-        if self.head is not HeadKind.cnn:
-            yield "head_width", f"model.head={self.head.value}"
-
-    def check(self, k: int) -> None:
+    def check(self) -> None:
         if not self.name:
             raise LayerwiseError("model=timm: choose a network with model.name, such as model.name=resnet18.")
-        super().check(k)
+        super().check()
 
     def resolve(self, config: Config) -> tuple[int, ResolvedTimm]:
         J = self.fixed_depth(config.joint)
