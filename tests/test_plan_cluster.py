@@ -187,33 +187,37 @@ def test_a_rank_holds_its_part_of_the_cache():
 
 def test_times_follow_from_one_figure():
     _, second, third = stage_times(WORK, RATE, Cluster(nodes=2, gpus_per_node=2, network=1e5))
-    assert second.compute == pytest.approx(4 * 1000 / 4 / 250)
+    assert second["compute"] == pytest.approx(4 * 1000 / 4 / 250)
     traffic = 12_000 + norm_traffic(WORK.stages[1], 4)
-    assert second.network == pytest.approx(4 * 16 * traffic / 1e5)  # 16 steps an epoch
-    assert second.recompute == pytest.approx(1000 * 10 / 50e3)
-    assert third.recompute == pytest.approx(1000 * 40 / 50e3)
-    assert (second.advance, third.advance) == pytest.approx((4100 / 4 * 10 / 50e3, 4100 / 4 * 30 / 50e3))
-    assert (second.wait, third.wait) == (0, 0)
-    assert second.recomputing == pytest.approx(second.compute + second.network + second.recompute)
-    assert second.caching == pytest.approx(second.compute + second.network + second.advance)
+    assert second["network"] == pytest.approx(4 * 16 * traffic / 1e5)  # 16 steps an epoch
+    assert second["recompute"] == pytest.approx(1000 * 10 / 50e3)
+    assert third["recompute"] == pytest.approx(1000 * 40 / 50e3)
+    assert (second["advance"], third["advance"]) == pytest.approx((4100 / 4 * 10 / 50e3, 4100 / 4 * 30 / 50e3))
+    assert (second["wait"], third["wait"]) == (0, 0)
+    assert second["recomputing"] == pytest.approx(second["compute"] + second["network"] + second["recompute"])
+    assert second["caching"] == pytest.approx(second["compute"] + second["network"] + second["advance"])
 
 
 def test_one_node_does_not_wait_for_the_network():
-    assert stage_times(WORK, RATE, Cluster(1, 8, network=1e5))[0].network == 0
+    assert stage_times(WORK, RATE, Cluster(1, 8, network=1e5))[0]["network"] == 0
 
 
 def test_a_slow_disk_makes_a_cache_not_pay():
     slow = Cluster(nodes=1, gpus_per_node=2, disk=2 * ROW * 100)  # a rank reads 100 images/s and trains 250
     _, second, third = stage_times(WORK, RATE, slow)
-    assert second.wait == pytest.approx(2000 * (1 / 100 - 1 / 250))
-    assert second.advance == pytest.approx(4100 / 2 / 100)  # written, from the images
-    assert third.advance == pytest.approx(4100 / 2 * (1 / 100 + 1 / 100))  # read and written
-    assert second.caching > second.recomputing
+    assert second["wait"] == pytest.approx(2000 * (1 / 100 - 1 / 250))
+    assert second["advance"] == pytest.approx(4100 / 2 / 100)  # written, from the images
+    assert third["advance"] == pytest.approx(4100 / 2 * (1 / 100 + 1 / 100))  # read and written
+    assert second["caching"] > second["recomputing"]
 
 
 def test_a_view_per_epoch_spares_the_blocks_before_the_newest():
     """A pass of one block for each epoch: as much as recomputing one frozen block, and less than two."""
-    assert [time.caching < time.recomputing for time in stage_times(WORK, RATE, Cluster(1, 1))] == [False, False, True]
+    assert [time["caching"] < time["recomputing"] for time in stage_times(WORK, RATE, Cluster(1, 1))] == [
+        False,
+        False,
+        True,
+    ]
 
 
 # What is printed and refused

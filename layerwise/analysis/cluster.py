@@ -13,10 +13,9 @@ samples. Assumptions, and which way they err:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 
 import torch
-from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -98,14 +97,14 @@ class Cluster:
     Attributes:
         nodes: number of nodes.
         gpus_per_node: number of ranks on each.
-        network: bandwidth of a node's link in bytes/s, in each direction; None: communication takes no time.
-        disk: bytes/s at which a node reads or writes its ranks' caches; None: reading and writing take no time.
+        network: bandwidth of a node's link in bytes/s, in each direction.
+        disk: bytes/s at which a node reads or writes its ranks' caches.
     """
 
     nodes: int
     gpus_per_node: int
-    network: float | None = None
-    disk: float | None = None
+    network: float = inf
+    disk: float = inf
 
     @property
     def ranks(self) -> int:
@@ -147,23 +146,18 @@ def workload(config: ResolvedConfig, precision: Precision) -> Workload:
 def stage_work(network: BlockNet, stage: Stage, image_shape: Shape, samples: int) -> StageWork:
     """Counts one stage of a network on meta tensors."""
     segment = segment_of(network, stage)
+    with torch.no_grad():  # x_start needs no gradient, which saves a part of the backward pass
+        x = network.eval().features(torch.empty(COUNTED_IMAGES, *image_shape, device="meta"), stage.start)
+    with FlopCounterMode(display=False) as counter:
+        outputs = [output for readout in segment.train()(x) for output in readout if output is not None]
+        torch.stack([output.sum() for output in outputs]).sum().backward()
     return StageWork(
         stage=stage,
         samples=samples,
-        train_macs=_train_macs(network, segment, image_shape, stage.start),
+        train_macs=counter.get_total_flops() // (2 * COUNTED_IMAGES),  # a MAC counts as two operations
         gradient_bytes=sum(p.numel() * FLOAT_BYTES for p in segment.parameters()),
         norm_channels=tuple(m.num_features for m in segment.modules() if isinstance(m, _BatchNorm)),
     )
-
-
-def _train_macs(network: BlockNet, segment: nn.Module, image_shape: Shape, start: int) -> int:
-    with torch.no_grad():  # x_start needs no gradient, which saves a part of the backward pass
-        x = network.eval().features(torch.empty(COUNTED_IMAGES, *image_shape, device="meta"), start)
-    counter = FlopCounterMode(display=False)
-    with counter:
-        outputs = [output for readout in segment.train()(x) for output in readout if output is not None]
-        torch.stack([output.sum() for output in outputs]).sum().backward()
-    return counter.get_total_flops() // (2 * COUNTED_IMAGES)  # a MAC counts as two operations
 
 
 def gradient_traffic(work: StageWork, ranks: int) -> float:
@@ -197,37 +191,12 @@ def rank_peak_bytes(load: Workload, ranks: int) -> int:
     return peak_bytes(shapes, ceil(load.images / ranks), load.views, ceil(load.held_out / ranks), load.codec)
 
 
-@dataclass(frozen=True)
-class StageTime:
-    """Duration of a stage in seconds, by cause.
+def stage_times(load: Workload, rate: float, cluster: Cluster) -> list[dict[str, float]]:
+    """Duration of each stage in seconds, `recomputing` the frozen blocks and `caching` their features, by cause.
 
-    Attributes:
-        compute: forward, backward and update of what is trained.
-        network: communication between ranks.
-        recompute: forward through the frozen blocks at each step; without a cache only.
-        advance: the pass that fills the cache of x_start; with a cache only.
-        wait: for features to be read, beyond the computing that overlaps; with a cache only.
-    """
-
-    compute: float
-    network: float
-    recompute: float
-    advance: float
-    wait: float
-
-    @property
-    def recomputing(self) -> float:
-        """Seconds of the stage without a cache."""
-        return self.compute + self.network + self.recompute
-
-    @property
-    def caching(self) -> float:
-        """Seconds of the stage with a cache."""
-        return self.compute + self.network + self.advance + self.wait
-
-
-def stage_times(load: Workload, rate: float, cluster: Cluster) -> list[StageTime]:
-    """Durations of all stages.
+    `compute` is forward, backward and update of what is trained, and `network` the communication between ranks. Without
+    a cache, `recompute` is the forward pass through the frozen blocks at each step; with one, `advance` fills the cache
+    of x_start and `wait` is for features to be read, beyond the computing that overlaps.
 
     Args:
         rate: images/s at which one GPU trains stage 1.
@@ -239,24 +208,24 @@ def stage_times(load: Workload, rate: float, cluster: Cluster) -> list[StageTime
         return sum(load.block_macs[start:stop]) / macs_per_second
 
     def read(depth: int) -> float:  # seconds per image while all GPUs of the node read
-        return load.row_bytes(depth) * cluster.gpus_per_node / cluster.disk if cluster.disk else 0.0
+        return load.row_bytes(depth) * cluster.gpus_per_node / cluster.disk
 
     for work in load.stages:
         start = work.stage.start
         seen = work.stage.epochs * work.samples / cluster.ranks  # images per rank
-        steps = work.stage.epochs * ceil(work.samples / load.batch_size)
+        steps = work.stage.epochs * ceil(work.samples / load.batch_size) if cluster.nodes > 1 else 0
         traffic = gradient_traffic(work, cluster.ranks) + norm_traffic(work, cluster.ranks)
-        timed = cluster.network is not None and cluster.nodes > 1
         source = before if before <= start else 0  # the cache that this one is made from
         filled = (load.images * load.views + load.held_out) / cluster.ranks if source < start else 0
-        times.append(
-            StageTime(
-                compute=seen * work.train_macs / macs_per_second,
-                network=steps * traffic / cluster.network if timed and cluster.network else 0.0,
-                recompute=seen * forward(0, start),
-                advance=filled * max(forward(source, start), read(source) + read(start)),
-                wait=seen * max(0.0, read(start) - work.train_macs / macs_per_second),
-            )
-        )
+        time = {
+            "compute": seen * work.train_macs / macs_per_second,
+            "network": steps * traffic / cluster.network,
+            "recompute": seen * forward(0, start),
+            "advance": filled * max(forward(source, start), read(source) + read(start)),
+            "wait": seen * max(0.0, read(start) - work.train_macs / macs_per_second),
+        }
+        training = time["compute"] + time["network"]
+        time |= {"recomputing": training + time["recompute"], "caching": training + time["advance"] + time["wait"]}
+        times.append(time)
         before = start
     return times

@@ -26,6 +26,7 @@ from rich.table import Table
 
 from layerwise.analysis.cluster import (
     Cluster,
+    StageWork,
     Workload,
     gradient_traffic,
     norm_traffic,
@@ -57,10 +58,10 @@ def main(words: Sequence[str]) -> None:
     )
     parser.add_argument("--gpus-per-node", type=at_least(1), default=8, metavar="N", help="default: 8")
     parser.add_argument(
-        "--network-gbits", type=positive, metavar="GBIT/S", help="of a node, in each direction (default: unlimited)"
+        "--network-gbits", type=positive, default=math.inf, metavar="GBIT/S", help="of a node (default: unlimited)"
     )
     parser.add_argument(
-        "--disk-gb-per-second", type=positive, metavar="GB/S", help="of a node's cache (default: unlimited)"
+        "--disk-gb-per-second", type=positive, default=math.inf, metavar="GB/S", help="of a node (default: unlimited)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there, in bytes and seconds")
     options = parser.parse_intermixed_args(words)
@@ -87,8 +88,7 @@ def plan(options: argparse.Namespace) -> Record:
     config = configuration(options.words)
     precision = choose_precision(config.precision, choose_device(config.device))
     load = workload(config, precision)
-    network = options.network_gbits and options.network_gbits * 1e9 / 8
-    disk = options.disk_gb_per_second and options.disk_gb_per_second * 1e9
+    network, disk = options.network_gbits * 1e9 / 8, options.disk_gb_per_second * 1e9
     clusters = [Cluster(n, options.gpus_per_node, network, disk) for n in options.nodes or NODES]
     able = [cluster for cluster in clusters if load.batch_size % cluster.ranks == 0]
     if not able or (options.nodes and able != clusters):
@@ -101,27 +101,20 @@ def plan(options: argparse.Namespace) -> Record:
         "title": f"{config.model.name} k={config.k} J={config.J}, {config.plan.name.value}; "
         f"{config.dataset.name}: {load.images:,} samples, batches of {load.batch_size}; {precision.name}",
         "cache": f"{load.views} views in {load.codec.dtype.value}",
-        "stages": [
-            {
-                "stage": work.stage.title,
-                "start": work.stage.start,
-                "stop": work.stage.stop,
-                "epochs": work.stage.epochs,
-                "samples": work.samples,
-                "train_macs": work.train_macs,
-                "prefix_macs": sum(load.block_macs[: work.stage.start]),
-                "gradient_bytes": work.gradient_bytes,
-                "norm_channels": list(work.norm_channels),
-            }
-            for work in load.stages
-        ],
+        "stages": [of_stage(load, work) for work in load.stages],
         "clusters": [on_cluster(load, cluster, options.images_per_second) for cluster in able],
     }
 
 
+def of_stage(load: Workload, work: StageWork) -> Record:
+    """The figures of a stage on any number of nodes."""
+    stage = {"stage": work.stage.title} | {name: getattr(work.stage, name) for name in ("start", "stop", "epochs")}
+    counts = {name: value for name, value in vars(work).items() if name != "stage"}
+    return {**stage, **counts, "prefix_macs": sum(load.block_macs[: work.stage.start])}
+
+
 def on_cluster(load: Workload, cluster: Cluster, rate: float | None) -> Record:
     """The figures of one number of nodes: bytes per rank, and seconds if a speed was measured."""
-    times = stage_times(load, rate, cluster) if rate else []
     return {
         "nodes": cluster.nodes,
         "ranks": cluster.ranks,
@@ -129,7 +122,7 @@ def on_cluster(load: Workload, cluster: Cluster, rate: float | None) -> Record:
         "peak_cache_bytes": rank_peak_bytes(load, cluster.ranks),
         "gradient_bytes": [gradient_traffic(work, cluster.ranks) for work in load.stages],
         "norm_bytes": [norm_traffic(work, cluster.ranks) for work in load.stages],
-        "times": [{**vars(time), "recomputing": time.recomputing, "caching": time.caching} for time in times],
+        "times": stage_times(load, rate, cluster) if rate else [],
     }
 
 
