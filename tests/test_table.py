@@ -21,9 +21,9 @@ from helpers.run_folders import only_run, results_of
 from layerwise.core.errors import LayerwiseError
 from layerwise.data.dataset import DatasetSpec
 from layerwise.data.factory import describe, load
-from layerwise.data.table import read, spec
-from layerwise.data.table_columns import column_kinds, encode
-from layerwise.data.table_file import TableFiles, read_table
+from layerwise.data.table import classes_of, read, rows_of, spec
+from layerwise.data.table_columns import Column, encode
+from layerwise.data.table_file import TableFiles
 
 IRIS = "length,width,species\n5.1,3.5,setosa\n7.0,3.2,versicolor\n4.9,3.0,setosa\n6.4,3.1,versicolor\n"
 
@@ -52,12 +52,10 @@ def write_clouds(path: Path, names: str = "abc", **options: int) -> Path:
 def read_file(path: Path, label: str | None, **options: object) -> SimpleNamespace:
     """A file's columns, labels, classes and features [N, F]."""
     files = TableFiles(path, label, **options)
-    table = read_table(files, path)
-    kinds = column_kinds(table, files, np.arange(len(table.frame)))
-    features = encode(path, table.frame, kinds, files)
-    return SimpleNamespace(
-        columns=tuple(table.frame.columns), labels=tuple(table.labels), classes=table.classes, features=features
-    )
+    frame, labels = rows_of(files, path)
+    kinds = {name: Column(path, frame[name], files).categories(np.arange(len(frame))) for name in frame}
+    features = encode(path, frame, kinds, files)
+    return SimpleNamespace(columns=tuple(frame), labels=tuple(labels), classes=classes_of(labels), features=features)
 
 
 # What is read
@@ -185,6 +183,7 @@ def test_semicolons_tabs_and_bars_separate_cells_too(tmp_path):
     odd = write(tmp_path, IRIS.replace(",", "~"), "odd.csv")
     assert read_file(odd, None, separator="~").columns == plain.columns
     assert "dataset.separator" in refusal(odd)
+    assert "cannot be read as CSV" in refusal(odd, separator="~~")
 
 
 MIXED = "id,sex,age,deck,survived\n" + "".join(
@@ -217,7 +216,18 @@ def test_text_becomes_one_hot_and_missing_numbers_the_median_of_the_training_par
     ):
         assert words in said, said
     assert "counts the rows" not in said
+    assert all(f"{files.path}: {note}" in said for note in data.spec.notes)
+    assert len(data.spec.notes) == 4
     assert DatasetSpec.from_json(data.spec.to_json()) == data.spec
+
+
+def test_missing_numbers_of_a_numpy_file_are_told_too(tmp_path, capfd):
+    x, y = clouds(rows=20)
+    x[::4, 1] = np.nan
+    np.savez(tmp_path / "holes.npz", x=x, y=y)
+    files = TableFiles(tmp_path / "holes.npz")
+    assert load(spec(files), Path(), CPU, files=files).splits["train"].values.isfinite().all()
+    assert "holes.npz: column '1' lacks 5 values; they get the median" in capfd.readouterr().err
 
 
 def test_columns_are_chosen_or_left_out_by_name(tmp_path):
@@ -330,15 +340,18 @@ def refusal(path: Path, label: str | None = None, **options: object) -> str:
         ("\n  \n", ["is empty"]),
         ("a,b,y\n", ["0 rows"]),
         ("y\n1\n2\n", ["0 columns", "dataset.separator"]),
-        ("1,2,0\n3,4,1\n", ["first line holds numbers", "names of the columns"]),
+        ("1,2,0\n3,4,1\n", ["first line holds a row", "names of the columns"]),
         ("5.1,3.5,setosa\n4.9,3.0,setosa\n7,3,virginica\n", ["first line holds a row", "names of the columns"]),
         ("a,b,y\n1,2,x\n3,four,z\n", ["row 2", "column 'b'", "'four'", "is no number", "dataset.drop=[b]"]),
         ('a,b,y\n"1,5",2,x\n3,4,z\n', ["row 1", "column 'a'", "'1,5'", "is no number"]),
-        ("a,b,y\n1,inf,x\n3,4,z\n", ["row 1", "column 'b'", "infinite", "Leave that row or column out"]),
+        ("a,b,y\n1,inf,x\n3,4,z\n", ["row 1", "column 'b'", "infinite", "leave that row or column out"]),
         ("a,b,y\n1,2,x\n3,-Infinity,z\n", ["row 2", "column 'b'", "infinite"]),
         ("a,b,y\n1,2,0.5\n3,4,1\n", ["row 1", "column 'y'", "0.5 is no class", "dataset.label"]),
         ("a,b,y\n1,2,0\n3,4,inf\n", ["row 2", "column 'y'", "inf is no class"]),
         ("a,a,y\n1,2,x\n3,4,z\n", ["column name 'a' occurs more than once"]),
+        ("red,5.1,setosa\nblue,4.9,setosa\nred,3,virginica\n", ["first line holds a row"]),
+        ('a,b,y\n"1"2,2,x\n3,4,z\n', ["cannot be read as CSV"]),
+        ('a,b,y\n1,2,x\n3,4,"z\n', ["cannot be read as CSV"]),
         ("class,b,c\n1,2,x\n3,4,z\n", ["'c', would be taken for the label", "'class'", "dataset.label=class"]),
         ("a,b,y\n" + "".join(f"0,1,n{i}\n" for i in range(10)), ["column 'y'", "each of the 10 rows has a label"]),
         ("a,b,y\n1_0,2,x\n3,4,z\n", ["column 'a'", "'1_0'", "is no number"]),
@@ -399,7 +412,7 @@ def test_a_label_column_that_is_absent_or_not_the_only_one(tmp_path):
     np.savez(tmp_path / "t.npz", x=np.ones((2, 3)), y=np.arange(2))
     message = refusal(tmp_path / "t.npz", "x")
     assert "dataset.label=x" in message
-    assert "Leave dataset.label out" in message
+    assert "Known: 0, 1, 2, y" in message
 
 
 @pytest.mark.parametrize(
@@ -459,7 +472,7 @@ def test_values_beyond_float32_are_refused_unless_they_are_scaled(tmp_path):
         ({"x": [[1.0], [2.0]], "y": [0, 0.25]}, ["row 2", "column 'y'", "0.25 is no class"]),
         ({"x": [[1.0], [2.0]], "y": ["a", ""]}, ["row 2", "column 'y'", "missing"]),
         ({"x": [[1.0], [2.0]], "y": [7, 7]}, ["of class '7'"]),
-        ({"x": [[], []], "y": [0, 1]}, ["0 columns"]),
+        ({"x": [[], []], "y": [0, 1]}, ["shape (2, 0)"]),
     ],
 )
 def test_an_npz_file_that_is_no_table(tmp_path, arrays, words):
@@ -476,7 +489,7 @@ def test_an_npz_file_that_is_no_table(tmp_path, arrays, words):
         (np.zeros((2, 2, 2)), ["shape (2, 2, 2)"]),
         (np.array([["a", "b"]]), ["numbers along two axes"]),
         (np.zeros((0, 3)), ["0 rows"]),
-        (np.zeros((3, 0)), ["no columns", "[N, F + 1]"]),
+        (np.zeros((3, 0)), ["shape (3, 0)", "[N, F + 1]"]),
         (np.arange(3)[:, None], ["0 columns"]),
     ],
 )

@@ -99,7 +99,7 @@ def predict_table(network: TrainedNet, files: TableFiles, path: Path) -> pd.Data
             f"the run was trained on dataset={spec.name}, or before runs kept the columns of their table. Predict rows "
             "in Python: net = layerwise.load(FOLDER); net(net.normalise(rows))."
         )
-    frame, _ = read_columns(files, path)
+    frame = read_columns(files, path)
     made = predict(network, encode(path, frame, spec.columns, files))
     return frame.assign(
         prediction=[one.result.name for one in made],

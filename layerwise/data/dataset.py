@@ -51,6 +51,7 @@ class DatasetSpec:
         columns: of a table, by feature column in order: None for numbers, or its categories, which are one-hot.
         fill: of a table, what takes the place of missing numbers, per feature; empty like `mean`.
         title: of a table, the name of its file; of a folder of images that of the folder.
+        notes: of a table, what was done to its columns, in words.
     """
 
     name: str
@@ -72,6 +73,7 @@ class DatasetSpec:
     columns: dict[str, list[str] | None] | None = None
     fill: tuple[float, ...] = ()
     title: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def has_images(self) -> bool:
@@ -89,6 +91,7 @@ class DatasetSpec:
         Older runs on CIFAR-100 know its classes by their numbers.
         """
         unknown: dict[str, Any] = {"mean": (), "std": (), "fill": (), "digest": "", "columns": None, "title": ""}
+        unknown["notes"] = ()
         if {self.name, other.name} == {"cifar100"}:
             unknown["classes"] = ()
         mine, others = (replace(spec, **unknown) for spec in (self, other))

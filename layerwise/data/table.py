@@ -6,136 +6,56 @@ Missing numbers stay NaN here; `factory.load` fills them with the median of the 
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
-from collections import Counter
+from collections.abc import Collection
+from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from layerwise.core import distributed
-from layerwise.core.errors import LayerwiseError
+from layerwise.core.errors import LayerwiseError, suggest
 from layerwise.core.randomness import key
 from layerwise.data.dataset import DatasetSpec
 from layerwise.data.split import test_part
-from layerwise.data.table_columns import Kinds, cells_of, column_kinds, encode, numbers_of
-from layerwise.data.table_file import Table, TableFiles, read_table
+from layerwise.data.table_columns import ENOUGH_ROWS, Column, encode
+from layerwise.data.table_file import TableFiles, is_number, read_columns
 
-ENOUGH_ROWS = 10
-"""In shorter tables a counter or a column of unique values may be chance."""
+if TYPE_CHECKING:
+    import pandas as pd
+
+LABEL_NAMES = {"label", "labels", "class", "target", "y"}
+"""How files call the column of the classes, in lower case."""
+
+Samples = tuple[Tensor, Tensor]
+"""Features float64 [N, F] with NaN for missing values, and labels int64 [N]."""
 
 
 def spec(files: TableFiles) -> DatasetSpec:
-    """Returns shape and classes of a table, and the kinds of its columns.
+    """Returns shape and classes of a table, the kinds of its columns, and what was done to them in words.
 
     Raises:
         LayerwiseError: see `read`.
     """
-    (train, _), (test, _), kinds = splits = _read(files)
-    digest = hashlib.sha256()
-    for values, labels in splits[:2]:
-        digest.update(values.float().numpy().tobytes())
-        digest.update(labels.numpy().tobytes())
-    return DatasetSpec(
-        name="table",
-        shape=(train.shape[1],),
-        classes=read_table(files, files.path).classes,
-        mean=(),
-        std=(),
-        train_samples=len(train),
-        test_samples=len(test),
-        digest=digest.hexdigest()[:8],
-        columns=kinds,
-        title=files.path.stem,
-    )
+    return _read(files)[0]
 
 
-def read(files: TableFiles) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Returns (features float64 [N, F] with NaN for missing values, labels int64 [N]) of train and of test.
-
-    Says on stderr what was done to the columns.
+def read(files: TableFiles) -> tuple[Samples, Samples]:
+    """Returns the samples to train on and to test on; says on stderr what was done to the columns.
 
     Raises:
         LayerwiseError: a file that is absent or no table, a column that is neither numbers nor categories, an
             infinite value, no such label column or a guess that may be wrong, labels that are no classes, columns or
             classes of the test table that the table does not have, or a test part without rows.
     """
-    train, test, kinds = _read(files)
-    for note in _notes(read_table(files, files.path), kinds, files):
+    described, train, test = _read(files)
+    for note in described.notes:
         say_once(f"{files.path}: {note}")
     return train, test
-
-
-def _read(files: TableFiles) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Kinds]:
-    table = read_table(files, files.path)
-    number = {name: i for i, name in enumerate(table.classes)}
-    _check_labels(table)
-    labels = torch.tensor([number[name] for name in table.labels])
-    if files.test_path is None:
-        train, test = test_part(labels, files.test, key("table", "test"), str(files.path))
-        kinds = column_kinds(table, files, train.numpy())
-        values = encode(table.path, table.frame, kinds, files)
-        return (values[train], labels[train]), (values[test], labels[test]), kinds
-    other = read_table(files, files.test_path, option="dataset.test_path")
-    missing, unknown = (
-        [c for c in a if c not in b] for a, b in ((table.frame, other.frame), (other.frame, table.frame))
-    )
-    if missing or unknown:
-        raise LayerwiseError(
-            f"{files.test_path}: its columns are not those of {files.path}: missing {missing or 'none'}, unknown "
-            f"{unknown or 'none'}. Give both the same columns."
-        )
-    if new := set(other.labels) - set(number):
-        raise LayerwiseError(
-            f"{files.test_path}: class '{min(new)}' does not occur in {files.path}. Leave its rows out, or add "
-            "some to train on."
-        )
-    kinds = column_kinds(table, files, np.arange(len(labels)))
-    train_values, test_values = (encode(part.path, part.frame, kinds, files) for part in (table, other))
-    return (train_values, labels), (test_values, torch.tensor([number[name] for name in other.labels])), kinds
-
-
-def _check_labels(table: Table) -> None:
-    classes, counts = table.classes, Counter(table.labels)
-    where = f"{table.path}, column '{table.label}'"
-    if len(classes) < 2:
-        raise LayerwiseError(
-            f"{where}: all rows are of class '{classes[0]}'; there is nothing to classify. "
-            "Name the column that holds the classes with dataset.label."
-        )
-    if len(counts) == len(table.labels) >= ENOUGH_ROWS:
-        raise LayerwiseError(
-            f"{where}: each of the {len(counts)} rows has a label of its own, so that nothing can be learnt from one "
-            "for another. Name the column that holds the classes with dataset.label."
-        )
-
-
-def _notes(table: Table, kinds: Kinds, files: TableFiles) -> list[str]:
-    """What a user should know of the columns."""
-    notes = []
-    for name, categories in kinds.items():
-        cells, lacking = cells_of(table.frame[name], files)
-        if categories is not None:
-            unit = "categories, of which one is for missing values" if "" in categories else "categories"
-            notes.append(f"column '{name}' is text; it became one-hot: {len(categories)} {unit}")
-        elif lacking.any():
-            notes.append(f"column '{name}' lacks {lacking.sum()} values; they get the median of the training samples")
-        if words := sorted({cell for cell in cells[lacking] if cell}):
-            notes.append(
-                f"column '{name}': {', '.join(words)} is read as missing; dataset.missing says which words are"
-            )
-        if categories is None and not lacking.any() and _counts_rows(numbers_of(cells)):
-            notes.append(
-                f"warning: column '{name}' counts the rows in file order, which may give the label away. If it is an "
-                f"index, leave it out: dataset.drop=[{name}]"
-            )
-    return notes
-
-
-def _counts_rows(values: NDArray[np.float64]) -> bool:
-    return len(values) >= ENOUGH_ROWS and bool((np.diff(values) == 1).all())
 
 
 @lru_cache(maxsize=256)
@@ -143,3 +63,126 @@ def say_once(message: str) -> None:
     """Prints to stderr in the main process what was not printed before."""
     if distributed.is_main():
         print(message, file=sys.stderr)
+
+
+def _read(files: TableFiles) -> tuple[DatasetSpec, Samples, Samples]:
+    changed = []
+    for option, path in (("dataset.path", files.path), ("dataset.test_path", files.test_path)):
+        if path is not None and not path.is_file():
+            raise LayerwiseError(f"{option}={path}: there is no such file. Say where it is: {option}=FILE.csv.")
+        changed += [(path.stat().st_mtime_ns, path.stat().st_size)] if path is not None else []
+    return _read_files(files, tuple(changed))
+
+
+@lru_cache(maxsize=1)
+def _read_files(files: TableFiles, changed: tuple[tuple[int, int], ...]) -> tuple[DatasetSpec, Samples, Samples]:
+    """`changed` makes a file that was rewritten another entry of the cache."""
+    frame, names = rows_of(files, files.path)
+    classes = classes_of(names)
+    number = {name: i for i, name in enumerate(classes)}
+    labels = torch.tensor([number[name] for name in names])
+    rows = held_out = torch.arange(len(labels))
+    if files.test_path is None:
+        rows, held_out = test_part(labels, files.test, key("table", "test"), str(files.path))
+    columns = [Column(files.path, frame[name], files) for name in frame]
+    kinds = {column.name: column.categories(rows.numpy()) for column in columns}
+    features = encode(files.path, frame, kinds, files)
+    train, test = ((features[part], labels[part]) for part in (rows, held_out))
+    if files.test_path is not None:
+        other, others = rows_of(files, files.test_path)
+        _check_test(files, frame, other, set(others) - set(classes))
+        test = encode(files.test_path, other, kinds, files), torch.tensor([number[name] for name in others])
+    content = b"".join(part.numpy().tobytes() for x, y in (train, test) for part in (x.float(), y))
+    described = DatasetSpec("table", (features.shape[1],), classes, (), (), len(train[1]), len(test[1]))
+    notes = [note for column in columns for note in column.notes(kinds[column.name])]
+    digest = hashlib.sha256(content).hexdigest()[:8]
+    described = replace(described, digest=digest, columns=kinds, title=files.path.stem, notes=tuple(notes))
+    return described, train, test
+
+
+def rows_of(files: TableFiles, path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Returns the feature columns of a file, and the N names of its rows' classes.
+
+    Raises:
+        LayerwiseError: see `read`.
+    """
+    frame = read_columns(files, path)
+    label = _label_column(files, path, list(frame))
+    names = _labels(files, path, frame.pop(label))
+    for option, name in [("columns", c) for c in files.columns or ()] + [("drop", c) for c in files.drop]:
+        if name not in (*frame, label):
+            raise LayerwiseError(f"dataset.{option}: {path} has no column '{name}'.{suggest(name, frame.columns)}")
+    chosen = list(frame) if files.columns is None else files.columns
+    features = frame[[name for name in chosen if name != label and name not in files.drop]]
+    if features.empty:
+        raise LayerwiseError(
+            f"{path}: holds {len(features)} rows and {features.shape[1]} columns beside the label; it needs one of "
+            "each or more. Name what separates the cells with dataset.separator."
+        )
+    if path == files.path:
+        _check_classes(f"{path}, column '{label}'", names)
+    return features, names
+
+
+def classes_of(names: Collection[str]) -> tuple[str, ...]:
+    """The classes, whole numbers in the order of numbers."""
+    whole = all(re.fullmatch("-?[0-9]+", name) for name in names)
+    return tuple(sorted(set(names), key=lambda name: (int(name) if whole else 0, name)))
+
+
+def _label_column(files: TableFiles, path: Path, columns: list[str]) -> str:
+    label, last = files.label, columns[-1]
+    other = [name for name in columns[:-1] if name.lower() in LABEL_NAMES]
+    if label is None and other and last.lower() not in LABEL_NAMES:
+        raise LayerwiseError(
+            f"{path}: the last column, '{last}', would be taken for the label, but there is a column '{other[0]}'. Say "
+            f"which it is: dataset.label={other[0]} or dataset.label={last}."
+        )
+    if label is not None and label not in columns:
+        remedy = " Name what separates the cells with dataset.separator." if len(columns) == 1 else ""
+        raise LayerwiseError(f"dataset.label={label}: {path} has no such column.{remedy or suggest(label, columns)}")
+    return label or last
+
+
+def _labels(files: TableFiles, path: Path, column: pd.Series) -> list[str]:
+    """The classes as they are written; of numbers in NumPy files `2` for 2.0."""
+    names = [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in column.tolist()]
+    for i, name in enumerate(names, 1):
+        where = f"{path}, row {i}, column '{column.name}'"
+        if name.lower() in files.missing_words:
+            word = f"the word '{name}' is read as missing" if name else "the label is missing"
+            keep = " If it is a class, say which words mean missing: dataset.missing=['',NA]." if name else ""
+            raise LayerwiseError(f"{where}: {word}. Fill it in, or leave that row out.{keep}")
+        if is_number(name) and not float(name).is_integer():
+            raise LayerwiseError(
+                f"{where}: the label {name} is no class. Labels are whole numbers or names; name another column with "
+                "dataset.label."
+            )
+    return names
+
+
+def _check_classes(where: str, names: list[str]) -> None:
+    """Refuses a label column from which nothing can be learnt."""
+    remedy = "Name the column that holds the classes with dataset.label."
+    if len(set(names)) == 1:
+        raise LayerwiseError(f"{where}: all rows are of class '{names[0]}'; there is nothing to classify. {remedy}")
+    if len(set(names)) == len(names) >= ENOUGH_ROWS:
+        raise LayerwiseError(
+            f"{where}: each of the {len(names)} rows has a label of its own, so that nothing can be learnt from one "
+            f"for another. {remedy}"
+        )
+
+
+def _check_test(files: TableFiles, frame: pd.DataFrame, other: pd.DataFrame, new: set[str]) -> None:
+    """Refuses a test table with other columns than the table, or with new classes."""
+    missing, unknown = [c for c in frame if c not in other], [c for c in other if c not in frame]
+    if missing or unknown:
+        raise LayerwiseError(
+            f"{files.test_path}: its columns are not those of {files.path}: missing {missing or 'none'}, unknown "
+            f"{unknown or 'none'}. Give both the same columns."
+        )
+    if new:
+        raise LayerwiseError(
+            f"{files.test_path}: class '{min(new)}' does not occur in {files.path}. Leave its rows out, or add "
+            "some to train on."
+        )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from layerwise.core.errors import LayerwiseError
-from layerwise.data.table_file import NUMBER, Table, TableFiles
+from layerwise.data.table_file import NUMBER, TableFiles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,92 +19,100 @@ if TYPE_CHECKING:
 MOST_CATEGORIES = 100
 """A column with more different texts is a name or a number of something, and no category."""
 
+ENOUGH_ROWS = 10
+"""In shorter tables a counter or a column of unique values may be chance."""
+
 Kinds = dict[str, "list[str] | None"]
 """By feature column in order: the categories of a column of text, where "" stands for missing; None for numbers."""
 
 
-def cells_of(column: pd.Series, files: TableFiles) -> tuple[pd.Series, NDArray[np.bool_]]:
-    """A column's cells, and which of them are missing."""
-    if column.dtype.kind in "biuf":
-        return column, column.isna().to_numpy()
-    return column, column.str.lower().isin(files.missing_words).to_numpy()
+class Column:
+    """The N cells of a feature column.
 
+    Args:
+        column: strings, or numbers of a NumPy file.
 
-def is_number(cells: pd.Series) -> NDArray[np.bool_]:
-    """Which cells are numbers; `1_0` is none."""
-    if cells.dtype.kind in "biuf":
-        return np.ones(len(cells), dtype=bool)
-    return np.asarray(cells.str.fullmatch(NUMBER, case=False), dtype=bool)
-
-
-def numbers_of(cells: pd.Series) -> NDArray[np.float64]:
-    """The values of cells that are numbers."""
-    return np.asarray(cells.astype(np.float64))
-
-
-def column_kinds(table: Table, files: TableFiles, train: NDArray[np.int64]) -> Kinds:
-    """Returns what each feature column holds, decided from the training rows.
-
-    Raises:
-        LayerwiseError: a column of numbers and text, of too many texts, or without any value.
+    Attributes:
+        cells: [N] as they are written.
+        lacking: [N], which of them are missing.
+        numbers: float64 [N], NaN for what is missing or no number.
+        text: [N], which cells are neither missing nor a number.
     """
-    kinds: Kinds = {}
-    for name in table.frame:
-        cells, lacking = cells_of(table.frame[name], files)
-        numeric = is_number(cells)
-        known, drop = ~lacking, f"or leave it out: dataset.drop=[{name}]."
-        where = f"{table.path}, column '{name}'"
-        if not known[train].any():
-            raise LayerwiseError(f"{where}: no training row has a value. Fill it in, {drop}")
-        if numeric[known].all():
-            kinds[name] = None
-            continue
-        if numeric[known].any():
-            row = int((known & ~numeric).argmax())
+
+    def __init__(self, path: Path, column: pd.Series, files: TableFiles) -> None:
+        self.path, self.name = path, str(column.name)
+        self.cells = column.to_numpy(dtype=object)
+        self.numbers: NDArray[np.float64]
+        if column.dtype.kind in "biuf":
+            self.numbers = column.to_numpy(dtype=np.float64)
+            self.lacking = np.isnan(self.numbers)
+        else:
+            self.lacking = column.str.lower().isin(files.missing_words).to_numpy(dtype=bool)
+            numeric = column.str.fullmatch(NUMBER, case=False).to_numpy(dtype=bool) & ~self.lacking
+            self.numbers = column.where(numeric).to_numpy(dtype=np.float64)
+        self.text: NDArray[np.bool_] = ~self.lacking & np.isnan(self.numbers)
+
+    def categories(self, train: NDArray[np.int64]) -> list[str] | None:
+        """Returns what the column holds, decided from the training rows; see `Kinds`.
+
+        Raises:
+            LayerwiseError: too many texts, or no value in any training row.
+        """
+        lacking = self.lacking[train]
+        if not lacking.all() and (not self.text.any() or not np.isnan(self.numbers).all()):
+            return None
+        found = sorted({*self.cells[train][~lacking]})
+        if not 0 < len(found) <= MOST_CATEGORIES:
+            several = f"holds {len(found)} different texts, too many for categories"
             raise LayerwiseError(
-                f"{where}: holds numbers and text ('{cells[row]}' in row {row + 1} is no number). Write it as numbers, "
-                f"{drop}"
+                f"{self.path}, column '{self.name}': {several if found else 'no training row has a value'}. Leave it "
+                f"out: dataset.drop=[{self.name}]."
             )
-        categories = sorted({*cells.to_numpy()[train][known[train]]})
-        if len(categories) > MOST_CATEGORIES:
+        return [""] * bool(lacking.any()) + found
+
+    def encode(self, categories: list[str] | None) -> NDArray[np.float64]:
+        """Returns [N, 1] numbers with NaN for missing ones, or 0 and 1 [N, c] with zeros for a text of no category.
+
+        Raises:
+            LayerwiseError: a cell is no number where one belongs, or infinite.
+        """
+        if categories is not None:
+            texts = np.where(self.lacking, "", self.cells.astype(str))
+            return np.asarray(texts[:, None] == np.array(categories), dtype=np.float64)
+        if (wrong := self.text | np.isinf(self.numbers)).any():
+            row = int(wrong.argmax())
+            problem = "is no number, as others of this column are" if self.text[row] else "is infinite"
             raise LayerwiseError(
-                f"{where}: holds {len(categories)} different texts, too many for categories; {drop[3:]}"
+                f"{self.path}, row {row + 1}, column '{self.name}': '{self.cells[row]}' {problem}. Write a number, or "
+                f"leave that row or column out: dataset.drop=[{self.name}]."
             )
-        kinds[name] = [*([""] if lacking[train].any() else []), *categories]
-    return kinds
+        return self.numbers[:, None]
+
+    def notes(self, categories: list[str] | None) -> list[str]:
+        """What a user should know of the column."""
+        notes, column = [], f"column '{self.name}'"
+        if categories is not None:
+            of_which = ", of which one is for missing values" * ("" in categories)
+            notes.append(f"{column} is text; it became one-hot: {len(categories)} categories{of_which}")
+        elif self.lacking.any():
+            notes.append(f"{column} lacks {self.lacking.sum()} values; they get the median of the training samples")
+        if words := sorted({cell for cell in self.cells[self.lacking] if isinstance(cell, str) and cell}):
+            notes.append(f"{column}: {', '.join(words)} is read as missing; dataset.missing says which words are")
+        if len(self.cells) >= ENOUGH_ROWS and (np.diff(self.numbers) == 1).all():
+            notes.append(
+                f"warning: {column} counts the rows in file order, which may give the label away. If it is an "
+                f"index, leave it out: dataset.drop=[{self.name}]"
+            )
+        return notes
 
 
 def encode(path: Path, frame: pd.DataFrame, kinds: Kinds, files: TableFiles) -> Tensor:
-    """Returns features float64 [N, F]: numbers with NaN for missing ones, and 0 and 1 for each category.
-
-    A text that is no category has 0 for all of them.
-
-    Args:
-        frame: with the columns of `kinds`, perhaps others.
+    """Returns the features float64 [N, F] of a frame that has the columns of `kinds`, and perhaps others.
 
     Raises:
-        LayerwiseError: a column is missing, a cell is no number where one belongs, or infinite.
+        LayerwiseError: a column is missing; see `Column.encode`.
     """
-    features: list[NDArray[np.float64]] = []
-    for name, categories in kinds.items():
-        if name not in frame:
-            raise LayerwiseError(f"{path}: has no column '{name}', which the network was trained on.")
-        cells, lacking = cells_of(frame[name], files)
-        if categories is not None:
-            texts = np.where(lacking, "", cells.astype(str).to_numpy())
-            features += [(texts == category).astype(np.float64) for category in categories]
-            continue
-        if (wrong := ~lacking & ~is_number(cells)).any():
-            row = int(wrong.argmax())
-            raise LayerwiseError(
-                f"{path}, row {row + 1}, column '{name}': '{cells[row]}' is no number. Write it as one."
-            )
-        numbers = np.full(len(frame), np.nan)
-        numbers[~lacking] = numbers_of(cells[~lacking])
-        if (wrong := np.isinf(numbers)).any():
-            row = int(wrong.argmax())
-            raise LayerwiseError(
-                f"{path}, row {row + 1}, column '{name}': the value is infinite. Leave that row or column out."
-            )
-        features.append(numbers)
-    return torch.from_numpy(np.stack(features, axis=1))
+    if absent := [name for name in kinds if name not in frame]:
+        raise LayerwiseError(f"{path}: has no column '{absent[0]}', which the network was trained on.")
+    encoded = [Column(path, frame[name], files).encode(categories) for name, categories in kinds.items()]
+    return torch.from_numpy(np.concatenate(encoded, axis=1))

@@ -1,8 +1,7 @@
-"""The content of one table: a CSV file as pandas reads it, or a NumPy file.
+"""The columns of one table: a CSV file in UTF-8, or a NumPy file, of which nothing can run code.
 
-CSV needs a line of column names first. A `.npy` file holds one two-dimensional array, whose columns are named 0, 1, …;
-a `.npz` file holds the arrays `x` [N, F] and `y` [N]. Labels of CSV files stay the strings that they are: `01` is not
-`1`.
+CSV needs a line of column names first; its cells stay strings, so that the label `01` is not `1`. A `.npy` file holds
+one array [N, F + 1], whose columns are named 0, 1, …; a `.npz` file holds `x` [N, F] and `y` [N].
 """
 
 from __future__ import annotations
@@ -10,14 +9,16 @@ from __future__ import annotations
 import csv
 import io
 import re
+import zipfile
+import zlib
 from collections import Counter
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layerwise.core.errors import LayerwiseError, suggest
-from layerwise.data.numpy_files import read_npy, read_npz
+import numpy as np
+
+from layerwise.core.errors import LayerwiseError
 from layerwise.data.split import TEST_PART
 
 if TYPE_CHECKING:
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
 MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
 """How files write that a value is missing, in lower case."""
 
-LABEL_NAMES = {"label", "labels", "class", "target", "y"}
-"""How files call the column of the classes, in lower case."""
+NUMPY_FORMATS = "A .npy file holds one array [N, F + 1], a .npz file x [N, F] and y [N]."
 
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:inf|infinity)"
+DECIMAL_COMMA = r"(?:[+-]?\d+(?:,\d+)?)?"
 
 
 @dataclass(frozen=True)
@@ -62,84 +63,24 @@ class TableFiles:
         return [word.lower() for word in (MISSING if self.missing is None else self.missing)]
 
 
-@dataclass(frozen=True)
-class Table:
-    """A file's content.
-
-    Attributes:
-        path: of the file.
-        frame: the feature columns, as strings or (of NumPy files) numbers.
-        label: name of the label column.
-        labels: N names of classes.
-    """
-
-    path: Path
-    frame: pd.DataFrame
-    label: str
-    labels: list[str]
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes, whole numbers in the order of numbers."""
-        names = set(self.labels)
-        numeric = all(re.fullmatch("-?[0-9]+", name) for name in names)
-        return tuple(sorted(names, key=lambda name: (int(name) if numeric else 0, name)))
+def is_number(cell: str) -> bool:
+    """`1_0` is none."""
+    return re.fullmatch(NUMBER, cell, re.IGNORECASE) is not None
 
 
-def read_table(files: TableFiles, path: Path, option: str = "dataset.path") -> Table:
-    """Returns the content of one file.
+def read_columns(files: TableFiles, path: Path) -> pd.DataFrame:
+    """Returns all columns of a file: strings of CSV, numbers of NumPy files, where labels may be strings.
 
     Args:
         path: ending in .npy or .npz; all else is read as CSV.
 
     Raises:
-        LayerwiseError: see `read`.
-    """
-    if not path.is_file():
-        raise LayerwiseError(f"{option}={path}: there is no such file. Say where it is: {option}=FILE.csv.")
-    status = path.stat()
-    return _read_table(files, path, (status.st_mtime_ns, status.st_size))
-
-
-@lru_cache(maxsize=4)
-def _read_table(files: TableFiles, path: Path, changed: tuple[int, int]) -> Table:
-    """`changed` makes a file that was rewritten another entry of the cache."""
-    frame, label = read_columns(files, path)
-    label_column = _label_column(path, list(frame.columns), label)
-    labels = _labels(path, frame[label_column], label_column, files)
-    others = [name for name in frame.columns if name != label_column]
-    if path.suffix.lower() not in (".npy", ".npz") and label_column in labels and all(map(_is_number, others)):
-        raise LayerwiseError(f"{path}: its first line holds a row; write the names of the columns above it.")
-    for name in (*(files.columns or ()), *files.drop):
-        if name not in frame:
-            where = "columns" if name in (files.columns or ()) else "drop"
-            raise LayerwiseError(f"dataset.{where}: {path} has no column '{name}'.{suggest(name, frame.columns)}")
-    chosen = frame.columns if files.columns is None else files.columns
-    features = frame[[name for name in chosen if name != label_column and name not in files.drop]]
-    if features.empty:
-        raise LayerwiseError(
-            f"{path}: holds {len(features)} rows and {features.shape[1]} columns beside the label; it needs one of "
-            "each or more. Name what separates the cells with dataset.separator."
-        )
-    return Table(path, features, label_column, labels)
-
-
-def read_columns(files: TableFiles, path: Path) -> tuple[pd.DataFrame, str | None]:
-    """Returns all columns of a file, and the name of the label column if it is known.
-
-    Raises:
         LayerwiseError: it is no table, or two columns have one name.
     """
-    label = files.label
-    if path.suffix.lower() == ".npz":
-        frame, label = read_npz(path, label)
-    elif path.suffix.lower() == ".npy":
-        frame = read_npy(path)
-    else:
-        frame = _read_csv(path, files.separator)
+    frame = _read_numpy(path) if path.suffix.lower() in (".npy", ".npz") else _read_csv(path, files.separator)
     if twice := [name for name, n in Counter(frame.columns).items() if n > 1]:
         raise LayerwiseError(f"{path}: the column name '{twice[0]}' occurs more than once. Rename the others.")
-    return frame, label
+    return frame
 
 
 def _read_csv(path: Path, separator: str | None) -> pd.DataFrame:
@@ -147,78 +88,61 @@ def _read_csv(path: Path, separator: str | None) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        text = re.sub(r"\A(?:[^\S\n]*\n)+", "", path.read_text(encoding="utf-8-sig"))
-        first = text.split("\n", 1)[0]
+        text = path.read_text(encoding="utf-8-sig")
+        first = next((line for line in text.split("\n") if line.strip()), "")
         separator = separator or max(",;\t|", key=first.count)
-        _check_widths(path, text, separator)
-        frame = pd.read_csv(io.StringIO(text), sep=separator, header=None, dtype=str, keep_default_na=False)
-    except pd.errors.EmptyDataError as error:
+        lines = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
+        rows = [[cell.strip() for cell in line] for line in lines if "".join(line).strip()]
+    except (OSError, ValueError, TypeError, csv.Error) as error:
         raise LayerwiseError(
-            f"{path}: is empty. Write the names of the columns in its first line, and rows below."
+            f"{path}: cannot be read as CSV ({error}). Save it as CSV in UTF-8, or name a .npy or .npz file."
         ) from error
-    except (OSError, ValueError, csv.Error, pd.errors.ParserError) as error:
-        raise LayerwiseError(
-            f"{path}: cannot be read as CSV ({str(error).strip()}). Save it as CSV in UTF-8, or name a .npy or .npz "
-            "file."
-        ) from error
-    frame = frame.apply(lambda column: column.str.strip())
-    names, frame = frame.iloc[0].tolist(), frame[~frame.eq("").all(axis=1)].iloc[1:].reset_index(drop=True)
-    if all(map(_is_number, names)):
-        raise LayerwiseError(f"{path}: its first line holds numbers; write the names of the columns there.")
-    if separator == ";":  # where a comma is the decimal point
-        frame = frame.apply(lambda column: column.str.replace(",", ".") if is_decimal(column) else column)
-    frame.columns = pd.Index([name or f"unnamed {i}" for i, name in enumerate(names, 1)])
-    return frame
-
-
-def _check_widths(path: Path, text: str, separator: str) -> None:
-    """Refuses rows with too few cells, which pandas would fill up, and with too many."""
-    rows = (row for row in csv.reader(io.StringIO(text), delimiter=separator) if "".join(row).strip())
-    names = next(rows, [])
+    if not rows:
+        raise LayerwiseError(f"{path}: is empty. Write the names of the columns in its first line, and rows below.")
+    names = [name or f"unnamed {i}" for i, name in enumerate(rows.pop(0), 1)]
     for i, row in enumerate(rows, 1):
         if len(row) != len(names):
             raise LayerwiseError(
                 f"{path}, row {i}: has {len(row)} cells, the first line names {len(names)} columns. "
                 "Give each row a cell for each column."
             )
+    frame = pd.DataFrame(rows, columns=names, dtype=str)
+    columns = [column for _, column in frame.items()]
+    in_row = [is_number(name) or name in set(column) for name, column in zip(names, columns, strict=True)]
+    if all(in_row) and any(map(is_number, names)):
+        raise LayerwiseError(f"{path}: its first line holds a row; write the names of the columns above it.")
+    if separator != ";":
+        return frame
+    return pd.concat([c.str.replace(",", ".") if c.str.fullmatch(DECIMAL_COMMA).all() else c for c in columns], axis=1)
 
 
-def _is_number(text: str) -> bool:
-    return re.fullmatch(NUMBER, text, re.IGNORECASE) is not None
+def _read_numpy(path: Path) -> pd.DataFrame:
+    """Returns the columns 0, 1, … of the one array, or of x and behind them y."""
+    import pandas as pd
 
-
-def is_decimal(column: pd.Series) -> bool:
-    """Whether all cells are empty, or numbers with or without a decimal comma."""
-    return bool(column.str.fullmatch(r"(?:[+-]?\d+(?:,\d+)?)?").all())
-
-
-def _label_column(path: Path, columns: list[str], label: str | None) -> str:
-    if label is None:
-        other = [name for name in columns[:-1] if name.lower() in LABEL_NAMES]
-        if other and columns[-1].lower() not in LABEL_NAMES:
+    single, arrays = path.suffix.lower() == ".npy", {}
+    try:
+        with open(path, "rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray) != single:
+                raise ValueError(f"it has the content of a {'.npz' if single else '.npy'} file")
+            for name in ["the array"] if single else ["x", "y"]:
+                arrays[name] = loaded if single else loaded[name]
+                if not isinstance(arrays[name], np.ndarray):
+                    raise ValueError(f"its {name} is no array")
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        problem = str(error.args[0] if isinstance(error, KeyError) else error).rstrip(".")
+        if "allow_pickle" in problem:  # what NumPy says of everything that is not its own
+            problem = "it holds Python objects, or is no NumPy file"
+        raise LayerwiseError(f"{path}: cannot be read ({problem}). {NUMPY_FORMATS}") from error
+    for name, array in arrays.items():
+        axes, kinds, needed = (1, "biufU", "or names along one axis") if name == "y" else (2, "biuf", "along two axes")
+        if array.ndim != axes or array.dtype.kind not in kinds or not array.shape[-1]:
             raise LayerwiseError(
-                f"{path}: the last column, '{columns[-1]}', would be taken for the label, but there is a column "
-                f"'{other[0]}'. Say which it is: dataset.label={other[0]} or dataset.label={columns[-1]}."
+                f"{path}: {name} is {array.dtype} of shape {array.shape}; numbers {needed} are needed. {NUMPY_FORMATS}"
             )
-        return columns[-1]
-    if label not in columns:
-        remedy = " Name what separates the cells with dataset.separator." if len(columns) == 1 else ""
-        raise LayerwiseError(f"dataset.label={label}: {path} has no such column.{remedy or suggest(label, columns)}")
-    return label
-
-
-def _labels(path: Path, column: pd.Series, label: str, files: TableFiles) -> list[str]:
-    """The classes as they are written; of numbers in NumPy files `2` for 2.0."""
-    names = [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in column.tolist()]
-    for i, name in enumerate(names):
-        where = f"{path}, row {i + 1}, column '{label}'"
-        if name.lower() in files.missing_words:
-            word = f"the word '{name}' is read as missing" if name else "the label is missing"
-            keep = " If it is a class, say which words mean missing: dataset.missing=['',NA]." if name else ""
-            raise LayerwiseError(f"{where}: {word}. Fill it in, or leave that row out.{keep}")
-        if _is_number(name) and not float(name).is_integer():
-            raise LayerwiseError(
-                f"{where}: the label {name} is no class. Labels are whole numbers or names; name another column with "
-                "dataset.label."
-            )
-    return names
+    x, *labels = arrays.values()
+    if labels and len(x) != len(labels[0]):
+        raise LayerwiseError(f"{path}: x has {len(x)} rows and y has {len(labels[0])}. Both need one for each sample.")
+    frame = pd.DataFrame(x, columns=[str(i) for i in range(x.shape[1])])
+    return frame.assign(y=labels[0]) if labels else frame
