@@ -15,10 +15,8 @@ blocks      images/s of a training step of each block with its data, for k = 1, 
 [compile]   images/s of training steps, with compile=true and without
 run         seconds of whole runs on CIFAR-10, ours and plain: k = 3, and k = 1 with an exact cache
 augment     images/s of crop, flip and scaling alone, ours and plain
-data        share of data and augmentation in a training step at full width
 cache       writing, reading and advancing a cache in memory and on the disk: GB/s, and the share of a step
 evaluate    images/s of scoring, ours and plain
-depth       seconds of a step of block j = 1 … 8 with an exact cache and without, against the block alone
 slopes      seconds of runs of J = 1, 2, 4, 8 blocks with a cache and without, and the exponents of their growth
 [full]      seconds and accuracy of whole experiments on CIFAR-10 with compile=true, ours and plain; on a GPU only
 startup     seconds from a command to its first training step; seconds of commands that need no training, as a ratio
@@ -56,7 +54,7 @@ from layerwise.core.precision import choose_device
 
 Part = Callable[..., dict[str, Any]]
 NAMES = (
-    *("ceilings", "blocks", "compile", "run", "augment", "data", "cache", "evaluate", "depth", "slopes"),
+    *("ceilings", "blocks", "compile", "run", "augment", "cache", "evaluate", "slopes"),
     *("full", "startup", "memory", "vgg", "decode", "small", "logging", "processes"),
 )
 PARTS: dict[str, Part] = {name: import_module(f"benchmarks.parts.{name}").measure for name in NAMES}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import cycle
+from typing import TypeVar
 
 import torch
 
@@ -28,20 +30,9 @@ from layerwise.training.step import CudaGraph
 from layerwise.training.trainer import StageTrainer
 
 BATCH = 128
+K, T = TypeVar("K", bound=Hashable), TypeVar("T")
 Loop = Callable[[int], object]
 """Does so many steps."""
-
-
-class ReadyInputs:
-    """A source whose batches are there already."""
-
-    depth = 0
-
-    def __init__(self, batches: list[Batch]) -> None:
-        self.batches = batches
-
-    def train(self, stage: int, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        return iter(self.batches)
 
 
 def network(width: int, head_width: int, J: int, k: int = 3, downsample: Sequence[int] | None = None) -> BlockNet:
@@ -107,13 +98,13 @@ def trainer_of(
     return trainer
 
 
-def endless(source: Source | ReadyInputs) -> Iterator[Batch]:
+def endless(source: Source) -> Iterator[Batch]:
     """Full batches, epoch after epoch."""
     for epoch in cycle(range(50)):
         yield from (batch for batch in source.train(0, epoch) if len(batch.targets) == BATCH)
 
 
-def stepper(trainer: StageTrainer, source: Source | ReadyInputs) -> Loop:
+def stepper(trainer: StageTrainer, source: Source) -> Loop:
     """Training steps with their data."""
     batches = endless(source)
 
@@ -124,7 +115,7 @@ def stepper(trainer: StageTrainer, source: Source | ReadyInputs) -> Loop:
     return loop
 
 
-def reader(source: Source | ReadyInputs) -> Loop:
+def reader(source: Source) -> Loop:
     """The data of training steps alone."""
     batches = endless(source)
 
@@ -136,12 +127,18 @@ def reader(source: Source | ReadyInputs) -> Loop:
 
 
 def take_turns(loops: Sequence[Loop], rounds: int, steps: int, device: torch.device) -> list[float]:
-    """Median seconds per step of each loop; they alternate, after one round that does not count."""
-    seconds: list[list[float]] = [[] for _ in loops]
+    """Median seconds per step of each loop."""
+    timed = {number: partial(seconds_of, partial(loop, steps), device) for number, loop in enumerate(loops)}
+    return [statistics.median(seconds) / steps for seconds in in_turns(timed, rounds).values()]
+
+
+def in_turns(measured: Mapping[K, Callable[[], T]], rounds: int) -> dict[K, list[T]]:
+    """What the functions return; they alternate for some rounds, after one that does not count."""
+    found: dict[K, list[T]] = {name: [] for name in measured}
     for _ in range(rounds + 1):
-        for loop, times in zip(loops, seconds, strict=True):
-            times.append(seconds_of(lambda loop=loop: loop(steps), device) / steps)  # type: ignore[misc]
-    return [statistics.median(times[1:]) for times in seconds]
+        for name, measure in measured.items():
+            found[name].append(measure())
+    return {name: values[1:] for name, values in found.items()}
 
 
 def seconds_of(work: Callable[[], object], device: torch.device) -> float:

@@ -45,22 +45,20 @@ def forked_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plain_process.multiprocessing, "get_context", lambda method: FORKS)
 
 
-def test_the_part_small_gives_rates_of_both_loops(capfd):
+def test_the_part_small_gives_rates_of_both_loops():
     figures = small.measure(CPU, rounds=1, words=("J=2", "epochs=20"))
     assert set(figures) == {"ours", "bare", "ratio", "whole_run", "whole_run_ratio"}
     assert all(value > 0 for value in figures.values())
-    assert f"{figures['ratio']:.2f}×" in capfd.readouterr().out
 
 
 @pytest.mark.real_data
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
-def test_the_part_processes_gives_rates_of_one_and_of_two(capfd):
+def test_the_part_processes_gives_rates_of_one_and_of_two():
     figures = processes.measure(rounds=1, words=("dataset.limit=512", "model.width=8", "model.head_width=8"))
     for way in ("data", "blocks"):
         row = figures[way]
         assert row["ratio"] == pytest.approx(row["two"] / row["one"]) == pytest.approx(2 * row["efficiency"])
     assert len(figures["blocks"]["utilisation"]) == 2
-    assert f"efficiency {figures['data']['efficiency']:.2f}" in capfd.readouterr().out
 
 
 def test_the_part_processes_says_that_it_needs_data(monkeypatch, tmp_path, capsys):
@@ -69,19 +67,10 @@ def test_the_part_processes_says_that_it_needs_data(monkeypatch, tmp_path, capsy
     assert "not measured" in capsys.readouterr().out
 
 
-def test_the_part_logging_gives_the_share_of_the_loggers(capfd):
+def test_the_part_logging_gives_the_share_of_the_loggers():
     figures = logging.measure(CPU, rounds=1, words=("J=1", "epochs=2", "dataset.limit=200", "model.downsample=[]"))
-    assert set(figures) == {
-        "none",
-        "both",
-        "none_cpu",
-        "both_cpu",
-        "ratio",
-        "share",
-        *(f"{c}_seconds" for c in ("begin", "epoch", "stage", "end")),
-    }
+    assert set(figures) == {"none", "both", "ratio", "share", "begin", "end"}
     assert all(value > 0 for value in figures.values())
-    assert f"{figures['ratio']:.3f}×" in capfd.readouterr().out
 
 
 def test_the_part_ceilings_gives_three_rates():
@@ -241,15 +230,15 @@ def test_every_part_says_what_its_figures_are():
 
 
 def test_the_command_prints_and_saves_what_the_parts_give(monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(command.PARTS, "data", lambda device: {"share": 0.25})
+    monkeypatch.setitem(command.PARTS, "cache", lambda device: {"share": 0.25})
     monkeypatch.setitem(command.PARTS, "run", lambda device, images: {"k = 3": {"images": images}})
     monkeypatch.setattr(command, "ROOT", tmp_path)
     (tmp_path / "results").mkdir()
-    words = ["data", "run", "--run-images", "640", "--device", "cpu", "--save", "--json", str(tmp_path / "all.json")]
+    words = ["cache", "run", "--run-images", "640", "--device", "cpu", "--save", "--json", str(tmp_path / "all.json")]
     monkeypatch.setattr(sys, "argv", ["benchmark.py", *words])
     command.main()
     figures = json.loads((tmp_path / "all.json").read_text())
-    assert (figures["data"], figures["run"]) == ({"share": 0.25}, {"k = 3": {"images": 640}})
+    assert (figures["cache"], figures["run"]) == ({"share": 0.25}, {"k = 3": {"images": 640}})
     (saved,) = (tmp_path / "results").glob("benchmark_cpu_*_cores.json")
     assert json.loads(saved.read_text()) == figures
     assert "run (0 s)" in capsys.readouterr().out

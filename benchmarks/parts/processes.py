@@ -49,12 +49,8 @@ def measure(rounds: int = 2, words: Sequence[str] = ("dataset.limit=3200",)) -> 
             rates["separate"].append(sum(rate(rows) for rows in separate))
         one, two, both = (statistics.median(values) for values in rates.values())
         figures[way] = {"one": one, "two": two, "ratio": two / one, "efficiency": two / one / 2, "ceiling": both / one}
-        print(f"{way} in parallel: {two:.0f} images/s by two processes, {one:.0f} by one: {two / one:.2f}×, ", end="")
-        print(f"efficiency {two / one / 2:.2f}; two runs apart reach {both / one:.2f}×")
         if "processes" in shared[-1]:
-            shares = [process["utilisation"] for process in shared[-1]["processes"]]
-            figures[way]["utilisation"] = shares
-            print("  busy: " + ", ".join(f"{100 * share:.0f} %" for share in shares))
+            figures[way]["utilisation"] = [process["utilisation"] for process in shared[-1]["processes"]]
     return figures
 
 

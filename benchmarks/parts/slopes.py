@@ -6,11 +6,13 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
+from benchmarks.steps import in_turns
 from layerwise.commands.in_process import run_here
 
 SLOPE_RUN = ("k=1", "model.width=64", "model.downsample=[]", "dataset=cifar10", "dataset.augment=false", "epochs=4")
@@ -34,30 +36,27 @@ def measure(
         rounds: turns that count; one before them does not.
     """
     ways = {"cached": ["cache=memory", "cache.views=1"], "recomputed": ["cache=none"]}
-    stages: dict[tuple[str, int], list[list[float]]] = {(way, J): [] for way in ways for J in depths}
-    whole: dict[tuple[str, int], list[float]] = {(way, J): [] for way in ways for J in depths}
-    for turn in range(rounds + 1):
-        for J in depths:
-            for way, cache in ways.items():
-                seconds, in_all = stage_seconds([*SLOPE_RUN, f"J={J}", *cache, *words], device)
-                if turn > 0:
-                    stages[way, J].append(seconds)
-                    whole[way, J].append(in_all)
-    total = {place: statistics.median(map(sum, turns)) for place, turns in stages.items()}
-    in_all = {place: statistics.median(turns) for place, turns in whole.items()}
+    runs = {
+        (way, J): partial(stage_seconds, [*SLOPE_RUN, f"J={J}", *cache, *words], device)
+        for J in depths
+        for way, cache in ways.items()
+    }
+    turns = in_turns(runs, rounds)
+
+    def medians(figure: Callable[[tuple[list[float], float]], float]) -> dict[tuple[str, int], float]:
+        return {place: statistics.median(map(figure, found)) for place, found in turns.items()}
+
+    stages, equal = medians(lambda run: sum(run[0])), medians(lambda run: sum(run[0][1:]))
+    whole, last, several = medians(lambda run: run[1]), depths[-1], [J for J in depths if J > 1]
     figures: dict[str, Any] = {}
     for J in depths:
-        figures[f"J = {J}"] = {way: total[way, J] for way in ways} | {f"whole_{way}": in_all[way, J] for way in ways}
-    equal = [J for J in depths if J > 1]
-    seconds_of_equal = {place: statistics.median(sum(turn[1:]) for turn in turns) for place, turns in stages.items()}
+        figures[f"J = {J}"] = {way: stages[way, J] for way in ways} | {f"whole_{way}": whole[way, J] for way in ways}
     figures["exponent"] = {
-        way: exponent([J - 1 for J in equal], [seconds_of_equal[way, J] for J in equal]) for way in ways
+        **{way: exponent([J - 1 for J in several], [equal[way, J] for J in several]) for way in ways},
+        **{f"whole_{way}": exponent(depths, [whole[way, J] for J in depths]) for way in ways},
     }
-    figures["exponent"] |= {f"whole_{way}": exponent(depths, [in_all[way, J] for J in depths]) for way in ways}
-    for j in range(depths[-1]):
-        figures[f"stage {j + 1}"] = {
-            way: statistics.median(turn[j] for turn in stages[way, depths[-1]]) for way in ways
-        }
+    for j in range(last):
+        figures[f"stage {j + 1}"] = {way: statistics.median(run[0][j] for run in turns[way, last]) for way in ways}
     return figures
 
 

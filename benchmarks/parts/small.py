@@ -42,11 +42,8 @@ def measure(device: torch.device, rounds: int = 20, words: Sequence[str] = ()) -
             rates["bare"] += [n / seconds for n, seconds in zip(steps[1:], bare_seconds, strict=True)]
             rates["whole_run"].append(sum(steps) / run_seconds)
     figures = {name: statistics.median(values) for name, values in rates.items()}
-    figures |= {"ratio": figures["ours"] / figures["bare"], "whole_run_ratio": figures["whole_run"] / figures["bare"]}
-    print(f"a hidden layer of {WIDTH} and its classifier, batch {BATCH}: {figures['ours']:.0f} steps/s, ", end="")
-    print(f"a bare loop {figures['bare']:.0f}: {figures['ratio']:.2f}×; ", end="")
-    print(f"a whole run {figures['whole_run']:.0f}: {figures['whole_run_ratio']:.2f}×")
-    return figures
+    ratios = {"ratio": figures["ours"] / figures["bare"], "whole_run_ratio": figures["whole_run"] / figures["bare"]}
+    return figures | ratios
 
 
 def stages_of_a_run(device: torch.device, words: Sequence[str]) -> tuple[list[tuple[int, float]], float]:
