@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from typing import TYPE_CHECKING, Any
-
-from _wandb_panels import SECTIONS, Bars, Curve, Panel
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from layerwise.commands.errors import reported
 from layerwise.config.schema import WandbConfig
@@ -22,6 +20,45 @@ from layerwise.core.errors import LayerwiseError
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
+
+
+class Panel(NamedTuple):
+    """What is drawn over what.
+
+    Attributes:
+        x: a metric of the history, with a line per run; a number of the summary, with a point per run; or None, for
+            the mean of the runs of each plan.
+    """
+
+    title: str
+    x: str | None
+    y: str
+
+    @property
+    def is_curve(self) -> bool:
+        return self.x in ("step", "depth_block")
+
+
+SECTIONS = {
+    "Layerwise and end-to-end": [
+        Panel("Test accuracy, %", None, "test_top1"),
+        Panel("Test accuracy of the ensemble, %", None, "ensemble_top1"),
+        Panel("Test accuracy, % over seconds", "seconds", "test_top1"),
+        Panel("Test accuracy, % over parameters", "parameters", "test_top1"),
+    ],
+    "Accuracy over depth": [
+        Panel("Test accuracy, %", "depth_block", "depth/test_top1"),
+        Panel("Test accuracy of the ensemble, %", "depth_block", "depth/ensemble_top1"),
+        Panel("Training accuracy, %", "depth_block", "depth/train_top1"),
+    ],
+    "Training": [
+        Panel("Loss", "step", "train/loss"),
+        Panel("Training accuracy, %", "step", "train/top1"),
+        Panel("Test accuracy at the end of each stage, %", "step", "test/top1"),
+        Panel("Learning rate", "step", "lr"),
+        Panel("Images per second", "step", "speed/images_per_second"),
+    ],
+}
 
 
 def main() -> None:
@@ -33,17 +70,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.show:
         for title, panels in SECTIONS.items():
-            print(title, *(f"  {in_words(panel)}" for panel in panels), sep="\n")
+            print(title, *(f"  {p.title}: {p.y} {f'over {p.x}' if p.x else 'by plan'}" for p in panels), sep="\n")
         return
     if importlib.util.find_spec("wandb_workspaces") is None:
         raise LayerwiseError("wandb-workspaces is missing: pip install wandb-workspaces.")
     print(f"workspace: {set_up(options.project, options.entity, options.name)}")
-
-
-def in_words(panel: Panel) -> str:
-    """A line of --print."""
-    over = "by plan" if isinstance(panel, Bars) else f"over {panel.x}"
-    return f"{panel.title}: {panel.y} {over}"
 
 
 def set_up(project: str, entity: str | None, name: str) -> str:
@@ -90,9 +121,9 @@ def drawn(panel: Panel) -> Any:
     """A panel as an object of W&B's library."""
     import wandb_workspaces.reports.v2 as wr
 
-    if isinstance(panel, Curve):
+    if panel.is_curve:
         return wr.LinePlot(title=panel.title, x=panel.x, y=[panel.y])
-    if isinstance(panel, Bars):
+    if panel.x is None:
         return wr.BarPlot(title=panel.title, metrics=[wr.SummaryMetric(panel.y)], orientation="v")
     return wr.ScatterPlot(title=panel.title, x=wr.SummaryMetric(panel.x), y=wr.SummaryMetric(panel.y))
 

@@ -499,14 +499,13 @@ def test_the_heat_map_shows_each_row_by_its_shares():
 
 @pytest.mark.usefixtures("scripts_path")
 def test_the_panels_of_the_dashboard_show_what_runs_log(train_py, tmp_path):
-    from _wandb_panels import SECTIONS, Curve
-    from wandb_dashboard import drawn, workspace
+    from wandb_dashboard import SECTIONS, drawn, workspace
 
     train_py(**OFFLINE)
     (run,) = offline_runs(only_run(tmp_path))
     for panel in (panel for panels in SECTIONS.values() for panel in panels):
-        names = {panel.y} if not hasattr(panel, "x") else {panel.x, panel.y}
-        if isinstance(panel, Curve):
+        names = {panel.y} if panel.x is None else {panel.x, panel.y}
+        if panel.is_curve:
             assert any(names <= row.keys() for row in run.rows), panel
         else:
             assert names <= run.summary.keys(), panel
