@@ -22,7 +22,7 @@ from rich.table import Table
 from layerwise.analysis.anytime import Predictor, measure
 from layerwise.analysis.drawing import PALETTE, pyplot, save
 from layerwise.commands.arguments import Parser, at_least, modern
-from layerwise.reporting.tables import show
+from layerwise.reporting.tables import numbers_table, show
 from layerwise.runs.metrics import write_results
 
 
@@ -49,17 +49,17 @@ def main(words: Sequence[str]) -> None:
 
 def fixed_table(measured: dict[str, Any]) -> Table:
     """A row per depth, if all samples leave there."""
-    table = Table("depth", "MMAC", "test %", title=f"{measured['name']}: one depth for all samples")
+    table = numbers_table(f"{measured['name']}: one depth for all samples", "depth", "MMAC", "test %")
     for row in measured["fixed"]:
         table.add_row(str(row["block"]), f"{row['macs'] / 1e6:,.2f}", f"{row['test_top1']:.2f}")
-    return right_aligned(table)
+    return table
 
 
 def anytime_table(measured: dict[str, Any]) -> Table:
     """A row per policy."""
     depths = measured["depths"]
     names = ["exits", "threshold", "MMAC", "saving %", "test %", *(f"at {depth} %" for depth in depths)]
-    table = Table(*names, title=f"{measured['name']}: samples leave when confident (on={measured['on']})")
+    table = numbers_table(f"{measured['name']}: samples leave when confident (on={measured['on']})", *names)
     for point in measured["points"]:
         exits = " ".join(map(str, point["exits"]))
         threshold = "–" if len(point["exits"]) == 1 or point["threshold"] > 1 else f"{point['threshold']:.4f}"
@@ -69,13 +69,6 @@ def anytime_table(measured: dict[str, Any]) -> Table:
     table.caption = (
         f"mean cost of a test image; saving against depth {last} for all; at j %: images that leave at depth j"
     )
-    return right_aligned(table)
-
-
-def right_aligned(table: Table) -> Table:
-    for column in table.columns:
-        column.justify = "right"
-    table.title_justify = "left"
     return table
 
 

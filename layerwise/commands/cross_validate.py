@@ -27,7 +27,7 @@ from layerwise.commands.arguments import Parser
 from layerwise.commands.in_process import run_here
 from layerwise.core.errors import LayerwiseError, NonFiniteLoss
 from layerwise.core.files import write_atomically
-from layerwise.reporting.tables import show
+from layerwise.reporting.tables import numbers_table, show
 
 REFUSED = {
     "dataset.folds": "set by --folds",
@@ -93,9 +93,8 @@ def accuracies(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def table(record: dict[str, Any]) -> Table:
-    made = Table(title=f"{record['folds']} folds: mean ± standard deviation", title_justify="left", min_width=60)
-    for name in ("depth", "folds", "validation %", "test %", "best in"):
-        made.add_column(name, justify="right")
+    headings = ("depth", "folds", "validation %", "test %", "best in")
+    made = numbers_table(f"{record['folds']} folds: mean ± standard deviation", *headings, min_width=60)
     for row in record["depths"]:
         figures = [with_spread(row[split]) for split in ("validation", "test")]
         reached = f"{len(row['in_folds'])} of {record['folds']}"

@@ -41,7 +41,7 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import write_atomically
 from layerwise.core.precision import choose_device, choose_precision
 from layerwise.features.cache_plan import in_words
-from layerwise.reporting.tables import show
+from layerwise.reporting.tables import numbers_table, show
 
 NODES = [1, 2, 4, 8, 16, 32, 64]
 Record = dict[str, Any]
@@ -130,15 +130,19 @@ def tables(record: Record) -> list[Table]:
     """What the command prints; a column per number of nodes."""
     stages, clusters = record["stages"], record["clusters"]
     nodes = [f"{cluster['nodes']} node{'s' if cluster['nodes'] > 1 else ''}" for cluster in clusters]
-    work = columns(record["title"], "stage", "epochs", "MMAC trained", "MMAC frozen", "gradients MB")
+    work = numbers_table(
+        record["title"], "stage", "epochs", "MMAC trained", "MMAC frozen", "gradients MB", min_width=72
+    )
     for stage in stages:
         macs = (f"{stage[name] / 1e6:,.1f}" for name in ("train_macs", "prefix_macs"))
         work.add_row(stage["stage"], str(stage["epochs"]), *macs, f"{stage['gradient_bytes'] / 1e6:.1f}")
-    traffic = columns("MB sent per step and rank: gradients + synchronised batch norms", "stage", *nodes)
+    traffic = numbers_table(
+        "MB sent per step and rank: gradients + synchronised batch norms", "stage", *nodes, min_width=72
+    )
     for i, stage in enumerate(stages):
         sent = (f"{c['gradient_bytes'][i] / 1e6:.3g} + {c['norm_bytes'][i] / 1e6:.2g}" for c in clusters)
         traffic.add_row(stage["stage"], *sent)
-    cache = columns(f"cache of each rank, {record['cache']}", "depth", *nodes)
+    cache = numbers_table(f"cache of each rank, {record['cache']}", "depth", *nodes, min_width=72)
     for depth in clusters[0]["cache_bytes"]:
         cache.add_row(str(depth), *(in_words(c["cache_bytes"][depth]) for c in clusters))
     if cache.row_count:
@@ -148,7 +152,7 @@ def tables(record: Record) -> list[Table]:
     if not clusters[0]["times"]:
         work.caption = "no times without --images-per-second; --help says how to measure it"
         return [work, traffic, cache]
-    time = columns("time without a cache → with one; * where the cache pays", "stage", *nodes)
+    time = numbers_table("time without a cache → with one; * where the cache pays", "stage", *nodes, min_width=72)
     for i, stage in enumerate(stages):
         time.add_row(stage["stage"], *(time_cell([c["times"][i]], stage["start"] > 0) for c in clusters))
     time.add_row("run", *(time_cell(c["times"], bool(cache.row_count)) for c in clusters))
@@ -161,15 +165,6 @@ def time_cell(times: list[Record], cached: bool) -> str:
     if not cached:
         return in_time(without)
     return f"{in_time(without)}\n→ {in_time(having)}{' *' if having < without else ''}"
-
-
-def columns(title: str, first: str, *others: str) -> Table:
-    """A table of numbers after one column of names."""
-    table = Table(title=title, title_justify="left", min_width=72)
-    table.add_column(first)
-    for name in others:
-        table.add_column(name, justify="right")
-    return table
 
 
 def in_time(seconds: float) -> str:

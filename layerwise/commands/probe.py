@@ -22,7 +22,7 @@ from layerwise.analysis.drawing import pyplot, save
 from layerwise.analysis.probing import probe_run
 from layerwise.analysis.separability import PROBES, draw, labels
 from layerwise.commands.arguments import Parser, at_least, modern
-from layerwise.reporting.tables import show
+from layerwise.reporting.tables import numbers_table, show
 
 
 def parser() -> Parser:
@@ -66,9 +66,8 @@ def main(words: Sequence[str]) -> None:
 def table(run: dict[str, Any], label: str) -> Table:
     """A row per depth; depths that are not finished are empty."""
     settings = run["settings"]
-    made = Table(title=f"{run['name']} ({label}): test accuracy of probes", title_justify="left", min_width=90)
-    for name in ("depth", "linear %", "CNN-1 %", "CNN-2 %"):
-        made.add_column(name, justify="right")
+    headings = ("depth", "linear %", "CNN-1 %", "CNN-2 %")
+    made = numbers_table(f"{run['name']} ({label}): test accuracy of probes", *headings, min_width=90)
     for row in run["depths"]:
         made.add_row(str(row["block"]), *(f"{row[name]:.2f}" for name in PROBES))
     for depth in range(len(run["depths"]) + 1, run["planned"] + 1):

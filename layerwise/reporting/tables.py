@@ -153,6 +153,14 @@ def _table(title: str, columns: Sequence[Column], rows: Sequence[Any], notes: li
     return table
 
 
+def numbers_table(title: str, *headings: str, min_width: int | None = None) -> Table:
+    """An empty table whose columns are flush right."""
+    table = Table(title=title, title_justify="left", min_width=min_width)
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    return table
+
+
 def _console() -> Console:
     console = Console()
     return console if console.is_terminal else Console(width=WIDTH_OF_FILES)
