@@ -41,12 +41,7 @@ class Mlp:
     initialisation: Initialisation = Initialisation.pytorch
 
     def build(self, shape: Shape, classes: int, *, depths: Collection[int] | None = None, seed: int = 0) -> BlockNet:
-        """Returns the network at its initialisation; each block and head has a seed of its own.
-
-        Args:
-            shape: of x_0, (C, H, W) or (F,); it is flattened.
-            depths: depths that get a head; all by default.
-        """
+        """Returns the network at its initialisation; each block and head has a seed of its own. x_0 is flattened."""
         blocks, heads = [], {}
         for j, (wide, out) in enumerate(pairwise([prod(shape), *self.widths]), 1):
             flatten = [nn.Flatten()] if j == 1 else []

@@ -65,10 +65,6 @@ class SimCnn:
     def build(self, shape: Shape, classes: int, *, depths: Collection[int] | None = None, seed: int = 0) -> BlockNet:
         """Returns the network at its initialisation; each block and head has a seed of its own.
 
-        Args:
-            shape: (C, H, W) of x_0.
-            depths: depths that get a head; all by default.
-
         Raises:
             LayerwiseError: a downsampled block does not exist, or the resolution cannot be halved.
         """

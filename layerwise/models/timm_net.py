@@ -36,10 +36,6 @@ class TimmWhole:
     def build(self, shape: Shape, classes: int, *, depths: Collection[int] | None = None, seed: int = 0) -> BlockNet:
         """Returns the network at its initialisation; it has one depth, whose head is always there.
 
-        Args:
-            shape: (C, H, W) of x_0.
-            depths: is not used.
-
         Raises:
             LayerwiseError: no such name, or the network does not take these images.
         """
@@ -70,10 +66,6 @@ class TimmStages:
 
     def build(self, shape: Shape, classes: int, *, depths: Collection[int] | None = None, seed: int = 0) -> BlockNet:
         """Returns the network at its initialisation.
-
-        Args:
-            shape: (C, H, W) of x_0.
-            depths: depths that get a head; all by default.
 
         Raises:
             LayerwiseError: no such name, or the network cannot be cut, or does not take these images.

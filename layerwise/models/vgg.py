@@ -53,10 +53,6 @@ class Vgg:
     def build(self, shape: Shape, classes: int, *, depths: Collection[int] | None = None, seed: int = 0) -> BlockNet:
         """Returns the network at its initialisation; each block and head has a seed of its own.
 
-        Args:
-            shape: (C, H, W) of x_0.
-            depths: depths that get a head; all by default.
-
         Raises:
             LayerwiseError: the images are too small for the poolings.
         """

@@ -108,12 +108,18 @@ class ResolvedNetwork(NetworkConfig):
     @property
     def first_width(self) -> int | None:
         """M, the width of block 1, where a key says it."""
-        return None
+        return _first_of(self, "widths", "width")
 
     @property
     def first_head_width(self) -> int | None:
         """M̃, the width of the first head, where a key says it."""
-        return None
+        return _first_of(self, "head_widths", "head_width")
+
+
+def _first_of(model: NetworkConfig, several: str, one: str) -> int | None:
+    """The first of a list of widths, or else the one width; None where the network has neither key."""
+    widths: list[int] | None = getattr(model, several, None)
+    return widths[0] if widths else getattr(model, one, None)
 
 
 def given(value: T | None, otherwise: T) -> T:

@@ -69,11 +69,3 @@ class ResolvedMlp(MlpConfig, ResolvedNetwork):
     @property
     def norms_vectors(self) -> bool:
         return self.batch_norm
-
-    @property
-    def first_width(self) -> int | None:
-        return self.widths[0]
-
-    @property
-    def first_head_width(self) -> int | None:
-        return self.head_width

@@ -164,11 +164,3 @@ class ResolvedSimCnn(SimCnnConfig, ResolvedNetwork):
     @property
     def norms_vectors(self) -> bool:
         return self.batch_norm and self.head is HeadKind.mlp_sr
-
-    @property
-    def first_width(self) -> int | None:
-        return self.width if self.widths is None else self.widths[0]
-
-    @property
-    def first_head_width(self) -> int | None:
-        return self.head_width if self.head_widths is None else self.head_widths[0]

@@ -63,7 +63,3 @@ class ResolvedTimm(TimmConfig, ResolvedNetwork):
             HeadKind.predsim: PredSimHead(),
         }
         return TimmStages(self.name, heads[self.head])
-
-    @property
-    def first_head_width(self) -> int | None:
-        return self.head_width

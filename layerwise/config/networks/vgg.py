@@ -58,10 +58,6 @@ class ResolvedAlexNet(AlexNetConfig, ResolvedNetwork):
 
         return Vgg(self.layers(), config.k, self.width)
 
-    @property
-    def first_width(self) -> int | None:
-        return self.width
-
 
 @dataclass
 class VggConfig(AlexNetConfig):
