@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import is_dataclass
 from enum import Enum
@@ -32,6 +33,24 @@ def test_imports_run_one_way():
 def test_the_package_itself_holds_only_its_door():
     assert {path.name for path in PACKAGE.glob("*.py")} <= {"__init__.py", "__main__.py"}
     assert {path.name for path in PACKAGE.iterdir() if path.is_dir()} - {"__pycache__"} == set(ROOMS)
+
+
+OURS = [*FILES, *(path for folder in ("benchmarks", "scripts") for path in sorted((ROOT / folder).rglob("*.py")))]
+
+
+def test_modules_have_at_most_350_lines_and_functions_60_of_code():
+    """A docstring, blank lines and lines of comment do not count as code."""
+    too_long = [path.name for path in OURS if len(path.read_text().splitlines()) > 350]
+    for path in OURS:
+        lines = path.read_text().splitlines()
+        for node in ast.walk(ast.parse("\n".join(lines))):
+            if isinstance(node, ast.FunctionDef):
+                documented = ast.get_docstring(node) is not None
+                start = node.body[0].end_lineno if documented else node.lineno - 1
+                code = [line for line in lines[start : node.end_lineno] if line.strip() and line.strip()[0] != "#"]
+                if len(code) + (node.body[0].lineno - node.lineno) * documented > 60:
+                    too_long.append(f"{path.name}: {node.name}")
+    assert too_long == []
 
 
 OMEGACONF_USERS = {"commands", "config", "experiment"}
