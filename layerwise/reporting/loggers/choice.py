@@ -59,13 +59,7 @@ def build_loggers(config: Config, folder: Path, note: Callable[[str], None]) -> 
     return loggers
 
 
-def send(
-    config: Config,
-    folder: Path,
-    note: Callable[[str], None],
-    warn: Callable[[str], None],
-    seconds: float = SEND_SECONDS,
-) -> None:
+def send(config: Config, folder: Path, note: Callable[[str], None], warn: Callable[[str], None]) -> None:
     """Sends a run that no process trains now to the loggers that do not have all of it.
 
     Args:
