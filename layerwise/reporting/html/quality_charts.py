@@ -7,7 +7,19 @@ from typing import Any
 
 from layerwise.reporting.html.paper_figures import paper_figure
 from layerwise.reporting.html.reported_run import ReportedRun
-from layerwise.reporting.html.vega import BLOCK, CURVE, Chart, Rows, Spec, colour_of, layered, quantity, tooltip
+from layerwise.reporting.html.vega import (
+    BARS,
+    BLOCK,
+    CURVE,
+    Chart,
+    Rows,
+    Spec,
+    colour_of,
+    layered,
+    plotted,
+    quantity,
+    tooltip,
+)
 
 WRITTEN_CLASSES = 12
 """With more classes a confusion matrix has no numbers in its cells."""
@@ -113,26 +125,15 @@ def reconstruction_over_depth(runs: Sequence[ReportedRun]) -> Chart | None:
         for row in run.rows
         for split, value in row.get("reconstruction", {}).items()
     ]
-    if not rows:
-        return None
-    spec = {
-        "mark": CURVE,
-        "encoding": {
-            "x": {**BLOCK, "title": "depth j"},
-            "y": quantity("loss", "reconstruction error", zero=False),
-            "color": colour_of("run", runs) if len(runs) > 1 else {"field": "split", "type": "nominal"},
-            "strokeDash": {"field": "split", "type": "nominal", "title": None},
-            "tooltip": tooltip(run="run", block="depth", split="split", loss="error"),
-        },
+    encoding = {
+        "x": {**BLOCK, "title": "depth j"},
+        "y": quantity("loss", "reconstruction error", zero=False),
+        "color": colour_of("run", runs) if len(runs) > 1 else {"field": "split", "type": "nominal"},
+        "strokeDash": {"field": "split", "type": "nominal", "title": None},
     }
-    return Chart(
-        "reconstruction",
-        "Reconstruction over depth",
-        "Mean error of the decoder at each depth.",
-        layered(rows, [spec], height=300),
-        {"run": "run", "depth": "block", "split": "split", "error": "loss"},
-        rows,
-    )
+    columns = {"run": "run", "block": "depth", "split": "split", "loss": "error"}
+    note = "Mean error of the decoder at each depth."
+    return plotted("reconstruction", "Reconstruction over depth", note, rows, CURVE, encoding, columns, height=300)
 
 
 def anytime_curve(runs: Sequence[ReportedRun]) -> Chart | None:
@@ -147,26 +148,17 @@ def anytime_curve(runs: Sequence[ReportedRun]) -> Chart | None:
             rows.append(_leaving(run, "when confident", exits, point["macs"], point["test_top1"]))
     if len(rows) < 2:
         return None
-    spec = {
-        "mark": CURVE | {"order": True},
-        "encoding": {
-            "x": quantity("mmacs", "multiply-accumulates per image (millions)", zero=False),
-            "y": quantity("top1", "test accuracy (%)", zero=False),
-            "color": colour_of("run", runs),
-            "strokeDash": {"field": "leaves", "type": "nominal", "title": None, "sort": ["one depth for all"]}
-            if any(run.anytime for run in runs)
-            else {"value": [1, 0]},
-            "tooltip": tooltip(run="run", depth="leaves at depth", mmacs="million MACs", top1="test accuracy (%)"),
-        },
+    dash = {"field": "leaves", "type": "nominal", "title": None, "sort": ["one depth for all"]}
+    encoding = {
+        "x": quantity("mmacs", "multiply-accumulates per image (millions)", zero=False),
+        "y": quantity("top1", "test accuracy (%)", zero=False),
+        "color": colour_of("run", runs),
+        "strokeDash": dash if any(run.anytime for run in runs) else {"value": [1, 0]},
     }
-    return Chart(
-        "anytime",
-        "Accuracy against cost",
-        "What an image costs that leaves the network at depth j: its blocks and that depth's head.",
-        layered(rows, [spec], height=300),
-        {"run": "run", "leaves at depth": "depth", "million MACs": "mmacs", "test accuracy (%)": "top1"},
-        rows,
-    )
+    columns = {"run": "run", "depth": "leaves at depth", "mmacs": "million MACs", "top1": "test accuracy (%)"}
+    note = "What an image costs that leaves the network at depth j: its blocks and that depth's head."
+    mark = CURVE | {"order": True}
+    return plotted("anytime", "Accuracy against cost", note, rows, mark, encoding, columns, height=300)
 
 
 def macs_of_leaving(run: ReportedRun, depth: int) -> int:
@@ -190,28 +182,17 @@ def ensemble_weights(runs: Sequence[ReportedRun]) -> Chart | None:
                 {"ensemble": f"{len(depths)} depths", "block": depth, "share": 100 * weight / sum(weights)}
                 for depth, weight in zip(depths, weights, strict=True)
             ]
-    if not rows:
-        return None
     several = len({row["ensemble"] for row in rows}) > 1
     colour = {"field": "ensemble", "type": "nominal", "title": None, "scale": {"range": "phase"}}
-    spec = {
-        "mark": {"type": "bar", "cornerRadiusEnd": 3},
-        "encoding": {
-            "x": {**BLOCK, "title": "depth j"},
-            "xOffset": {"field": "ensemble"},
-            "y": quantity("share", "weight (%)"),
-            "color": colour | ({} if several else {"legend": None}),
-            "tooltip": tooltip(ensemble="ensemble of", block="depth", share="weight (%)"),
-        },
+    encoding = {
+        "x": {**BLOCK, "title": "depth j"},
+        "xOffset": {"field": "ensemble"},
+        "y": quantity("share", "weight (%)"),
+        "color": colour | ({} if several else {"legend": None}),
     }
-    return Chart(
-        "weights",
-        "Weight of each depth in the ensemble",
-        "Z = Σ 2ʲ zⱼ / Σ 2ʲ: each depth counts twice as much as the one before it.",
-        layered(rows, [spec], height=220),
-        {"ensemble of": "ensemble", "depth": "block", "weight (%)": "share"},
-        rows,
-    )
+    columns = {"ensemble": "ensemble of", "block": "depth", "share": "weight (%)"}
+    note = "Z = Σ 2ʲ zⱼ / Σ 2ʲ: each depth counts twice as much as the one before it."
+    return plotted("weights", "Weight of each depth in the ensemble", note, rows, BARS, encoding, columns, height=220)
 
 
 def confusion(run: ReportedRun, number: int) -> Chart | None:

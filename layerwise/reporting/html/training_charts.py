@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from layerwise.reporting.html.reported_run import ReportedRun
-from layerwise.reporting.html.vega import BLOCK, Chart, Rows, Spec, colour_of, layered, quantity, tooltip
+from layerwise.reporting.html.vega import BARS, BLOCK, Chart, Rows, colour_of, layered, plotted, quantity, tooltip
 
 MOST_POINTS = 200
 """Epochs of a stage that are drawn; a longer stage is thinned to this number."""
@@ -94,33 +94,18 @@ def time_per_block(runs: Sequence[ReportedRun]) -> Chart | None:
                 for phase in PHASES
                 if (seconds := row["seconds"].get(phase)) is not None
             ]
-    if not rows:
-        return None
     places = list(dict.fromkeys(row["place"] for row in rows))
-    spec = {
-        "mark": {"type": "bar", "cornerRadiusEnd": 2},
-        "encoding": {
-            "y": {"field": "place", "type": "nominal", "sort": places, "title": None},
-            "x": {**quantity("seconds", "seconds"), "stack": "zero"},
-            "color": {
-                "field": "phase",
-                "type": "nominal",
-                "title": None,
-                "sort": list(PHASES),
-                "scale": {"domain": list(PHASES), "range": "phase"},
-            },
-            "order": {"field": "order", "type": "quantitative"},
-            "tooltip": tooltip(run="run", trained="trained", phase="phase", seconds="seconds"),
-        },
+    domain = {"domain": list(PHASES), "range": "phase"}
+    encoding = {
+        "y": {"field": "place", "type": "nominal", "sort": places, "title": None},
+        "x": {**quantity("seconds", "seconds"), "stack": "zero"},
+        "color": {"field": "phase", "type": "nominal", "title": None, "sort": list(PHASES), "scale": domain},
+        "order": {"field": "order", "type": "quantitative"},
     }
-    return Chart(
-        "time",
-        "Time per block" if not alone else "Time per run",
-        "Training; advancing: the block's input is computed by the frozen blocks; evaluating.",
-        layered(rows, [spec], height=24 * len(places)),
-        {"run": "run", "trained": "trained", "phase": "phase", "seconds": "seconds"},
-        rows,
-    )
+    columns = {name: name for name in ("run", "trained", "phase", "seconds")}
+    title, height = "Time per run" if alone else "Time per block", 24 * len(places)
+    note = "Training; advancing: the block's input is computed by the frozen blocks; evaluating."
+    return plotted("time", title, note, rows, {"type": "bar", "cornerRadiusEnd": 2}, encoding, columns, height)
 
 
 def memory_per_block(runs: Sequence[ReportedRun]) -> Chart | None:
@@ -131,23 +116,12 @@ def memory_per_block(runs: Sequence[ReportedRun]) -> Chart | None:
         for row in run.rows
         if row.get("peak_memory_mb") is not None
     ]
-    if not rows:
-        return None
-    spec: Spec = {
-        "mark": {"type": "bar", "cornerRadiusEnd": 3},
-        "encoding": {
-            "x": {**BLOCK, "title": "depth j"},
-            "xOffset": {"field": "run", "sort": [run.label for run in runs]},
-            "y": quantity("memory", "peak memory (MB)"),
-            "color": colour_of("run", runs),
-            "tooltip": tooltip(run="run", block="depth", memory="MB"),
-        },
+    encoding = {
+        "x": {**BLOCK, "title": "depth j"},
+        "xOffset": {"field": "run", "sort": [run.label for run in runs]},
+        "y": quantity("memory", "peak memory (MB)"),
+        "color": colour_of("run", runs),
     }
-    return Chart(
-        "memory",
-        "Peak memory",
-        "On a GPU of each stage; on a CPU of the whole process up to then, PyTorch and cached features included.",
-        layered(rows, [spec], height=220),
-        {"run": "run", "block": "block", "peak memory (MB)": "memory"},
-        rows,
-    )
+    columns = {"run": "run", "block": "depth", "memory": "peak memory (MB)"}
+    note = "On a GPU of each stage; on a CPU of the whole process up to then, PyTorch and cached features included."
+    return plotted("memory", "Peak memory", note, rows, BARS, encoding, columns, height=220)

@@ -20,6 +20,9 @@ MOST_ROWS = 40
 CURVE: Spec = {"type": "line", "point": {"size": 55, "filled": True}, "strokeWidth": 2.25}
 """The mark of a line through a few points that are told apart."""
 
+BARS: Spec = {"type": "bar", "cornerRadiusEnd": 3}
+"""The mark of upright bars."""
+
 BLOCK: Spec = {"field": "block", "type": "ordinal", "axis": {"labelAngle": 0, "grid": False}}
 """The x axis of a plot over depth."""
 
@@ -48,6 +51,19 @@ class Chart:
     def shown_rows(self) -> Rows:
         """Those that the table has place for."""
         return self.rows[:MOST_ROWS]
+
+
+def plotted(
+    name: str, title: str, note: str, rows: Rows, mark: Spec, encoding: Spec, columns: dict[str, str], height: int
+) -> Chart | None:
+    """A plot of one layer; None where there is nothing to draw.
+
+    Args:
+        columns: headings of fields, for the tooltip and the table.
+    """
+    layer = {"mark": mark, "encoding": encoding | {"tooltip": tooltip(**columns)}}
+    headings = {heading: field for field, heading in columns.items()}
+    return Chart(name, title, note, layered(rows, [layer], height), headings, rows) if rows else None
 
 
 def quantity(field: str, title: str, zero: bool = True) -> Spec:
