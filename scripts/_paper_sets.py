@@ -10,7 +10,6 @@ class Row:
     """One row of a table: an experiment file, with overrides if it needs any.
 
     Attributes:
-        experiment: name of a file in conf/experiment.
         family: key into `SCALES`, where a smaller scale has its overrides.
         variant: overrides of this row at every scale.
         reuses: name of a row of the same set; this row takes over its finished stages.

@@ -87,7 +87,6 @@ class Campaign:
         scale: key into `SCALES`.
         seeds: each row is run once with each.
         output_dir: run folders are in <output_dir>/<label>.
-        overrides: overrides of every run.
     """
 
     set: str

@@ -62,7 +62,6 @@ class Workload:
     """What a run computes and stores, on any number of ranks.
 
     Attributes:
-        stages: in order.
         block_macs: forward MACs per image of block j, at index j−1.
         shapes: shape of x_j, at index j−1.
         images, held_out: numbers of training samples, and of validation and test samples.
@@ -95,7 +94,6 @@ class Cluster:
     """Equal nodes.
 
     Attributes:
-        nodes: number of nodes.
         gpus_per_node: number of ranks on each.
         network: bandwidth of a node's link in bytes/s, in each direction.
         disk: bytes/s at which a node reads or writes its ranks' caches.

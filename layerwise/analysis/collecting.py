@@ -32,7 +32,6 @@ class Collected:
     """A run.
 
     Attributes:
-        folder: run folder.
         status: that of results.json; "running" if a process works in the folder, "stopped" if results.json says
             "running" but none does, "damaged" if a file cannot be read, or "not begun to report".
         config: configuration by dotted key, without keys that say only where it runs.

@@ -25,7 +25,6 @@ class Network:
 
     Attributes:
         name: name of the network or of its first run.
-        label: text in the legend.
         panel: title of its panel, such as the data set.
         heads: for each seed, accuracies of the classifier at each depth.
         ensembles: for each seed, accuracies of the ensemble up to each depth, or of the last depth only.

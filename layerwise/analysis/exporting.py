@@ -132,7 +132,6 @@ class Exported:
     """An exported network.
 
     Attributes:
-        content: the file.
         difference: largest absolute difference between its scores and PyTorch's, after reading it back.
     """
 

@@ -59,8 +59,6 @@ class ProbeSettings:
     """What the accuracies depend on besides the network.
 
     Attributes:
-        epochs: training epochs of each CNN probe.
-        width: channels of its convolutions.
         limit: number of training images of the logistic regression, class-balanced; None for all.
         seed: seed of initialisation and shuffles, and of the choice of these images.
         precision: name of the format in which features are computed.

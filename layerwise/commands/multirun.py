@@ -106,7 +106,6 @@ class Multirun:
     Attributes:
         config: composed without the swept values; None until the sweeper has its launcher.
         jobs: number of jobs that ended.
-        failures: those that failed.
     """
 
     config: DictConfig | None = None

@@ -39,7 +39,6 @@ class Task:
 
     Attributes:
         place: `FILE:12`, where it stands.
-        line: its text.
         more: added to the arguments of every run.
     """
 

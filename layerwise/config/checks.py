@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 from layerwise.config.networks.simcnn import SimCnnConfig
-from layerwise.config.schema import (
-    Config,
-    HeadStart,
-    OptimizerKind,
-    Parallel,
-    Plan,
-)
+from layerwise.config.schema import Config, HeadStart, OptimizerKind, Parallel, Plan
 from layerwise.core.choices import PrecisionName
 from layerwise.core.errors import LayerwiseError
 from layerwise.models.choices import Activation

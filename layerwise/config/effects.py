@@ -15,14 +15,7 @@ from omegaconf import MISSING
 from layerwise.config.keys import key_names
 from layerwise.config.networks import NETWORKS
 from layerwise.config.resolved import ResolvedConfig
-from layerwise.config.schema import (
-    CacheKind,
-    Config,
-    OptimizerKind,
-    Plan,
-    ScheduleName,
-    WandbMode,
-)
+from layerwise.config.schema import CacheKind, Config, OptimizerKind, Plan, ScheduleName, WandbMode
 from layerwise.models.choices import HeadKind
 
 Condition = Callable[[ResolvedConfig], bool]
@@ -33,12 +26,7 @@ VECTORS = ("blobs", "table")
 
 @dataclass(frozen=True)
 class Effect:
-    """When a key has an effect.
-
-    Attributes:
-        needs: the condition in words, behind "it needs".
-        holds: the condition.
-    """
+    """When a key has an effect: in words, behind "it needs", and as a condition."""
 
     needs: str
     holds: Condition

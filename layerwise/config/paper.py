@@ -20,7 +20,6 @@ class SimCnnValues:
     """The SimCNN of one experiment.
 
     Attributes:
-        J: blocks.
         width: M, channels of the first block.
         head_width: M̃, channels of the first head's convolutions (unused for k = 1).
         downsample: 1-based numbers of the downsampled blocks.
@@ -45,9 +44,6 @@ class TrainingValues:
     """The training of one experiment.
 
     Attributes:
-        epochs: per block.
-        batch_size: images per step.
-        lr, momentum, weight_decay: of SGD.
         decay, decay_every: the learning rate is multiplied by `decay` after each such fraction of a stage.
         ensemble_on: what the 2^j ensemble averages.
     """

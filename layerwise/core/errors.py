@@ -17,7 +17,6 @@ class LayerwiseError(Exception):
     """An error that the user can fix; its message says how.
 
     Attributes:
-        exit_code: exit code of the command.
         is_shared: every process of the run raises this error, so only the main process prints it.
     """
 

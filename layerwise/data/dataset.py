@@ -34,10 +34,8 @@ class DatasetSpec:
 
     Attributes:
         shape: (C, H, W) of an image, or (F,) of a vector.
-        classes: names of the classes.
         mean, std: per channel, of pixel values in [0, 1]; of a vector, per feature. Empty where they are
             computed from the training samples.
-        train_samples, test_samples: how many there are.
         padding: of the random crop in training; 0 for none.
         reflect: the padding mirrors the image; else it is black.
         flip: whether half of the views of a training image are mirrored.

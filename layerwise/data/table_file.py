@@ -38,7 +38,6 @@ class TableFiles:
     """Which files make up a data set, and which of their columns.
 
     Attributes:
-        path: of the table.
         label: name of the column that holds the class; None for the last one.
         test_path: a second table with the same columns to test on; None tests on a part of the first.
         test: that part, in (0, 1); always the same rows, stratified.

@@ -28,18 +28,11 @@ class Run:
 
     Attributes:
         config: the resolved configuration.
-        folder: the run folder, locked by this run.
         agenda: the stages, of which later ones may depend on the results of earlier ones.
-        network: the network on its device.
         costs: cost of each block and its head, in the network as it will be in the end.
         work: numbers from which the run's operations are counted.
-        data: this process's samples.
-        precision: number format of the forward and backward passes.
-        cache: what is cached of the features.
         facts: entries of results.json that are known before the training.
-        checkpoints, metrics: files in the run folder.
         loggers, display: what else shows the run; both are silent except in the main process.
-        stop: request to stop.
     """
 
     config: ResolvedConfig

@@ -33,11 +33,6 @@ class StageInTraining:
     """A stage between its begin and its finish.
 
     Attributes:
-        stages: all stages of the run as far as they are known.
-        stage: the one that is trained.
-        segment: its blocks and heads.
-        source: source of its features x_start.
-        trainer: trains the segment.
         steps_before: steps of the stages before it.
         report: results of the last complete epoch; None before the end of the first.
         advance_seconds: time that the preparation of the source took, in all processes that worked on the stage.

@@ -22,7 +22,6 @@ class BatchPlan:
 
     Attributes:
         batch_size: B, images per training step in all processes together; the last step of an epoch may have fewer.
-        seed: seed of the shuffles.
         shard: the part of the training split that this process holds.
         batches_a_pass: number of training batches in one pass without gradients: larger passes keep a GPU busy, and
             still take less memory than training on one batch.

@@ -27,7 +27,6 @@ class CacheDecision:
         kind: "none", "memory" or "disk".
         place: "device" (the GPU's memory), "host" or "disk"; None without a cache.
         views: number of augmented views that are stored of each training image.
-        codec: number format of the features.
         exact: whether each epoch sees the same features as without a cache.
         bytes: peak size in each process, which holds two neighbouring depths while the cache is advanced.
         message: explanation for the user; empty if there is none.

@@ -25,11 +25,7 @@ from layerwise.models.heads import FullPrecisionLinear, Head
 
 @dataclass(frozen=True)
 class TimmWhole:
-    """Describes a classifier of timm as one block, with its last linear layer as the head.
-
-    Attributes:
-        name: timm's name of the network.
-    """
+    """Describes a classifier of timm as one block, with its last linear layer as the head."""
 
     name: str
 
@@ -54,12 +50,7 @@ class TimmWhole:
 
 @dataclass(frozen=True)
 class TimmStages:
-    """Describes the body of a timm classifier, cut at its stages, with an auxiliary classifier behind each.
-
-    Attributes:
-        name: timm's name of the network.
-        head: of every depth.
-    """
+    """Describes the body of a timm classifier, cut at its stages, with an auxiliary classifier behind each."""
 
     name: str
     head: Head

@@ -20,7 +20,6 @@ class FinishedStage:
 
     Attributes:
         rows: one entry of results.json's `blocks` per depth that was read.
-        segment: weights of the stage's blocks and heads.
         scores: class scores [N, c] by held-out split and depth, for the ensembles of later depths; none of a
             stage that reconstructs.
         kept_filters: those that the stage's block keeps from now on, or None for all.

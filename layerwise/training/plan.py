@@ -27,7 +27,6 @@ class Stage:
         start: number of frozen blocks before the trained blocks.
         stop: depth of the last trained block.
         depths: depths whose heads are trained and evaluated.
-        epochs: passes over the training samples.
         target: what the heads predict: class labels, or the network's input (then the heads are decoders).
         carry_from: depth of the trained head whose weights the head at `stop` begins with, or None.
         restart_head: whether the head at `stop` begins with fresh weights, though an earlier stage has trained it.

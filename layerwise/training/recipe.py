@@ -12,8 +12,6 @@ class Recipe:
     """How a stage is optimised.
 
     Attributes:
-        epochs: passes over the training samples.
-        samples: training samples.
         batch_size: images per step in all processes together.
         lr: base learning rate, multiplied by the schedule's factor at each step.
         schedule: factor on the learning rate; see `optim`.

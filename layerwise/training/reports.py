@@ -13,8 +13,6 @@ class EpochReport:
         epoch: number of the epoch in its stage, from 0.
         steps: training steps done.
         sums: the objective's sums over the samples of all processes by name, with an entry per head.
-        lr: learning rate of the last step.
-        seconds: time spent on the epoch.
         images: number of samples in the sums.
         complete: False if a stop was requested before the end of the epoch.
     """
@@ -48,10 +46,8 @@ class Glance:
 
     Attributes:
         steps: steps of the epoch that are done.
-        loss: mean loss so far.
         top1: accuracy so far in per cent; None for a reconstruction.
         images: images of the epoch that all processes have trained on.
-        seconds: time spent on them.
     """
 
     steps: int

@@ -9,11 +9,7 @@ import torch
 
 from layerwise.config.networks.simcnn import ResolvedSimCnn
 from layerwise.config.resolved import ResolvedConfig
-from layerwise.config.schema import (
-    Parallel,
-    Plan,
-    Unreadable,
-)
+from layerwise.config.schema import Parallel, Plan, Unreadable
 from layerwise.core import distributed
 from layerwise.core.distributed import ranks
 from layerwise.core.errors import LayerwiseError, suggest
@@ -24,10 +20,7 @@ from layerwise.data.factory import NAMES, augmented, check_mirrors, describe, lo
 from layerwise.data.table_file import TableFiles
 from layerwise.features.batches import BatchPlan
 from layerwise.training.choices import LossName
-from layerwise.training.plan import (
-    Stage,
-    check_warm_start,
-)
+from layerwise.training.plan import Stage, check_warm_start
 
 
 def table_files(config: ResolvedConfig) -> TableFiles | None:

@@ -10,9 +10,7 @@ from torch import nn
 
 from layerwise.config.build.data import build_batch_plan, sample_counts, shards
 from layerwise.config.resolved import ResolvedConfig
-from layerwise.config.schema import (
-    CacheKind,
-)
+from layerwise.config.schema import CacheKind
 from layerwise.core import distributed
 from layerwise.core.interrupt import StopRequest
 from layerwise.core.machine import HOST
@@ -24,9 +22,7 @@ from layerwise.features.codec import FeatureCodec
 from layerwise.features.sources import Cached, Recompute, Source
 from layerwise.features.store import FeatureStores
 from layerwise.models.costs import BlockCost
-from layerwise.training.plan import (
-    Stage,
-)
+from layerwise.training.plan import Stage
 
 
 def codec(config: ResolvedConfig, precision: Precision) -> FeatureCodec:

@@ -9,10 +9,7 @@ from torch import nn
 
 from layerwise.config.networks.simcnn import ResolvedSimCnn
 from layerwise.config.resolved import ResolvedConfig
-from layerwise.config.schema import (
-    HeadStart,
-    Plan,
-)
+from layerwise.config.schema import HeadStart, Plan
 from layerwise.core.randomness import key, seeded
 from layerwise.core.types import Target
 from layerwise.data.dataset import DatasetSpec
@@ -20,16 +17,7 @@ from layerwise.models.blocknet import BlockNet
 from layerwise.models.costs import BlockCost, block_costs
 from layerwise.models.heads import linear_decoder
 from layerwise.models.simcnn import doubled
-from layerwise.training.plan import (
-    Agenda,
-    FineTuning,
-    Stage,
-    autoencoder,
-    compressed,
-    greedy,
-    joint,
-    simultaneous,
-)
+from layerwise.training.plan import Agenda, FineTuning, Stage, autoencoder, compressed, greedy, joint, simultaneous
 from layerwise.training.pruning import pruned_copy
 
 

@@ -7,11 +7,7 @@ from torch import Tensor, nn
 
 from layerwise.config.build.data import build_batch_plan
 from layerwise.config.resolved import ResolvedConfig
-from layerwise.config.schema import (
-    OptimizerKind,
-    Parallel,
-    ScheduleName,
-)
+from layerwise.config.schema import OptimizerKind, Parallel, ScheduleName
 from layerwise.core import distributed
 from layerwise.core.distributed import ranks
 from layerwise.core.interrupt import StopRequest
@@ -35,9 +31,7 @@ from layerwise.training.optim import (
     with_shift_lr,
     without_norm_decay,
 )
-from layerwise.training.plan import (
-    Stage,
-)
+from layerwise.training.plan import Stage
 from layerwise.training.recipe import Recipe
 from layerwise.training.step import CudaGraph, DeviceGraph
 from layerwise.training.team import ALONE, DataParallel, Team

@@ -36,14 +36,12 @@ class AlexNetConfig(NetworkConfig):
         return block_count(self.layers())
 
     def resolve(self, config: Config) -> tuple[int, ResolvedAlexNet]:
-        J = self.fixed_depth(joint=False)
-        check_depth(config, J)
-        return J, ResolvedAlexNet(**{**vars(self), **self._resolved()})
-
-    def _resolved(self) -> dict[str, str | int]:
         from layerwise.models.vgg import FIRST_WIDTH
 
-        return {"name": self.label, "width": given(self.width, FIRST_WIDTH)}
+        J = self.fixed_depth(joint=False)
+        check_depth(config, J)
+        resolved = ResolvedVgg if isinstance(self, VggConfig) else ResolvedAlexNet
+        return J, resolved(**{**vars(self), "name": self.label, "width": given(self.width, FIRST_WIDTH)})
 
 
 @dataclass(kw_only=True)
@@ -77,11 +75,6 @@ class VggConfig(AlexNetConfig):
             known = ", ".join(map(str, VGG_LAYERS))
             raise LayerwiseError(f"model.depth={self.depth}: there is no such VGG. Known: {known}.")
         return VGG_LAYERS[self.depth]
-
-    def resolve(self, config: Config) -> tuple[int, ResolvedVgg]:
-        J = self.fixed_depth(joint=False)
-        check_depth(config, J)
-        return J, ResolvedVgg(**{**vars(self), **self._resolved()})
 
 
 @dataclass(kw_only=True)

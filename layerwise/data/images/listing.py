@@ -77,9 +77,6 @@ class Walk:
     Args:
         folders: that will be walked through; a link inside one of them to another one, or to a folder around them, is
             not followed.
-
-    Attributes:
-        left_out: what was not taken so far.
     """
 
     def __init__(self, folders: list[Path]) -> None:

@@ -74,7 +74,6 @@ class RunView:
 
     Attributes:
         number: of the run, from 1.
-        run: what is known of it.
     """
 
     number: int

@@ -55,11 +55,7 @@ class ReportedRun:
     Attributes:
         name: of the run, as its results give it; of one without results that of its folder.
         label: short, and different for each run of a report.
-        config: resolved.
-        command: that began the run.
         results: results.json; its lists are empty where no stage is finished.
-        metrics: lines of metrics.jsonl.
-        spec: of the data set.
         anatomy: None of a search for the depth that is not finished.
         samples: test images, if some were kept.
         anytime: anytime.json, if `scripts/anytime.py` was run.

@@ -32,12 +32,8 @@ class Chart:
     """A plot.
 
     Attributes:
-        id: of its place in the page.
-        title: what it shows.
-        note: how to read it.
         spec: Vega-Lite; its data are in it.
         columns: of the table, by their headings the field of a row.
-        rows: of the table.
     """
 
     id: str

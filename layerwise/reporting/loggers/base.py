@@ -25,7 +25,6 @@ class Beginning:
     """What a logger needs before the first epoch.
 
     Attributes:
-        folder: the run folder.
         config: the resolved configuration as nested plain values.
         facts: hardware, versions and the like, as in results.json.
         lines: of metrics.jsonl, as far as it is written.

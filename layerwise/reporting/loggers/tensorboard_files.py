@@ -11,15 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from layerwise.reporting.loggers.base import Beginning
-from layerwise.reporting.loggers.content import (
-    HELD_OUT,
-    block_table,
-    leaves,
-    scalars_by_block,
-    scores,
-    speed,
-    summary,
-)
+from layerwise.reporting.loggers.content import HELD_OUT, block_table, leaves, scalars_by_block, scores, speed, summary
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
