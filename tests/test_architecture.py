@@ -17,6 +17,7 @@ from helpers.configs import composed, configured
 from helpers.package import FILES, PACKAGE, ROOMS, imports_of, room_of
 from layerwise.config import build
 from layerwise.config.keys import key_names
+from layerwise.config.networks import NETWORKS
 from layerwise.config.parse import parse
 from layerwise.config.schema import Config
 
@@ -100,6 +101,16 @@ NEEDED = {
     ("dataset", "table"): ["dataset.path=x.csv"],
 }
 """What a choice leaves open."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "head"), [(kind, head) for kind, network in NETWORKS.items() for head in network.heads]
+)
+def test_every_head_that_a_network_supports_builds(kind, head):
+    config = configured(f"model={kind}", f"model.head={head.value}", *NEEDED.get(("model", kind), []))
+    with torch.device("meta"):
+        network = config.model.architecture(config).build((3, 32, 32), 10)
+    assert network.depths == tuple(range(1, config.J + 1))
 
 
 @pytest.mark.parametrize("group", ["model", "dataset", "plan", "cache", "optimizer", "logger"])

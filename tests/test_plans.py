@@ -359,6 +359,7 @@ MODELS = [
     (["model=timm", "model.name=resnet81"], "timm has no such network. Did you mean resnet18"),
     (["model=timm", "model.name=test_vit"], "cannot be cut into blocks"),
     (["model=timm", "model.name=resnet18", "J=3"], "resnet18 has 5 block"),
+    (["model=timm", "model.name=resnet18", "model.head=pooled"], "model.head=pooled. Use cnn, mlp_sr, predsim."),
     (["model=vgg", "model.depth=12"], "there is no such VGG. Known: 11, 13, 16, 19"),
     (["model=vgg"], "8×8 pixels are too small"),
     (

@@ -16,10 +16,11 @@ from layerwise.models.costs import BlockCost
 from layerwise.reporting.loggers.base import Loggers
 from layerwise.reporting.terminal import Display
 from layerwise.runs.checkpoints import Checkpoints
+from layerwise.runs.finished import FinishedStage
 from layerwise.runs.folder import RunFolder
 from layerwise.runs.metrics import Metrics
 from layerwise.training.operations import Workload
-from layerwise.training.plan import Agenda
+from layerwise.training.plan import Agenda, Stage
 
 
 @dataclass(frozen=True)
@@ -50,3 +51,7 @@ class Run:
     loggers: Loggers
     display: Display
     stop: StopRequest
+
+    def stages_after(self, finished: Sequence[FinishedStage]) -> list[Stage]:
+        """Returns all stages of the run, from the first, as far as the finished ones decide them."""
+        return self.agenda.stages([outcome.rows for outcome in finished])

@@ -68,7 +68,7 @@ class Recorder:
         reported = [outcome.rows for outcome in finished]
         parameters = total_parameters(list(run.costs[: run.agenda.depth(reported)]))
         results = assemble_results(run.config, self._folder.name, run.agenda, finished, parameters, status)
-        operations = run.work.operations(run.agenda.stages(reported)[: len(finished)])
+        operations = run.work.operations(run.stages_after(finished)[: len(finished)])
         results |= {"pflop": operations.in_pflop(), **run.facts, **more}
         write_results(self._folder / RESULTS, results)
         return results
@@ -93,7 +93,7 @@ def write_report(run: Run, finished: Sequence[FinishedStage]) -> None:
     try:
         from layerwise.reporting.html.page import render  # slow to import
 
-        stages = run.agenda.stages([outcome.rows for outcome in finished])
+        stages = run.stages_after(finished)
         if len(finished) == len(stages):
             keep_samples(path.parent, run.data, stages, finished)
         page = render([read_run(path.parent, run.network)])

@@ -1,4 +1,13 @@
-"""A run from begin to end: find its folder, assemble it, train stage after stage, record the results."""
+"""A run from begin to end: find its folder, assemble it, train stage after stage, record the results.
+
+    run                 the command: resolves the configuration, chooses device and precision, prints the results
+      run_in_folder     opens the run folder, and returns the results of a finished run
+        search_and_train    searches for the depth where the plan asks for it, then builds the objects of the run
+          train_and_record      trains the stages that are left, and records the run however it ends
+            train_stages            the loop over the stages
+
+The search is a run of its own in a folder below: `search_and_train` calls `run_in_folder` once more.
+"""
 
 from __future__ import annotations
 
@@ -108,13 +117,13 @@ def run_in_folder(
                 tell = Display(config.progress is ProgressName.auto)
                 send(config, folder.path, tell.note, tell.warn)
         else:
-            results = train(config, spec, folder, device, precision)
+            results = search_and_train(config, spec, folder, device, precision)
     finally:
         folder.close()
     return results, folder.path
 
 
-def train(
+def search_and_train(
     config: ResolvedConfig, spec: DatasetSpec, folder: RunFolder, device: torch.device, precision: Precision
 ) -> dict[str, Any]:
     """Trains the stages that are not finished, after the search for the depth if there is one; returns the results."""
@@ -124,15 +133,17 @@ def train(
         stages = build.build_agenda(config).stages()
         data = read_data(config, spec, device, stages)  # data that cannot be used are refused before the search
         folder.begin(data.spec)
-        config, facts = search_depth(
-            config, folder, len(data.labels["train"]), lambda search: run_in_folder(search, device, precision, SEARCHED)
-        )
+
+        def train_search(search: ResolvedConfig) -> tuple[dict[str, Any], Path]:
+            return run_in_folder(search, device, precision, SEARCHED)  # recurses once: a search has no search
+
+        config, facts = search_depth(config, folder, len(data.labels["train"]), train_search)
     run = assemble(config, spec, folder, device, precision, data, facts)
-    configure_torch()
-    return execute(run)
+    configure_torch()  # now, so that memory freed while reading the data goes back to the kernel
+    return train_and_record(run)
 
 
-def execute(run: Run) -> dict[str, Any]:
+def train_and_record(run: Run) -> dict[str, Any]:
     """Trains the stages of a run that are not finished, records them, and returns the results."""
     finished = restore_finished(run)
     recorder = Recorder(run, finished)
@@ -140,7 +151,7 @@ def execute(run: Run) -> dict[str, Any]:
         recorder.begin()
         with run.stop:
             try:
-                with noticing_lost_processes():
+                with noticing_lost_processes():  # `run` does it, too; here it is for `stopped`, which records the loss
                     train_stages(run, finished, recorder.stage)
             except LayerwiseError as error:
                 recorder.stopped(error)  # still within run.stop: launchers repeat their signals
@@ -153,13 +164,15 @@ def execute(run: Run) -> dict[str, Any]:
 def train_stages(run: Run, finished: list[FinishedStage], after_stage: Callable[[], object]) -> None:
     """Trains what is not finished, stage after stage, and appends it to `finished`."""
     source: Source | None = None
-    while len(finished) < len(stages := run.agenda.stages([outcome.rows for outcome in finished])):
+    stages = run.stages_after(finished)
+    while len(finished) < len(stages):
         started = time.perf_counter()
         source = source_at(run, stages[len(finished)].start, source)
         finished.append(run_stage(run, stages, source, finished, advance_seconds=time.perf_counter() - started))
         after_stage()
+        stages = run.stages_after(finished)  # the results of a stage decide whether the growth ends with it
     if source is not None:
-        source.close()
+        source.close()  # but not after an error: a cache on the disk serves the run that continues
 
 
 def source_at(run: Run, depth: int, source: Source | None) -> Source:
@@ -178,7 +191,7 @@ def source_at(run: Run, depth: int, source: Source | None) -> Source:
 def restore_finished(run: Run) -> list[FinishedStage]:
     """Loads the stages that an earlier process has finished into the network, and shows their rows."""
     finished = [FinishedStage(**tree) for tree in run.checkpoints.load_finished(run.agenda)]
-    stages = run.agenda.stages([outcome.rows for outcome in finished])
+    stages = run.stages_after(finished)
     restore(run.network, stages, finished)
     for stage, outcome in zip(stages, finished, strict=False):
         run.display.show_rows(stage.title, outcome.rows)

@@ -124,7 +124,7 @@ def train(run: Run, training: StageInTraining) -> None:
     last_saved = time.perf_counter()
     try:
         for report in trainer.run(training.source, run.stop, run.display.glance):
-            if report.complete:
+            if report.complete:  # else a stop was requested within the epoch
                 training.report = report
                 record_epoch(run, training, report)
             # collective calls, made by all processes after each epoch: no condition may skip one
@@ -203,6 +203,7 @@ def finish(
     kept_filters = filters_to_keep(run, stage, training.source)
     run.display.show_rows(stage.title, rows)
     on_host = {split: {depth: z.cpu() for depth, z in by_depth.items()} for split, by_depth in scores.items()}
+    # saved with all filters, beside the list of those kept: a restored run prunes again
     outcome = FinishedStage(rows, training.segment.state_dict(), on_host, kept_filters)
     run.checkpoints.save_finished(stage, vars(outcome))
     if kept_filters is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from layerwise.core.errors import LayerwiseError
-from layerwise.models.choices import EnsembleOn, Initialisation
+from layerwise.models.choices import EnsembleOn, HeadKind, Initialisation
 
 if TYPE_CHECKING:  # torch
     from layerwise.config.resolved import ResolvedConfig
@@ -30,7 +30,8 @@ class NetworkConfig:
         name: in tables and folder names; of timm's networks the user gives it, to the others `resolve` does.
     """
 
-    initialisations: ClassVar[tuple[Initialisation, ...]] = ()
+    heads: ClassVar[tuple[HeadKind, ...]] = ()  # the values of the key `head` that it supports, if it has this key
+    initialisations: ClassVar[tuple[Initialisation, ...]] = ()  # likewise
     ensemble_on: ClassVar[EnsembleOn | None] = None  # what its ensemble averages, whatever the data
 
     kind: str
@@ -52,17 +53,18 @@ class NetworkConfig:
         """
 
     def check(self) -> None:
-        """Refuses an initialisation that the network does not support.
+        """Refuses a head or an initialisation that the network does not support.
 
         Raises:
             LayerwiseError: names the key.
         """
-        chosen = getattr(self, "initialisation", None)
-        if chosen is not None and chosen not in self.initialisations:
-            known = ", ".join(one.value for one in self.initialisations)
-            raise LayerwiseError(
-                f"model={self.kind} does not support model.initialisation={chosen.value}. Use {known}."
-            )
+        choices: dict[str, tuple[HeadKind | Initialisation, ...]]
+        choices = {"head": self.heads, "initialisation": self.initialisations}
+        for name, supported in choices.items():
+            chosen = getattr(self, name, None)
+            if chosen is not None and chosen not in supported:
+                known = ", ".join(one.value for one in supported)
+                raise LayerwiseError(f"model={self.kind} does not support model.{name}={chosen.value}. Use {known}.")
 
     def resolve(self, config: Config) -> tuple[int, ResolvedNetwork]:
         """Returns J, and the keys with nothing left open.

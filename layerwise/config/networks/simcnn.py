@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # torch
 class SimCnnConfig(NetworkConfig):
     """The keys of conf/model/simcnn.yaml."""
 
+    heads: ClassVar = tuple(HeadKind)
     initialisations: ClassVar = (Initialisation.pytorch, Initialisation.he, Initialisation.dirac)
 
     kind: str = "simcnn"
@@ -127,18 +128,19 @@ class ResolvedSimCnn(SimCnnConfig, ResolvedNetwork):
     def _heads(self, k: int, J: int) -> list[Head]:
         from layerwise.models.heads import QUADRANTS, CnnHead, MlpSrHead, PooledHead, PredSimHead
 
-        if self.head is HeadKind.mlp_sr:
-            return [MlpSrHead(self.batch_norm)] * J
-        if self.head is HeadKind.predsim:
-            return [PredSimHead()] * J
+        unsized: dict[HeadKind, Head] = {HeadKind.mlp_sr: MlpSrHead(self.batch_norm), HeadKind.predsim: PredSimHead()}
+        if self.head in unsized:
+            return [unsized[self.head]] * J
         widths = [*self._of_each(self.head_widths, self.head_width, J)]
         if self.final_head_width is not None:
             widths[-1] = self.final_head_width
         rest = (self.batch_norm, self.activation, self._norm)
-        if self.head is HeadKind.pooled:
-            return [PooledHead(k, width, *rest, self.head_scale) for width in widths]
         pool = given(self.pool, QUADRANTS)
-        return [CnnHead(k, width, self.batch_norm, pool, self.activation, self._norm) for width in widths]
+        sized: dict[HeadKind, Callable[[int], Head]] = {
+            HeadKind.cnn: lambda width: CnnHead(k, width, self.batch_norm, pool, self.activation, self._norm),
+            HeadKind.pooled: lambda width: PooledHead(k, width, *rest, self.head_scale),
+        }
+        return [sized[self.head](width) for width in widths]
 
     def _biased(self, k: int, J: int) -> Collection[int] | None:
         """Numbers of the blocks with a bias; null is the paper's code, whose network for k = 1 has one in block 1."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # torch
 class TimmConfig(NetworkConfig):
     """The keys of conf/model/timm.yaml."""
 
+    heads: ClassVar = (HeadKind.cnn, HeadKind.mlp_sr, HeadKind.predsim)
     ensemble_on: ClassVar = EnsembleOn.probabilities
 
     kind: str = "timm"
