@@ -122,7 +122,7 @@ class Campaign:
         if row.reuses is not None:
             base = self.folder(next(other for other in SETS[self.set] if other.name == row.reuses), seed)
             words += [f"plan.reuse={base}"] if (base / "config.yaml").exists() else []
-        error = run_process([str(ROOT / "train.py"), *words], shown=["python", "train.py", *words])
+        error = run_process([str(ROOT / "train.py"), *words], shown=["layerwise", "train", *words])
         if error is None and row.probed:
             probe = ["probe", str(folder), f"--seed={seed}", *PROBE_SCALES[self.scale]]
             error = run_process(["-m", "layerwise", *probe], shown=["layerwise", *probe])
@@ -162,7 +162,7 @@ def describe(row: Row, campaign: Campaign, error: str | None) -> dict[str, Any]:
     figure, runs = paper_figure(row.experiment), campaign.results(row)
     entry: dict[str, Any] = {
         "experiment": row.name,
-        "command": shlex.join(["python", "train.py", *campaign.command(row)]),
+        "command": shlex.join(["layerwise", "train", *campaign.command(row)]),
         "paper": {"top1": figure.top1, "ensemble_top1": figure.ensemble_top1},
         "status": error or ("not run" if not runs else "completed"),
         "seeds": [run["seed"] for run in runs],

@@ -56,7 +56,7 @@ def chosen(words: Sequence[str]) -> LoggerConfig:
     config = configuration(["dataset=digits", *words])
     check_loggers(config)
     if config.logger == LoggerConfig():
-        raise LayerwiseError("no logger is given: add logger=wandb, logger=tensorboard or logger=[wandb,tensorboard].")
+        raise LayerwiseError("no logger is given: add logger=NAME, such as logger=wandb.")
     return config.logger
 
 

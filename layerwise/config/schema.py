@@ -232,7 +232,7 @@ class EvaluationConfig:
 
 @dataclass
 class DistributedConfig:
-    """How several processes share a run; see `layerwise.distributed`."""
+    """How several processes share a run; see `layerwise.core.distributed`."""
 
     parallel: Parallel = field(default=Parallel.data, metadata=WHERE)
     sync_batchnorm: bool = True
@@ -283,7 +283,7 @@ class SlurmConfig:
 
 @dataclass
 class Config:
-    """All keys of `python train.py`; conf/train.yaml explains them."""
+    """All keys of `layerwise train`; conf/train.yaml explains them."""
 
     k: int = 3
     J: int | None = None
