@@ -30,6 +30,7 @@ from layerwise.training.block_parallel import cuts
 SIMULTANEOUS = {"plan": "simultaneous", "J": 3}
 RUNS: dict[str, dict[str, Any]] = {
     "greedy": {"J": 3},
+    "reused": {"J": 4, "plan.reuse": "out/greedy"},
     "recomputed": {"cache": "none"},
     "on-disk": {"cache": "disk"},
     "own-norms": {"cache": "none", "distributed.sync_batchnorm": "false"},

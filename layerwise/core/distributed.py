@@ -4,7 +4,7 @@ Each process has a rank, 0 … N−1. Rank 0, the main process, reads and writes
 torchrun or Hydra's submitit launcher starts the processes and sets environment variables; without these there is one
 process, N = 1, and every function here is a no-op.
 
-Collective functions, which all processes have to call in the same order: `join`, `from_main`, `together`,
+Collective functions, which all processes have to call in the same order: `join`, `from_main`, `in_main`, `together`,
 `one_per_machine_first`, `barrier`, and all whose names begin with `all_reduce`, `AllReduce` or `gather`.
 """
 
@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -25,6 +26,7 @@ from torch import Tensor
 from layerwise.core.errors import LaunchError, LayerwiseError, LostProcess
 from layerwise.core.shard import Shard
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 CPU = torch.device("cpu")
@@ -170,26 +172,45 @@ BROKEN = ("Connection closed by peer", "Connection reset", "Broken pipe", "Timed
 """Words in the errors that gloo, NCCL and their store raise when a process is lost."""
 
 
+_for_all = False
+"""Whether this is the main process within `from_main`."""
+
+
 def from_main(function: Callable[[], T]) -> T:
     """Calls a function in the main process; all processes return its result or raise its error.
 
-    The result is sent with pickle, so it should be small or hold tensors on the CPU.
+    The result is sent with pickle, so it should be small or hold tensors on the CPU. Within such a function, which only
+    the main process calls, another call is a plain one.
     """
-    if not joined():
+    global _for_all
+    if not joined() or _for_all:
         return function()
     told: list[Any] = [None, None]
     if is_main():
         try:
+            _for_all = True
             told[0] = function()
         except LayerwiseError as error:
             told[1] = error.shared()
         except Exception as error:  # a bug: the other processes must not wait for it
             _broadcast([None, LostProcess(f"rank 0 failed: {error}")])
             raise
+        finally:
+            _for_all = False
     told = _broadcast(told)
     if told[1] is not None:
         raise told[1]
     return told[0]  # type: ignore[no-any-return]
+
+
+def in_main(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorates a function that the main process runs for all, as `from_main` says. Collective."""
+
+    @wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> T:
+        return from_main(lambda: function(*args, **kwargs))
+
+    return called
 
 
 def together(function: Callable[[], T]) -> T:

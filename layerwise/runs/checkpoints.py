@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from layerwise.core.distributed import from_main
+from layerwise.core.distributed import in_main
 from layerwise.core.files import DamagedFile, Tree, load_tree, save_tree
 from layerwise.training.plan import Agenda, Rows, Stage
 
@@ -24,29 +24,23 @@ class Checkpoints:
     def __init__(self, folder: Path, warn: Callable[[str], None]) -> None:
         self.folder, self.warn = folder, warn
 
+    @in_main
     def save_training(self, stage: Stage, step: int, tree: Tree) -> None:
         """Saves a stage in training after `step` steps and drops all but the newest two."""
-        from_main(lambda: self._save_training(stage, step, tree))
-
-    def _save_training(self, stage: Stage, step: int, tree: Tree) -> None:
         save_tree(self.folder / f"stage_{stage.index + 1}_step_{step:09d}.safetensors", tree)
         for _, path in self._steps(stage)[KEPT_STEPS:]:
             path.unlink()
 
+    @in_main
     def save_finished(self, stage: Stage, tree: Tree) -> None:
         """Saves a finished stage for good and drops its checkpoints in training."""
-        from_main(lambda: self._save_finished(stage, tree))
-
-    def _save_finished(self, stage: Stage, tree: Tree) -> None:
         save_tree(self.finished_path(stage), tree)
         for _, path in self._steps(stage):
             path.unlink()
 
+    @in_main
     def load_training(self, stage: Stage) -> Tree | None:
         """The newest undamaged state of a stage in training, or None: it starts from the beginning."""
-        return from_main(lambda: self._load_training(stage))
-
-    def _load_training(self, stage: Stage) -> Tree | None:
         for step, path in self._steps(stage):
             try:
                 return load_tree(path)
@@ -55,14 +49,12 @@ class Checkpoints:
                 self.warn(f"{error}: set aside; falling back to the checkpoint before step {step}")
         return None
 
+    @in_main
     def load_finished(self, agenda: Agenda) -> list[Tree]:
         """The finished stages from the first on, up to one that is absent or damaged.
 
         Stages behind a damaged one were trained on its features. They are set aside, not deleted.
         """
-        return from_main(lambda: self._load_finished(agenda))
-
-    def _load_finished(self, agenda: Agenda) -> list[Tree]:
         trees, damage = self.read_finished(agenda)
         if damage is not None:
             stage, *later = agenda.stages(rows_of(trees))[len(trees) :]

@@ -21,7 +21,7 @@ from layerwise.config.parse import from_yaml, to_yaml
 from layerwise.config.resolve import resolve
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import CacheKind
-from layerwise.core.distributed import from_main, host, rank, ranks, together
+from layerwise.core.distributed import from_main, host, in_main, rank, ranks, together
 from layerwise.core.errors import LayerwiseError, writing
 from layerwise.core.files import write_atomically
 from layerwise.data.dataset import DatasetSpec
@@ -81,15 +81,13 @@ class RunFolder:
             base = Path(self.config.cache.dir) / f"{self.path.name}-{digest}"
         return base / f"rank_{rank()}_of_{ranks()}"
 
+    @in_main
     def check_searched(self, depth: int) -> None:
         """Refuses to go on with stages of another depth than the search has found.
 
         Raises:
             LayerwiseError: the search was run again and found another depth.
         """
-        from_main(lambda: self._check_searched(depth))
-
-    def _check_searched(self, depth: int) -> None:
         try:
             known = json.loads((self.path / RESULTS).read_text())["search"]["block"]
         except (OSError, ValueError, KeyError):
@@ -100,11 +98,9 @@ class RunFolder:
                 "Start over with fresh=true."
             )
 
+    @in_main
     def finished_results(self) -> dict[str, Any] | None:
         """The results of a completed run, else None."""
-        return from_main(self._finished_results)
-
-    def _finished_results(self) -> dict[str, Any] | None:
         try:
             results = json.loads((self.path / RESULTS).read_text())
         except (OSError, ValueError):

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import IO, Any
 
-from layerwise.core.distributed import from_main
+from layerwise.core.distributed import in_main
 from layerwise.core.errors import writing
 from layerwise.core.files import write_atomically
 
@@ -23,11 +23,9 @@ class Metrics:
         self.path = path
         self._file: IO[str] | None = None  # kept open: to open it takes longer than an epoch of a small network
 
+    @in_main
     def append(self, line: dict[str, Any]) -> None:
         """Adds a line with at least `stage` and `epoch`, both counted from 1."""
-        from_main(lambda: self._append(line))
-
-    def _append(self, line: dict[str, Any]) -> None:
         with writing(self.path, KEPT):
             if self._file is None:
                 self._file = open(self.path, "a")  # noqa: SIM115 (closed by close)
@@ -41,11 +39,9 @@ class Metrics:
             with contextlib.suppress(OSError):  # each line was flushed; what the disk refused then, it refuses again
                 file.close()
 
+    @in_main
     def truncate(self, stage: int, epochs: int) -> None:
         """Drops what is younger than a checkpoint: lines after some epochs of a stage, and a broken last line."""
-        from_main(lambda: self._truncate(stage, epochs))
-
-    def _truncate(self, stage: int, epochs: int) -> None:
         self.close()
         kept = []
         for text in self.path.read_text().splitlines() if self.path.exists() else []:
