@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import signal
 import sys
@@ -136,5 +137,33 @@ def train_py(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
             code = end.code
         out, err = capfd.readouterr()
         return Outcome(code or 0, out, err)
+
+    return run
+
+
+@pytest.fixture
+def no_wandb_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No account and no settings of whoever runs the tests, and no service of W&B after them."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name in ("HOME", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "home" / "netrc"))
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    (tmp_path / "home").mkdir()
+    yield
+    import wandb
+
+    wandb.teardown()
+
+
+@pytest.fixture
+def trained(train_py: TrainPy) -> Callable[..., Path]:
+    """`trained(k=1)`: trains with the tiny overrides and more, which must succeed, and returns the run folder."""
+
+    def run(*more: str, **overrides: Any) -> Path:
+        outcome = train_py(*more, **overrides)
+        assert outcome.code == 0, outcome.err
+        return Path(outcome.out.partition("run folder: ")[2].splitlines()[0])
 
     return run

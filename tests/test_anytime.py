@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from itertools import pairwise
 
 import pytest
 import torch
 
-from helpers.commands import run_script
+from helpers.commands import assert_refused, run_script
 from helpers.run_folders import only_run
 from layerwise.analysis.anytime import (
     NEVER,
@@ -163,29 +162,16 @@ def test_thresholds_do_not_depend_on_the_test_images(train_py, tmp_path):
     assert thresholds[0] == thresholds[1]
 
 
-def test_what_cannot_be_done_is_said_in_one_line(train_py, tmp_path, monkeypatch):
-    def fails(*words: str) -> str:
-        outcome = run_script("anytime", *words)
-        assert outcome.code == 2
-        assert outcome.err.count("\n") == 1, outcome.err
-        return outcome.err
-
+def test_runs_without_validation_or_depths_are_refused(train_py, tmp_path):
     folder = tmp_path / "out" / "run"
     assert train_py(name="run", epochs=1).code == 0
-    assert "Train it with dataset.validation=0.1" in fails(f"run={folder}")
-    shutil.rmtree(folder)
-    assert train_py(name="run", epochs=1, **{"dataset.validation": 0.1}).code == 0
+    assert_refused(run_script("anytime", str(folder)), "Train it with dataset.validation=0.1")
+    assert train_py(name="run", epochs=1, fresh="true", **{"dataset.validation": 0.1}).code == 0
     (folder / "checkpoints" / "stage_2.safetensors").unlink()
-    assert "only depth 1 has a trained classifier" in fails(f"run={folder}")
+    assert_refused(run_script("anytime", str(folder)), "only depth 1 has a trained classifier")
     shutil.rmtree(folder / "checkpoints")
-    assert "no block is finished" in fails(f"run={folder}")
-    assert "run folder" in fails(f"run={tmp_path}")
-    assert "the following arguments are required: RUN" in fails()
-    assert "Did you mean 'points'?" in fails(f"run={folder}", "point=3")
-    assert "--points: 1 is too small: use 2 or more" in fails(f"run={folder}", "points=1")
-    assert "invalid choice: 'both'" in fails(f"run={folder}", "on=both")
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert "pip install matplotlib" in fails(f"run={folder}")
+    for command in ("anytime", "probe"):
+        assert_refused(run_script(command, str(folder)), "no block is finished")
 
 
 def test_a_table_that_changed_is_refused(train_py, tmp_path):

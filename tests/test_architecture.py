@@ -75,11 +75,6 @@ def test_libraries_stay_where_they_belong(library, allowed):
     assert users <= allowed
 
 
-def test_one_module_imports_wandb():
-    users = {path.stem for path in FILES if any(name.split(".")[0] == "wandb" for name in imports_of(path))}
-    assert users == {"wandb_run"}
-
-
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 
 

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 
 from helpers.configs import configured
 from helpers.data import CPU, tiny_spec
-from helpers.run_folders import numbers, results_of
 from layerwise.config import build
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import below, bits, key
@@ -162,12 +161,3 @@ def test_a_cutout_is_the_mean_after_scaling_and_in_training_only():
 def test_what_cannot_be_augmented_is_refused(overrides, word):
     with pytest.raises(LayerwiseError, match=word):
         build.build_spec(configured(*(f"{name}={value}" for name, value in overrides.items())))
-
-
-def test_a_cached_run_with_cutout_equals_a_recomputed_one(train_py, tmp_path):
-    seen = []
-    for cache in ("none", "memory"):
-        train_py(name=cache, cache=cache, **{"dataset.cutout": 3})
-        seen.append(numbers(results_of(tmp_path / "out" / cache)))
-    train_py(name="without", cache="none")
-    assert seen[0] == seen[1] != numbers(results_of(tmp_path / "out" / "without"))

@@ -5,12 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from helpers.commands import assert_refused
 from helpers.networks import tiny_net
 from helpers.run_folders import metrics_of, numbers, results_of
-from helpers.training import PLAN, STEPS, train, trainer_of
-from layerwise.core.interrupt import StopRequest
-from layerwise.features.sources import Recompute
+from helpers.training import train, trainer_of
 from layerwise.training.averaging import WeightAverage
 from layerwise.training.team import Team
 
@@ -74,39 +71,10 @@ def test_processes_average_the_statistics_of_the_weights_and_of_their_average_on
     assert [torch.equal(weights, other) for other in averages] == ([False] if average else [])
 
 
-@pytest.mark.parametrize("stop_after", [1, STEPS, STEPS + 2])
-def test_a_stage_goes_on_with_its_average_to_the_bit(tiny_data, stop_after):
-    whole = trainer_of(tiny_net(), average=0.9)
-    train(whole, tiny_data)
-    part, stop = trainer_of(tiny_net(), average=0.9), StopRequest()
-    original = part.average.update
-
-    def counted() -> None:
-        original()
-        if part.average.updates == stop_after:
-            stop.signal = 15
-
-    part.average.update = counted
-    for _ in part.run(Recompute(tiny_data, PLAN, part.precision), stop):
-        if stop.signal:
-            break
-    resumed = trainer_of(tiny_net(seed=5), average=0.9)
-    resumed.load_state_dict(part.state_dict())
-    train(resumed, tiny_data)
-    for trainer in (whole, resumed):
-        trainer.end()
-    assert_same(weights_of(resumed.segment), weights_of(whole.segment))
-
-
-def test_a_run_is_judged_by_its_average(train_py, tmp_path):
-    for name, average in (("plain", 0.0), ("averaged", 0.9)):
-        train_py(name=name, **{"optimizer.average": average, "evaluation.every": 1})
-    plain, averaged = (numbers(results_of(tmp_path / "out" / name)) for name in ("plain", "averaged"))
+def test_a_run_is_judged_by_its_average(trained):
+    folders = [trained(**{"optimizer.average": average, "evaluation.every": 1}) for average in (0.0, 0.9)]
+    plain, averaged = (numbers(results_of(folder)) for folder in folders)
     assert plain[0]["train"] == averaged[0]["train"]
     assert plain[0]["test"] != averaged[0]["test"]
-    lines = metrics_of(tmp_path / "out" / "averaged")
+    lines = metrics_of(folders[1])
     assert [line["test"] for line in lines if line["epoch"] == 2] == [row["test"] for row in averaged]
-
-
-def test_a_decay_of_1_is_refused(train_py):
-    assert_refused(train_py(**{"optimizer.average": 1}), "optimizer.average=1", "less than 1")

@@ -15,7 +15,7 @@ from scipy.special import softmax
 from sklearn.metrics import auc, confusion_matrix, roc_auc_score
 
 import layerwise
-from helpers.run_folders import only_run
+from helpers.run_folders import results_of
 from layerwise.data.toy import read_digits
 from layerwise.runs.metrics import write_results
 from layerwise.training.choices import LossName
@@ -36,13 +36,6 @@ def report(scores: list[list[float]], targets: list[int]) -> dict:
         return classification_report(z, torch.tensor(targets), [f"class {c}" for c in range(z.shape[1])])
 
 
-def test_a_confusion_matrix_by_hand():
-    scores = [[3, 1, 0], [0, 2, 1], [0, 1, 2], [1, 0, 2], [5, 0, 1]]
-    found = report(scores, [0, 0, 1, 2, 2])
-    assert found["classes"] == ["class 0", "class 1", "class 2"]
-    assert found["confusion_matrix"] == [[1, 1, 0], [0, 0, 1], [1, 0, 1]]
-
-
 def test_areas_and_curves_by_hand():
     # class 0 has the probabilities 0.9 and 0.4, the rest 0.6 and 0.1: three of four pairs are in order
     found = report([[math.log(p), math.log(1 - p)] for p in (0.9, 0.4, 0.6, 0.1)], [0, 0, 1, 1])
@@ -54,18 +47,6 @@ def test_areas_and_curves_by_hand():
     below_half = [rate for position, rate in zip(positions, rates, strict=True) if position < 0.5]
     assert set(below_half) == {0.5}  # one of two found before the first false one
     assert set(rates[len(below_half) :]) == {1.0}
-
-
-def test_perfect_and_reversed_scores():
-    assert report([[2.0, 0.0], [1.0, 0.0], [0.0, 5.0]], [0, 0, 1])["auc"] == [1, 1]
-    assert report([[2.0, 0.0], [1.0, 0.0], [0.0, 5.0]], [1, 1, 0])["auc"] == [0, 0]
-    assert report([[0.0, 0.0]] * 4, [1, 1, 0, 0])["auc"] == [0.5, 0.5]
-
-
-def test_areas_do_not_depend_on_a_number_added_to_all_scores_of_a_sample():
-    found = report([[0.0, 1.0], [5.0, 4.0]], [1, 0])
-    assert found["confusion_matrix"] == [[1, 0], [0, 1]]
-    assert found["auc"] == [1, 1]
 
 
 def test_scores_become_probabilities_as_their_loss_says():
@@ -147,10 +128,8 @@ def test_ties_of_coarse_scores_are_counted_as_the_accuracy_counts_them(classes):
 # results.json
 
 
-def test_results_of_a_run_describe_its_classes(train_py, tmp_path):
-    outcome = train_py()
-    assert outcome.code == 0, outcome.err
-    text = (only_run(tmp_path) / "results.json").read_text()
+def test_results_of_a_run_describe_its_classes(trained):
+    text = (trained() / "results.json").read_text()
     results = json.loads(text)
     found = results["classification"]
     matrix = np.array(found["confusion_matrix"])
@@ -164,10 +143,9 @@ def test_results_of_a_run_describe_its_classes(train_py, tmp_path):
     assert len(text.splitlines()) < 300
 
 
-def test_areas_of_a_run_are_those_of_scikit_learn_on_the_softmax_of_its_network(train_py, tmp_path):
-    assert train_py(precision="fp32", **{"dataset.limit_test": None}).code == 0
-    folder = only_run(tmp_path)
-    found = json.loads((folder / "results.json").read_text())["classification"]
+def test_areas_of_a_run_are_those_of_scikit_learn_on_the_softmax_of_its_network(trained):
+    folder = trained(precision="fp32", **{"dataset.limit_test": None})
+    found = results_of(folder)["classification"]
     _, (pixels, labels) = read_digits()
     network = layerwise.load(folder)
     with torch.no_grad():
@@ -178,32 +156,9 @@ def test_areas_of_a_run_are_those_of_scikit_learn_on_the_softmax_of_its_network(
     assert abs(found["macro_auc"] - raw) > 0.005  # else the test would not notice raw scores
 
 
-def test_the_description_is_of_the_depth_that_was_chosen(train_py, tmp_path):
-    outcome = train_py(epochs=1, **{"plan.patience": 1, "dataset.validation": 0.1})
-    assert outcome.code == 0, outcome.err
-    results = json.loads((only_run(tmp_path) / "results.json").read_text())
+def test_the_description_is_of_the_depth_that_was_chosen(trained):
+    results = results_of(trained(epochs=1, **{"plan.patience": 1, "dataset.validation": 0.1}))
     assert np.trace(results["classification"]["confusion_matrix"]) == pytest.approx(results["final"]["test_top1"])
-
-
-def test_a_list_of_numbers_takes_one_line_and_strings_are_untouched(tmp_path):
-    results = {
-        "error": "a [ bracket ]\n[\n  1,\n  2\n]",
-        "numbers": [1, -2.5, 1e-9, None, True],
-        "matrix": [[1, 2], [3, 4]],
-        "empty": [],
-        "names": ["[", "1, 2", "]", 'say "[1,\n2]"'],
-        "mixed": [1, "[2,\n3]", [4, 5]],
-        "rows": [{"a": [1, 2], "b[\n1\n]": []}],
-        "long": list(range(1000)),
-    }
-    write_results(tmp_path / "results.json", results)
-    text = (tmp_path / "results.json").read_text()
-    assert json.loads(text) == results
-    lines = text.splitlines()
-    assert '  "numbers": [1, -2.5, 1e-09, null, true],' in lines
-    assert [line for line in lines if line.startswith("    [")] == ["    [1, 2],", "    [3, 4]", "    [4, 5]"]
-    assert '      "a": [1, 2],' in lines
-    assert any(line.startswith('  "long": [0, 1, 2,') and line.endswith(" 998, 999]") for line in lines)
 
 
 @settings(max_examples=50, deadline=None)

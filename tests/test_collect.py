@@ -248,22 +248,6 @@ def test_a_table_without_readable_configurations_has_no_rows(sweep):
     assert markdown_rows(outcome.out) == []
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["EMPTY"], "EMPTY: holds no runs."),
-        (["MISSING"], "MISSING: no such folder."),
-        (["EMPTY", "--over", "sede"], "--over sede: unknown key. Did you mean 'seed'?"),
-    ],
-)
-def test_bad_input_is_one_message(tmp_path, words, said):
-    (tmp_path / "EMPTY").mkdir()
-    outcome = collect(*(tmp_path / word if word.isupper() else word for word in words))
-    assert outcome.code == 2
-    assert said in outcome.err
-    assert len(outcome.err.splitlines()) == 1
-
-
 def test_a_table_that_cannot_be_written_is_one_message(sweep, tmp_path):
     (tmp_path / "file").touch()
     outcome = collect(sweep, "--csv", tmp_path / "file" / "a.csv")

@@ -18,12 +18,6 @@ def test_a_permutation_holds_each_position_once(seed, n):
     assert permutation(key("order", seed), n).sort().values.tolist() == list(range(n))
 
 
-def test_bits_depend_on_the_counter_alone_not_on_its_place():
-    family = key("x", 1)
-    together = bits(family, torch.arange(100))
-    assert torch.equal(together[[7, 3, 99]], bits(family, torch.tensor([7, 3, 99])))
-
-
 def test_bits_are_balanced_and_families_differ():
     a, b = bits(key("x", 1), torch.arange(20_000)), bits(key("x", 2), torch.arange(20_000))
     ones = torch.stack([((a >> i) & 1).float().mean() for i in range(64)])

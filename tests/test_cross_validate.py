@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers.commands import Outcome, run_script
+from helpers.commands import Outcome, assert_refused, run_script
 from helpers.data import CPU
 from helpers.run_folders import results_of
 from layerwise.config.build import build_data, build_spec
@@ -102,37 +102,8 @@ def test_each_training_sample_is_held_out_exactly_once(cross_validate, tmp_path)
     assert torch.cat(held).sort().values.tolist() == list(range(1437))
 
 
-def test_a_split_beside_the_folds_is_refused(cross_validate, tmp_path):
-    refused(cross_validate("dataset.validation=0.2"), "dataset.folds=3", "Leave out dataset.validation")
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_fold_that_diverges_is_named(cross_validate):
-    refused(cross_validate("optimizer.lr=1e30"), "fold 1 of 3", "became NaN or infinite")
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--folds", "1"], "--folds 1: must be 2 or more"),
-        (["--folds", "0"], "--folds 0: must be 2 or more"),
-        (["dataset.fold=2"], "dataset.fold=…: set for each fold"),
-        (["+dataset.folds=4"], "dataset.folds=…: set by --folds"),
-        (["name=mine"], "name=…: each fold has its own run folder"),
-        (["epochs=0"], "epochs=0: must be 1 or more"),
-        (["epoch=1"], "unknown key 'epoch'"),
-        (["--folds", "501"], "dataset.folds=501: there are only 500 training samples"),
-    ],
-)
-def test_what_cannot_be_is_refused(cross_validate, words, said):
-    refused(cross_validate(*words), said)
-
-
-def refused(outcome: Outcome, *words: str) -> None:
-    assert outcome.code == 2
-    (message,) = [line for line in outcome.err.splitlines() if line.startswith("error: ")]
-    for word in words:
-        assert word in message
+    assert_refused(cross_validate("optimizer.lr=1e30"), "fold 1 of 3", "became NaN or infinite")
 
 
 def test_help_explains_the_options():

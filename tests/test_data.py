@@ -21,7 +21,7 @@ from layerwise.core.randomness import key
 from layerwise.data import torchvision_sets
 from layerwise.data.factory import describe, load
 from layerwise.data.images import imagefolder
-from layerwise.data.split import balanced_order, hold_out, limit
+from layerwise.data.split import balanced_order, limit
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(0, 5))
@@ -43,14 +43,6 @@ def test_a_smaller_limit_is_a_prefix_of_a_larger_one_and_seeds_differ():
     assert torch.equal(small, large[:20])
     assert torch.bincount(labels[small]).tolist() == [2] * 10
     assert not torch.equal(small, limit(labels, 20, 1, "dataset.limit"))
-
-
-def test_validation_and_training_images_are_disjoint_and_balanced():
-    labels = torch.arange(200) % 10
-    kept, held = hold_out(labels, 0.1, seed=0)
-    assert (len(kept), len(held)) == (180, 20)
-    assert not set(kept.tolist()) & set(held.tolist())
-    assert torch.bincount(labels[held]).tolist() == [2] * 10
 
 
 def test_a_validation_split_leaves_the_test_set_alone():

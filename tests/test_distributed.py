@@ -16,14 +16,11 @@ import pytest
 import torch
 
 from helpers.commands import ROOT, TINY, arguments
-from helpers.data import CPU
 from helpers.processes import Command, wait_for
-from helpers.run_folders import results_of
+from helpers.run_folders import metrics_of, results_of
 from layerwise.core import distributed
 from layerwise.core.distributed import read_place
 from layerwise.core.errors import LaunchError
-from layerwise.core.shard import Shard
-from layerwise.features.batches import BatchPlan
 from layerwise.runs import folder as run_folder
 from layerwise.training.block_parallel import cuts
 
@@ -120,7 +117,7 @@ def start_training(folder: Path, *more: str, **overrides: Any) -> list[Command]:
 
 
 def losses(folder: Path) -> list[float]:
-    return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in metrics_of(folder)]
 
 
 @pytest.fixture
@@ -134,7 +131,7 @@ def one_thread() -> Iterator[None]:
 
 def reported_steps(folder: Path) -> tuple[int, int]:
     """The stage that a run was in when it reported last, and the number of its steps then."""
-    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    last = metrics_of(folder)[-1]
     return last["stage"], last["epoch"] * math.ceil(TINY["dataset.limit"] / TINY["batch_size"])
 
 
@@ -284,31 +281,6 @@ def test_a_cache_in_a_run_folder_that_is_not_shared_is_refused(train_py, monkeyp
     assert "cache.dir=FOLDER" in outcome.err
 
 
-def test_shards_part_a_sequence_and_give_it_back():
-    rows = torch.arange(22).view(11, 2)
-    shards = [Shard(rank, 4) for rank in range(4)]
-    parts = [rows[shard.positions(11)] for shard in shards]
-    assert [len(part) for part in parts] == [shard.size(11) for shard in shards] == [3, 3, 3, 2]
-    assert torch.equal(shards[0].whole(parts), rows)
-
-
-@pytest.mark.parametrize("n", [1, 2, 4, 8])
-def test_the_batches_are_the_same_for_any_number_of_processes(n):
-    """Of 70 samples in batches of 16, and of the 37 first of them, which alone may have labels."""
-    for samples in (70, 37):
-        whole = BatchPlan(16, seed=3).order(1, 2, samples, CPU).split(16)
-        assert torch.cat(whole).sort().values.tolist() == list(range(samples))
-        parts = []
-        for rank in range(n):
-            shard = Shard(rank, n)
-            plan = BatchPlan(16, 3, shard)
-            own = shard.positions(samples)[plan.order(1, 2, shard.size(samples), CPU)]
-            parts.append(own.split(plan.size))
-        for step, batch in enumerate(whole[: len(parts[0])]):
-            shared = torch.cat([part[step] for part in parts if step < len(part)])
-            assert shared.sort().values.tolist() == batch.sort().values.tolist()
-
-
 @pytest.mark.parametrize(
     ("costs", "ends", "n", "expected"),
     [
@@ -327,33 +299,6 @@ def test_blocks_are_shared_out_by_their_cost(costs, ends, n, expected):
     assert all(stop in ends for _, stop in found)
 
 
-@pytest.mark.parametrize(
-    ("options", "word"),
-    [
-        ({}, "plan=simultaneous"),
-        ({"plan": "simultaneous", "plan.finetune.epochs": 1}, "plan.finetune"),
-        ({"plan": "simultaneous", "optimizer.clip_norm": 1}, "optimizer.clip_norm=null"),
-        ({"plan": "simultaneous", "precision": "fp16"}, "precision=bf16"),
-    ],
-)
-def test_what_parallel_blocks_cannot_do_is_refused(train_py, options, word):
-    outcome = train_py(**{"distributed.parallel": "blocks"}, **options)
-    assert outcome.code == 2
-    assert "distributed.parallel=blocks" in outcome.err
-    assert word in outcome.err
-
-
-def test_a_multirun_of_two_processes_makes_one_folder_a_job_and_goes_on_after_a_failure(tmp_path):
-    options = {"J": 1, "epochs": 1, "model.downsample": "[]"}
-    processes = start_training(tmp_path, "--multirun", k="2,0,1", progress="off", **options)
-    said = [process.communicate(timeout=120)[1] for process in processes]
-    assert [process.returncode for process in processes] == [1, 1]
-    assert "job #1 (k=0) failed: k=0: must be 1 or more" in said[0]
-    assert said[1] == ""
-    runs = [results_of(path.parent) for path in tmp_path.glob("out/*/results.json")]
-    assert sorted((run["k"], run["status"]) for run in runs) == [(1, "completed"), (2, "completed")]
-
-
 def test_a_run_that_diverges_says_so_once_and_is_recorded_before_the_launcher_ends_all(tmp_path):
     processes = start_training(tmp_path, name="diverged", progress="off", report="true", **{"optimizer.lr": 1e12})
     while all(process.poll() is None for process in processes):
@@ -366,11 +311,26 @@ def test_a_run_that_diverges_says_so_once_and_is_recorded_before_the_launcher_en
     assert (tmp_path / "out" / "diverged" / "report.html").exists()
 
 
-@pytest.mark.parametrize("options", [{}, {**SIMULTANEOUS, "distributed.parallel": "blocks"}], ids=["data", "blocks"])
-def test_a_job_of_two_processes_that_diverges_lets_the_next_one_run(tmp_path, options):
-    processes = start_training(tmp_path, "--multirun", progress="off", **{"optimizer.lr": "1e12,0.05"}, **options)
+SHORT = {"J": 1, "epochs": 1, "model.downsample": "[]"}
+DIVERGES = "job #0 (optimizer.lr=1000000000000.0) failed: the loss became NaN or infinite"
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "statuses"),
+    [
+        ({**SHORT, "k": "2,0,1"}, "job #1 (k=0) failed: k=0: must be 1 or more", ["completed", "completed"]),
+        ({"optimizer.lr": "1e12,0.05"}, DIVERGES, ["completed", "failed"]),
+        (
+            {**SIMULTANEOUS, "distributed.parallel": "blocks", "optimizer.lr": "1e12,0.05"},
+            *(DIVERGES, ["completed", "failed"]),
+        ),
+    ],
+    ids=["refused", "diverges", "blocks diverge"],
+)
+def test_a_multirun_of_two_processes_makes_a_folder_a_job_and_goes_on(tmp_path, options, message, statuses):
+    processes = start_training(tmp_path, "--multirun", progress="off", **options)
     said = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [1, 1], said
-    assert "job #0 (optimizer.lr=1000000000000.0) failed: the loss became NaN or infinite" in said[0]
-    statuses = [results_of(path.parent)["status"] for path in tmp_path.glob("out/*/results.json")]
-    assert sorted(statuses) == ["completed", "failed"]
+    assert message in said[0]
+    assert said[1] == ""
+    assert sorted(results_of(path.parent)["status"] for path in tmp_path.glob("out/*/results.json")) == statuses

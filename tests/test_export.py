@@ -82,10 +82,9 @@ def test_a_network_whose_results_are_of_both_mirror_images_is_exported_so():
 
 
 @pytest.fixture
-def folder(train_py, tmp_path) -> Path:
+def folder(trained) -> Path:
     """A run of two blocks."""
-    assert train_py(name="run").code == 0
-    return tmp_path / "out" / "run"
+    return trained(name="run")
 
 
 def test_the_script_writes_a_file_that_onnxruntime_runs_alone(folder):

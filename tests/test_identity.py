@@ -15,19 +15,18 @@ from helpers.configs import configured
 from layerwise.config.identity import chosen, run_name
 from layerwise.runs.folder import run_path
 
-
-@pytest.mark.parametrize(
-    "spelled", [["model.width=128"], ["epochs=50"], ["model.downsample=[3]"], ["seed=0"], ["model.bias=null"]]
-)
-def test_a_value_that_is_spelled_out_has_the_name_of_the_default(spelled):
-    assert run_name(configured(*spelled)) == run_name(configured())
+SAME = "model.width=128 epochs=50 model.downsample=[3] seed=0 model.bias=null progress=off report=false device=cpu"
+OTHER = "k=2 seed=1 epochs=3 J=3 dataset=svhn plan=joint model.bias=true cache=none optimizer.lr=0.05"
 
 
-@pytest.mark.parametrize(
-    "other", ["k=2", "seed=1", "epochs=3", "J=3", "dataset=svhn", "plan=joint", "model.bias=true", "cache=none"]
-)
-def test_a_value_that_computes_something_else_has_another_name(other):
-    assert run_name(configured(other)) != run_name(configured())
+@pytest.mark.parametrize("word", SAME.split())
+def test_a_value_that_is_spelled_out_or_computes_nothing_has_the_name_of_the_default(word):
+    assert run_name(configured(word)) == run_name(configured())
+
+
+@pytest.mark.parametrize("word", OTHER.split())
+def test_a_value_that_computes_something_else_has_another_name(word):
+    assert run_name(configured(word)) != run_name(configured())
 
 
 def test_the_chosen_values_are_those_that_the_others_follow_from():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -63,29 +62,3 @@ def test_files_of_results_are_drawn_too(tmp_path):
     outcome = run_script("make_figures", str(ROOT / "results" / "probes_small.json"), "--output", str(tmp_path))
     assert outcome.code == 0, outcome.err
     assert (tmp_path / "separability.pdf").exists()
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "no such file or folder"),
-        ("{", "cannot be read as JSON"),
-        ('{"3.1": 1}', "not written by scripts/reproduce.py"),
-        ('{"set": "x", "rows": [{"experiment": "x", "status": "not run"}]}', "no finished block found"),
-    ],
-)
-def test_bad_input_is_one_message(tmp_path, content, message):
-    path = tmp_path / "results.json"
-    if content is not None:
-        path.write_text(content)
-    outcome = run_script("make_figures", str(path), "--output", str(tmp_path / "figures"))
-    assert outcome.code == 2
-    assert message in outcome.err
-    assert outcome.err.startswith("error: ")
-    assert not (tmp_path / "figures").exists()
-
-
-def test_a_folder_without_runs_and_a_missing_library_are_named(tmp_path, monkeypatch):
-    assert "no finished block found" in run_script("make_figures", str(tmp_path)).err
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert "pip install matplotlib" in run_script("make_figures", str(tmp_path)).err

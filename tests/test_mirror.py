@@ -10,7 +10,6 @@ from torchvision.utils import save_image
 
 import layerwise
 from helpers.caches import stores
-from helpers.commands import assert_refused
 from helpers.networks import tiny_net
 from helpers.run_folders import numbers, results_of
 from helpers.training import FP32, PLAN
@@ -88,13 +87,3 @@ def test_the_scores_of_an_image_and_its_mirror_image_are_averaged(tiny_data):
     source = Recompute(tiny_data, PLAN, FP32)
     both = [predict(segment, source.evaluate("test", mirrored=mirrored), FP32)[1] for mirrored in (False, True)]
     assert not torch.allclose(*both)
-
-
-@pytest.mark.parametrize(
-    ("overrides", "word"),
-    [({}, "are not mirrored"), ({"dataset": "blobs", "model": "mlp"}, "a vector")],
-    ids=["digits", "vectors"],
-)
-def test_samples_without_mirror_images_are_refused(train_py, overrides, word):
-    left_out = dict.fromkeys(["model.width", "model.head_width", "model.downsample"] if overrides else [])
-    assert_refused(train_py(**overrides, **left_out, **{"evaluation.mirror": "true"}), "evaluation.mirror=true", word)

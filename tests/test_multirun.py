@@ -21,7 +21,7 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException
 from hydra.plugins.launcher import Launcher
 
-from helpers.commands import Outcome, TrainPy
+from helpers.commands import Outcome, TrainPy, assert_refused
 from helpers.configs import composed
 from helpers.run_folders import results_of
 from layerwise.commands.multirun import Failure, ends_all_jobs
@@ -250,46 +250,30 @@ def test_a_search_maximises_validation_accuracy_and_goes_on_with_the_same_trials
     ]
 
 
-def test_a_trial_that_diverges_is_named_and_the_search_succeeds(multirun, tmp_path):
-    outcome = search(multirun, "optimizer.lr=choice(1e12,0.01)", **DIVERGES)
-    assert outcome.code == 0, outcome.err
-    assert "(optimizer.lr=1e+12" in outcome.err or "(optimizer.lr=1000000000000.0" in outcome.err
-    assert "NaN" in summary_of(outcome)
-    assert "best trial: optimizer.lr=0.01, " in outcome.out
+@pytest.mark.parametrize(
+    ("words", "trials", "options", "code", "failed", "best"),
+    [
+        ("optimizer.lr=choice(1e12,0.01)", 3, DIVERGES, 0, "NaN", "optimizer.lr=0.01"),
+        ("optimizer.lr=interval(1e12,1e13)", 2, DIVERGES, 1, "2 of 2 jobs failed", None),
+        ("k=choice(1,0)", 3, {"k": None}, 1, "k=0: must be 1 or more.", "k=1"),
+        (LEARNING_RATE, 1, {"dataset.validation": 0, "dataset.folds": 3}, 0, None, "optimizer.lr="),
+    ],
+    ids=["a trial diverges", "all diverge", "a trial fails otherwise", "folds hold samples out, too"],
+)
+def test_failed_trials_are_named_and_the_others_count(multirun, words, trials, options, code, failed, best):
+    """A trial that diverges is a result; one that fails otherwise fails the search at its end."""
+    outcome = search(multirun, words, trials=trials, **options)
+    assert outcome.code == code, outcome.err
+    assert failed is None or failed in summary_of(outcome)
+    assert (f"best trial: {best}" in outcome.out) if best else ("best trial" not in outcome.out)
 
 
-def test_a_search_of_which_no_trial_ends_fails(multirun):
-    outcome = search(multirun, "optimizer.lr=interval(1e12,1e13)", trials=2, **DIVERGES)
-    assert outcome.code == 1
-    assert summary_of(outcome).startswith("2 of 2 jobs failed")
-    assert "best trial" not in outcome.out
-
-
-def test_a_trial_that_fails_otherwise_lets_the_search_go_on_and_fail_at_its_end(multirun):
-    outcome = search(multirun, k="choice(1,0)")
-    assert outcome.code == 1
-    assert "k=0: must be 1 or more." in summary_of(outcome)
-    assert "best trial: k=1, " in outcome.out
-
-
-def test_a_search_needs_held_out_samples(multirun, tmp_path):
-    outcome = search(multirun, LEARNING_RATE, **{"dataset.validation": 0})
+@pytest.mark.parametrize(("key", "value"), [("dataset.validation", 0), ("summary", "table")])
+def test_a_search_needs_held_out_samples_and_refuses_summaries(multirun, tmp_path, key, value):
+    outcome = search(multirun, LEARNING_RATE, **{key: value})
     assert outcome.code == 2
-    assert outcome.err.count("dataset.validation") == 1
-    assert "Traceback" not in outcome.err
+    assert_refused(outcome, key)
     assert runs_of(tmp_path) == {}
-
-
-def test_folds_hold_samples_out_too(multirun):
-    outcome = search(multirun, LEARNING_RATE, trials=1, **{"dataset.validation": 0, "dataset.folds": 3})
-    assert outcome.code == 0, outcome.err
-    assert "best trial" in outcome.out
-
-
-def test_a_search_refuses_summaries(multirun):
-    outcome = search(multirun, LEARNING_RATE, summary="table")
-    assert outcome.code == 2
-    assert "summary=table" in outcome.err
 
 
 def test_other_samplers_can_be_chosen(multirun, tmp_path):

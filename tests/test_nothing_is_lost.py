@@ -11,7 +11,7 @@ import pytest
 from helpers.caches import decide_small
 from helpers.commands import assert_refused
 from helpers.processes import start, wait_for
-from helpers.run_folders import corrupt, numbers, results_of
+from helpers.run_folders import numbers, results_of
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.machine import keep_freed_memory, return_freed_memory
 from layerwise.features.cache_plan import in_words
@@ -38,17 +38,6 @@ def test_fresh_replaces_the_run_of_another_configuration(train_py, tmp_path):
     train_py(name="mine")
     assert train_py(name="mine", seed=1, fresh="true").code == 0
     assert results_of(tmp_path / "out" / "mine")["seed"] == 1
-
-
-def test_a_finished_run_whose_block_is_damaged_is_repaired(train_py, tmp_path):
-    train_py(name="mine")
-    folder = tmp_path / "out" / "mine"
-    before = numbers(results_of(folder))
-    corrupt(folder / "checkpoints" / "stage_2.safetensors", "truncated")
-    outcome = train_py(name="mine")
-    assert outcome.code == 0
-    assert "stage_2.safetensors" in outcome.err
-    assert numbers(results_of(folder)) == before
 
 
 def test_a_second_sigterm_does_not_prevent_the_checkpoint(tmp_path):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from helpers.configs import configured
-from helpers.run_folders import numbers, only_run, results_of
+from helpers.run_folders import only_run, results_of
 from layerwise.config.build import build_objective, build_optimizer
 from layerwise.models.blocknet import Readout
 from layerwise.training.choices import LossName
@@ -99,19 +99,10 @@ def test_penalties_are_on_matrices_and_kernels_only():
 
 
 @pytest.mark.parametrize("loss", ["binary_cross_entropy", "squared_error", "absolute_error"])
-def test_other_losses_train_convolutions_and_are_reported(train_py, tmp_path, loss):
-    outcome = train_py(f"objective.loss={loss}", epochs=20, **{"optimizer.lr": 0.05})
-    assert outcome.code == 0
-    row = results_of(only_run(tmp_path))["blocks"][-1]
+def test_other_losses_train_convolutions_and_are_reported(trained, loss):
+    row = results_of(trained(f"objective.loss={loss}", epochs=20, **{"optimizer.lr": 0.05}))["blocks"][-1]
     assert row["test"]["top1"] > 20
     assert row["test"]["loss"] < 1.0  # a mean over classes; the cross-entropy would begin at 2.3
-
-
-def test_penalties_change_what_is_trained_and_resume(train_py, tmp_path):
-    for name, words in {"plain": [], "l1": ["objective.l1=0.001"]}.items():
-        assert train_py(*words, name=name).code == 0
-    plain, l1 = (results_of(tmp_path / "out" / name) for name in ("plain", "l1"))
-    assert numbers(plain) != numbers(l1)
 
 
 @pytest.mark.parametrize("optimizer", [("adamw", ""), ("timm", "lamb")])

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
 import layerwise
+from helpers.commands import assert_refused
 from helpers.networks import plain_net, tiny_net
-from helpers.run_folders import metrics_of, numbers, only_run, results_of
+from helpers.run_folders import metrics_of, numbers, results_of
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import load_tree
 from layerwise.core.precision import Precision
@@ -22,33 +19,9 @@ from layerwise.models.blocknet import Readout, Segment, freeze
 from layerwise.models.heads import PredSim, PredSimHead
 from layerwise.runs.checkpoints import Checkpoints
 from layerwise.training.objectives import LocalLoss, cosine_similarities, similarity_loss
-from layerwise.training.plan import compressed, greedy, group_ends, simultaneous
 from layerwise.training.pruning import most_important, prune_block, pruned_copy, taylor_importance
 
 FLOAT32 = Precision(torch.float32, "cpu")
-
-
-@given(J=st.integers(1, 12), size=st.integers(1, 15))
-@settings(max_examples=50, deadline=None)
-def test_groups_cover_all_blocks_once(J, size):
-    stages = greedy(J, 1, blocks_per_stage=size)
-    assert [stage.stop for stage in stages] == group_ends(J, size)
-    blocks = [j for stage in stages for j in range(stage.start + 1, stage.stop + 1)]
-    assert blocks == list(range(1, J + 1))
-    assert all(stage.depths == (stage.stop,) and stage.stop - stage.start <= size for stage in stages)
-    (together,) = simultaneous(J, 1, blocks_per_stage=size)
-    assert (together.start, together.stop, together.depths) == (0, J, tuple(group_ends(J, size)))
-
-
-def test_a_compressed_plan_alternates_between_blocks_and_heads():
-    stages = compressed(2, 5, prune_to=[4, 8], prune_epochs=3)
-    assert [(s.start, s.stop, s.epochs, s.prune_to) for s in stages] == [
-        (0, 1, 5, 4),
-        (1, 1, 3, None),
-        (1, 2, 5, 8),
-        (2, 2, 3, None),
-    ]
-    assert [s.title for s in stages] == ["block 1", "head 1", "block 2", "head 2"]
 
 
 def test_detached_blocks_learn_from_their_own_heads_only():
@@ -74,13 +47,6 @@ def test_without_the_gradient_stop_early_blocks_learn_from_later_heads():
         LocalLoss()(Segment(net, 0, 3, (2, 3), detached).eval()(x), y)["loss"].backward()
         gradients.append(net.blocks[0][0].weight.grad.clone())
     assert not torch.allclose(*gradients)
-
-
-def test_a_segment_without_blocks_reads_its_input():
-    net = tiny_net().eval()
-    features = net.features(torch.randn(2, 3, 8, 8), 2)
-    (readout,) = Segment(net, 2, 2, (2,)).eval()(features)
-    assert torch.equal(readout.scores, net.head(2)(features))
 
 
 def test_similarity_is_that_of_the_formula():
@@ -172,9 +138,8 @@ def test_importance_is_the_first_order_change_of_the_loss():
     assert most_important(torch.tensor([3.0, 1.0, 5.0, 4.0]), 2) == [2, 3]
 
 
-def test_simultaneous_training_is_one_stage_with_a_row_per_depth(train_py, tmp_path):
-    assert train_py(plan="simultaneous", J=3).code == 0
-    folder = only_run(tmp_path)
+def test_simultaneous_training_is_one_stage_with_a_row_per_depth(trained):
+    folder = trained(plan="simultaneous", J=3)
     results = results_of(folder)
     assert [row["block"] for row in results["blocks"]] == [1, 2, 3]
     assert results["plan"] == "simultaneous"
@@ -187,40 +152,33 @@ def test_simultaneous_training_is_one_stage_with_a_row_per_depth(train_py, tmp_p
 
 
 @pytest.mark.parametrize("plan", ["greedy", "simultaneous"])
-def test_blocks_can_be_grouped(train_py, tmp_path, plan):
-    assert train_py("plan.blocks_per_stage=2", plan=plan, J=3).code == 0
-    results = results_of(only_run(tmp_path))
+def test_blocks_can_be_grouped(trained, plan):
+    folder = trained("plan.blocks_per_stage=2", plan=plan, J=3)
+    results = results_of(folder)
     assert [row["block"] for row in results["blocks"]] == [2, 3]
-    net = layerwise.load(only_run(tmp_path))
+    net = layerwise.load(folder)
     sizes = [sum(p.numel() for p in block.parameters()) for block in net.blocks]
     assert [row["parameters"]["block"] for row in results["blocks"]] == [sizes[0] + sizes[1], sizes[2]]
 
 
-def test_a_simultaneous_run_that_is_stopped_goes_on_to_the_bit(assert_goes_on_to_the_bit):
-    options = {"optimizer": "adam", "model.head": "predsim", "model.head_width": None}
-    assert_goes_on_to_the_bit(lambda stage, saved: saved == 2, plan="simultaneous", **options)
-
-
 @pytest.mark.parametrize("head", ["mlp_sr", "predsim"])
-def test_other_heads_train_and_load(train_py, tmp_path, head):
+def test_other_heads_train_and_load(trained, head):
     plain = {"model.head_width": None}
-    outcome = train_py(
+    folder = trained(
         f"model.head={head}", "optimizer.lr=0.01", plan="simultaneous", optimizer="adam", epochs=8, **plain
     )
-    assert outcome.code == 0, outcome.err
-    results = results_of(only_run(tmp_path))
+    results = results_of(folder)
     assert results["final"]["ensemble_top1"] > 20  # chance is 10
-    lines = metrics_of(only_run(tmp_path))
+    lines = metrics_of(folder)
     assert lines[-1]["loss"] < lines[0]["loss"]
-    layerwise.load(only_run(tmp_path))
+    layerwise.load(folder)
 
 
 PRUNED = {"plan.prune_to": 4, "plan.prune_epochs": 1, "J": 3, "model.downsample": "[3]"}
 
 
-def test_each_block_is_pruned_and_the_next_one_sees_the_smaller_one(train_py, tmp_path):
-    assert train_py(**PRUNED).code == 0
-    folder = only_run(tmp_path)
+def test_each_block_is_pruned_and_the_next_one_sees_the_smaller_one(trained):
+    folder = trained(**PRUNED)
     net = layerwise.load(folder)
     channels = [net.features(torch.randn(1, 1, 8, 8), j).shape[1] for j in (1, 2, 3)]
     assert channels == [4, 4, 8]
@@ -233,12 +191,6 @@ def test_each_block_is_pruned_and_the_next_one_sees_the_smaller_one(train_py, tm
     assert results["final"]["parameters"] == parameters
     kept = [load_tree(folder / "checkpoints" / f"stage_{s}.safetensors")["kept_filters"] for s in range(1, 7)]
     assert [len(k) if k else k for k in kept] == [4, None, 4, None, 8, None]
-
-
-@pytest.mark.parametrize("stopped", [2, 3])
-def test_a_pruned_run_that_is_stopped_in_any_stage_goes_on_to_the_bit(assert_goes_on_to_the_bit, stopped):
-    """Stage 2 trains a head alone, 3 a block that is pruned behind it."""
-    assert_goes_on_to_the_bit(lambda stage, saved: stage == stopped, **PRUNED)
 
 
 def test_a_crash_between_saving_a_block_and_pruning_it_loses_nothing(
@@ -266,24 +218,32 @@ def unmarked(results):
     return [{name: value for name, value in row.items() if name != "reused"} for row in numbers(results)]
 
 
-def test_a_smaller_last_head_on_finished_features_equals_a_run_from_the_start(train_py, tmp_path):
-    assert train_py(name="wide").code == 0
-    assert train_py("model.final_head_width=4", name="scratch").code == 0
-    outcome = train_py("model.final_head_width=4", name="reused", **{"plan.reuse": tmp_path / "out" / "wide"})
+PRUNED_PAIR = {**PRUNED, "J": 2, "model.downsample": "[2]"}
+
+
+@pytest.mark.parametrize(
+    ("first", "changes", "shared"),
+    [
+        ({}, {"model.final_head_width": 4}, "1 of 2 stages"),
+        ({}, {"J": 3}, "1 of 3 stages"),
+        (PRUNED_PAIR, {"model.final_head_width": 4}, "2 of 4 stages"),  # the last block, pruned, is not shared
+    ],
+    ids=["a smaller last head", "deeper", "pruned"],
+)
+def test_a_run_on_finished_stages_of_another_equals_one_from_the_start(
+    train_py, trained, tmp_path, first, changes, shared
+):
+    source, options = trained(name="first", **first), first | changes
+    scratch = results_of(trained(name="scratch", **options))
+    outcome = train_py(name="reused", **options, **{"plan.reuse": source})
     assert outcome.code == 0, outcome.err
-    assert "1 of 2 stages" in outcome.err
-    scratch, reused = (results_of(tmp_path / "out" / name) for name in ("scratch", "reused"))
+    assert shared in outcome.err
+    reused = results_of(tmp_path / "out" / "reused")
     assert numbers(scratch) == unmarked(reused)
-    assert [row.get("reused") for row in reused["blocks"]] == [str(tmp_path / "out" / "wide"), None]
-    assert reused["seconds"] == pytest.approx(sum(reused["blocks"][1]["seconds"].values()))
-    assert (tmp_path / "out" / "wide" / "checkpoints" / "stage_2.safetensors").exists()
-
-
-def test_a_finished_network_can_be_made_deeper(train_py, tmp_path):
-    assert train_py(name="two").code == 0
-    assert train_py(name="three", J=3).code == 0
-    assert train_py(name="more", J=3, **{"plan.reuse": tmp_path / "out" / "two"}).code == 0
-    assert numbers(results_of(tmp_path / "out" / "three")) == unmarked(results_of(tmp_path / "out" / "more"))
+    own = [row for row in reused["blocks"] if row.get("reused") != str(source)]
+    assert [row["block"] for row in own] == list(range(2, reused["J"] + 1))
+    assert reused["seconds"] == pytest.approx(sum(sum(row["seconds"].values()) for row in own))
+    assert (source / "checkpoints" / "stage_2.safetensors").exists()
 
 
 def test_a_run_that_has_begun_keeps_its_own_stages(train_py, tmp_path):
@@ -297,17 +257,6 @@ def test_a_run_that_has_begun_keeps_its_own_stages(train_py, tmp_path):
     assert not any("reused" in row for row in results_of(tmp_path / "out" / "own")["blocks"])
 
 
-def test_the_pruned_last_block_is_not_shared(train_py, tmp_path):
-    small = {**PRUNED, "J": 2, "model.downsample": "[2]"}
-    assert train_py(name="one", **small).code == 0
-    other = small | {"model.final_head_width": 4}
-    outcome = train_py(name="two", **other, **{"plan.reuse": tmp_path / "out" / "one"})
-    assert outcome.code == 0, outcome.err
-    assert "2 of 4 stages" in outcome.err
-    assert train_py(name="scratch", **other).code == 0
-    assert unmarked(results_of(tmp_path / "out" / "two")) == numbers(results_of(tmp_path / "out" / "scratch"))
-
-
 def test_a_wrong_folder_to_reuse_does_not_cost_the_old_run(train_py, tmp_path):
     assert train_py(name="old").code == 0
     for source in ("/nowhere", tmp_path / "out" / "old"):
@@ -315,73 +264,14 @@ def test_a_wrong_folder_to_reuse_does_not_cost_the_old_run(train_py, tmp_path):
         assert results_of(tmp_path / "out" / "old")["status"] == "completed"
 
 
-BAD = [
-    ({"plan.prune_to": 8}, r"plan\.prune_to=8 must be less than model\.width=8"),
-    ({"plan.prune_to": 4, "k": 1}, r"plan\.prune_to=4 needs k=2"),
-    ({"plan.prune_to": 4, "plan.blocks_per_stage": 2}, "cannot be combined with plan.blocks_per_stage"),
-    ({"plan.blocks_per_stage": 0}, r"plan\.blocks_per_stage=0: must be 1 or more"),
-    ({"plan.reuse": "/nowhere"}, "/nowhere/config.yaml: cannot be read"),
-    ({"model.head": "mlp", "plan": "simultaneous"}, "model.head"),
-    ({"objective.similarity": 1.5}, r"objective\.similarity=1\.5: must be at least 0 and at most 1"),
-    (
-        {"model.head": "mlp_sr", "model.head_width": None, "dataset.limit": 193},
-        "leaves a last batch of 1 of the 193 samples",
-    ),
-    ({"model.head": "predsim", "model.pool": 3}, r"model\.pool=3 has no effect: it needs model\.head=cnn"),
-    ({"k": 1, "model.final_head_width": 4}, r"model\.final_head_width=4 has no effect: it needs .* k=2 or more"),
-    ({"plan": "joint", "+plan.prune_to": 4}, r"plan\.prune_to=4: only plan=greedy prunes"),
-    ({"plan": "joint", "plan.prune_to": 4}, r"unknown key 'plan\.prune_to'\. Another choice of plan=… has it"),
-    ({"plan": "joint", "+plan.reuse": "x"}, r"plan\.reuse: only the stages of plan=greedy"),
-    ({"plan.warm_start": "true", "model.final_head_width": 4, "model.downsample": "[]"}, "each head starts as a copy"),
-    ({"model.input_downsample": "true", "model.downsample": "[1,2]"}, "falls below 2×2 at block 2"),
-    ({"plan.warm_start": "true", "plan.blocks_per_stage": 2}, "needs model=simcnn and plan.blocks_per_stage=1"),
-]
-
-
-@pytest.mark.parametrize(("overrides", "message"), BAD, ids=[message for _, message in BAD])
-def test_bad_combinations_are_refused(train_py, tmp_path, overrides, message):
-    outcome = train_py(**overrides)
-    assert outcome.code == 2
-    assert "Traceback" not in outcome.err
-    assert not list((tmp_path / "out").glob("*"))  # no folder of a run that never began
-    assert re.search(message, outcome.err), outcome.err
-
-
-def test_a_run_that_differs_in_more_than_its_last_stage_is_not_reused(train_py, tmp_path):
-    assert train_py(name="one").code == 0
-    outcome = train_py(name="two", seed=1, **{"plan.reuse": tmp_path / "out" / "one"})
-    assert outcome.code == 2
-    assert "seed: 0 there, 1 here" in outcome.err
-
-
-MODELS = [
-    (["model=timm"], "choose a network with model.name"),
-    (["model=timm", "model.name=resnet81"], "timm has no such network. Did you mean resnet18"),
-    (["model=timm", "model.name=test_vit"], "cannot be cut into blocks"),
-    (["model=timm", "model.name=resnet18", "J=3"], "resnet18 has 5 block"),
-    (["model=timm", "model.name=resnet18", "model.head=pooled"], "model.head=pooled. Use cnn, mlp_sr, predsim."),
-    (["model=vgg", "model.depth=12"], "there is no such VGG. Known: 11, 13, 16, 19"),
-    (["model=vgg"], "8×8 pixels are too small"),
-    (
-        ["experiment=paper_imagenet_k3_head512", "model=vgg", "dataset=digits"],
-        "model.final_head_width=512: model=vgg has no",
-    ),
-]
-
-
-@pytest.mark.parametrize(("overrides", "message"), MODELS, ids=[message for _, message in MODELS])
-def test_networks_that_do_not_exist_or_fit_say_so(train_py, overrides, message):
-    plain = {"model.width": None, "model.head_width": None, "model.downsample": None, "J": None}
-    outcome = train_py(*overrides, **plain)
-    assert outcome.code == 2
-    assert message in outcome.err
-    assert "Traceback" not in outcome.err
+def test_a_run_that_differs_in_more_than_its_last_stage_is_not_reused(train_py, trained):
+    assert_refused(train_py(name="two", seed=1, **{"plan.reuse": trained(name="one")}), "seed: 0 there, 1 here")
 
 
 @pytest.mark.parametrize("plan", ["joint", "greedy", "simultaneous"])
-def test_timm_networks_run_through_the_same_trainer(train_py, tmp_path, plan):
+def test_timm_networks_run_through_the_same_trainer(trained, plan):
     plain = {"model.width": None, "model.head_width": None, "model.downsample": None, "J": None}
-    outcome = train_py(
+    folder = trained(
         "model=timm",
         "model.name=test_resnet",
         "batch_size=50",
@@ -391,8 +281,7 @@ def test_timm_networks_run_through_the_same_trainer(train_py, tmp_path, plan):
         precision="fp32",
         **{"optimizer.lr": 0.01, "plan.epochs": 1},
     )
-    assert outcome.code == 0, outcome.err
-    results = results_of(only_run(tmp_path))
+    results = results_of(folder)
     assert results["model"] == "test_resnet"
     assert len(results["blocks"]) == (1 if plan == "joint" else 5)
-    layerwise.load(only_run(tmp_path))
+    layerwise.load(folder)

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from helpers.commands import assert_refused
-from helpers.run_folders import only_run, results_of
+from helpers.run_folders import results_of
 from layerwise.data.augment import shift_and_mirror
 from layerwise.models.blocknet import Segment
 from layerwise.models.choices import Activation, Downsampling, Initialisation
@@ -220,29 +219,10 @@ def test_the_operations_of_the_cheap_network_on_cifar10(train_py):
     assert json.loads(outcome.out)["pflop"]["total_train"] == pytest.approx(0.109, abs=0.001)
 
 
-def test_a_run_with_all_of_them_learns(train_py, tmp_path):
+def test_a_run_with_all_of_them_learns(trained):
     small = {"model.widths": "[8,8]", "model.head_widths": "[8,8]", "model.downsample": "[1]", "epochs": 12}
     small |= {"optimizer.lr": 0.5, "optimizer.shift_lr": 4, "optimizer.schedule": "onecycle", "optimizer.start": 0.2}
     small |= {"dataset.padding": 2, "dataset.border": "reflect", "precision": "fp32"}
-    outcome = train_py(**CHEAP | small)
-    assert outcome.code == 0, outcome.err
-    results = results_of(only_run(tmp_path))
+    results = results_of(trained(**CHEAP | small))
     assert results["final"]["test_top1"] > 25
     assert results["blocks"][0]["parameters"]["block"] == 8 + 8 * 8 * 9 + 8  # the shift, W, and the norm's shift
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"model.head_scale": 0.1}, ["model.head_scale=0.1", "model.head=pooled"]),
-        ({"model.head": "pooled", "model.pool": 3}, ["model.pool=3", "model.head=cnn"]),
-        ({"model.whiten_patch": 2}, ["model.whiten_patch=2", "model.whiten_input=true"]),
-        ({"model.norm_scale": "false", "model.batch_norm": "false"}, ["model.norm_scale=False", "model.batch_norm"]),
-        ({"optimizer.start": 0.2}, ["optimizer.start=0.2", "onecycle"]),
-        ({"dataset.padding": 8}, ["dataset.padding=8", "less than the 8 pixels"]),
-        ({"dataset.border": "reflect", "dataset.augment": "false"}, ["dataset.border=reflect", "dataset.augment"]),
-        ({"model.norm_momentum": 0}, ["model.norm_momentum=0", "more than 0"]),
-    ],
-)
-def test_keys_without_effect_are_refused(train_py, changes, words):
-    assert_refused(train_py(**changes), *words)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from helpers.commands import TINY, run_script
+from helpers.commands import run_script
 from helpers.run_folders import results_of
 from layerwise.analysis import probing
 from layerwise.core.types import Batch
@@ -20,10 +19,9 @@ QUICK = ("epochs=8", "limit=150")
 
 
 @pytest.fixture
-def folder(train_py, tmp_path) -> Path:
+def folder(trained) -> Path:
     """A run of two blocks."""
-    assert train_py(name="run", epochs=3).code == 0
-    return tmp_path / "out" / "run"
+    return trained(name="run", epochs=3)
 
 
 def probes_of(folder: Path) -> dict:
@@ -107,9 +105,8 @@ def test_of_an_unfinished_run_the_finished_depths_are_probed(folder):
     assert [row["block"] for row in rows_of(folder)] == [1]
 
 
-def test_several_runs_share_a_figure(train_py, tmp_path, folder):
-    assert train_py(name="other", J=1, epochs=1, **{"model.downsample": "[]"}).code == 0
-    other = tmp_path / "out" / "other"
+def test_several_runs_share_a_figure(trained, folder):
+    other = trained(name="other", J=1, epochs=1, **{"model.downsample": "[]"})
     outcome = run_script("probe", f"run=[{folder},{other}]", "epochs=1", "limit=50")
     assert outcome.code == 0
     assert "k = 2, M = 8, run" in outcome.out  # the labels tell them apart
@@ -117,24 +114,6 @@ def test_several_runs_share_a_figure(train_py, tmp_path, folder):
     assert (folder / "probes.png").exists()
     assert not (other / "probes.png").exists()
     assert len(rows_of(other)) == 1
-
-
-def test_what_cannot_be_done_is_said_in_one_line(folder):
-    for words, message in {
-        (): "the following arguments are required: RUN",
-        (f"run={folder}", "epoch=3"): "Did you mean 'epochs'?",
-        (f"run={folder}", "epochs=0"): "--epochs: 0 is too small: use 1 or more",
-        (f"run={folder}", "epochs=many"): "--epochs: invalid number value",
-        (f"run={folder}", "limit=1000"): f"limit=1000: there are only {TINY['dataset.limit']} samples",
-        (f"run={folder}", "device=tpu"): "unknown device",
-        (f"run={folder.parent}",): "run folder",
-    }.items():
-        outcome = run_script("probe", *words)
-        assert outcome.code == 2
-        assert message in outcome.err
-        assert "Traceback" not in outcome.err
-    shutil.rmtree(folder / "checkpoints")
-    assert "no block is finished" in run_script("probe", f"run={folder}").err
 
 
 def test_features_are_averaged_over_quadrants():

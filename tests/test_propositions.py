@@ -72,18 +72,3 @@ def test_both_together_use_the_finished_runs_again(folder):
     assert set(json.loads((folder / "out.json").read_text())) == {"3.1", "3.2"}
     assert [path.stat().st_mtime_ns for path in made] == times
     assert len(list(folder.glob("*/metrics.jsonl"))) == 2
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("--check=3.3",), "--check: invalid choice: '3.3'"),
-        (("--J=1",), "--J: 1 is too small: use 2 or more"),
-        (("--shorter=2",), "--shorter 2: must be less than --epochs 2"),
-        (("--depth=3",), "unrecognized arguments: --depth=3"),
-    ],
-)
-def test_what_cannot_be_measured_is_said(folder, words, message):
-    outcome = propositions(folder, *words)
-    assert outcome.code == 2
-    assert message in outcome.err

@@ -13,7 +13,7 @@ import torch
 
 from helpers.commands import ROOT, TINY, run_script
 from helpers.data import CPU
-from helpers.run_folders import only_run, results_of
+from helpers.run_folders import results_of
 from layerwise.data.factory import describe, load
 from layerwise.data.images.imagenet import find
 from layerwise.data.images.records import Records
@@ -36,26 +36,26 @@ def test_cifar10_is_complete_and_has_the_statistics_that_it_is_normalised_with()
     torch.testing.assert_close(per_image, torch.tensor(spec.std, dtype=torch.float64), atol=1e-3, rtol=0)
 
 
-def test_a_narrow_network_learns_on_5000_images_and_its_ensemble_keeps_up(train_py, tmp_path):
+def test_a_narrow_network_learns_on_5000_images_and_its_ensemble_keeps_up(trained):
     """`dataset.limit=5000` variant of the README's laptop example."""
-    outcome = train_py(
-        experiment="laptop_cifar10",
-        dataset="cifar10",
-        k=3,
-        J=4,
-        batch_size=128,
-        epochs=4,
-        **{
-            "dataset.root": DATA,
-            "dataset.limit": 5000,
-            "dataset.limit_test": "null",
-            "model.width": 32,
-            "model.head_width": 32,
-            "model.downsample": "null",
-        },
+    results = results_of(
+        trained(
+            experiment="laptop_cifar10",
+            dataset="cifar10",
+            k=3,
+            J=4,
+            batch_size=128,
+            epochs=4,
+            **{
+                "dataset.root": DATA,
+                "dataset.limit": 5000,
+                "dataset.limit_test": "null",
+                "model.width": 32,
+                "model.head_width": 32,
+                "model.downsample": "null",
+            },
+        )
     )
-    assert outcome.code == 0, outcome.err
-    results = results_of(only_run(tmp_path))
     assert len(results["blocks"]) == 4
     final = results["final"]
     assert final["test_top1"] > 35  # chance is 10
@@ -89,12 +89,10 @@ def test_the_probes_run_at_the_tiny_scale(tmp_path):
     assert [row["block"] for row in probes["depths"]] == [1, 2, 3, 4, 5]
 
 
-def test_the_perceptron_of_the_tutorial_learns_in_an_epoch_a_layer(train_py, tmp_path):
+def test_the_perceptron_of_the_tutorial_learns_in_an_epoch_a_layer(trained):
     """Five seeds gave 36 … 40 % for the first layer."""
     changes = dict.fromkeys(TINY) | {"experiment": "tutorial_mlp_cifar10", "dataset.root": DATA, "epochs": 1, "J": 3}
-    outcome = train_py(**changes)
-    assert outcome.code == 0, outcome.err
-    rows = results_of(only_run(tmp_path))["blocks"]
+    rows = results_of(trained(**changes))["blocks"]
     assert all(row["test"]["top1"] > 32 for row in rows)  # chance is 10
     assert rows[1]["train"]["loss"] < rows[0]["train"]["loss"]
 

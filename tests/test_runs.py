@@ -16,12 +16,11 @@ import yaml
 import layerwise
 import layerwise.core.errors
 from helpers.commands import ROOT
-from helpers.processes import start, wait_for
+from helpers.processes import start_and_train
 from helpers.run_folders import corrupt, metrics_of, numbers, only_run, results_of
-from layerwise.config.identity import identity
-from layerwise.config.parse import from_yaml
 from layerwise.core.files import load_tree
 from layerwise.core.machine import HOST, peak_memory_mb
+from layerwise.data.factory import describe, load
 
 
 def test_a_run_leaves_the_files_of_the_contract(train_py, tmp_path):
@@ -87,18 +86,12 @@ def test_fresh_starts_over_in_the_same_folder(train_py, tmp_path):
     assert numbers(first) == numbers(second)
 
 
-def test_seeds_and_options_that_matter_have_folders_of_their_own(train_py, tmp_path):
-    for overrides in ({}, {"seed": 1}, {"optimizer.lr": 0.05}, {"progress": "off"}, {"device": "cpu"}):
-        train_py(J=1, epochs=1, **{"model.downsample": "[]"}, **overrides)
-    assert len(list((tmp_path / "out").iterdir())) == 3
-
-
 @pytest.mark.parametrize("cache", ["memory", "disk"])
 def test_a_cached_run_equals_a_recomputed_one_to_the_bit(train_py, tmp_path, cache):
     """Views = epochs, float32: every figure of results.json but the times."""
     rows = []
     for kind in ("none", cache):
-        assert train_py(cache=kind, precision="fp32", J=3, name=kind).code == 0
+        assert train_py(cache=kind, precision="fp32", J=3, name=kind, **{"dataset.cutout": 3}).code == 0
         results = results_of(tmp_path / "out" / kind)
         rows.append(numbers(results))
         assert results["cache"]["exact"]
@@ -117,9 +110,8 @@ def test_a_disk_cache_may_lie_elsewhere_and_stay(train_py, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float16"])
-def test_an_approximate_cache_says_so(train_py, tmp_path, dtype):
-    assert train_py(cache="memory", precision="fp32", **{"cache.dtype": dtype, "cache.views": 1}).code == 0
-    cache = results_of(only_run(tmp_path))["cache"]
+def test_an_approximate_cache_says_so(trained, dtype):
+    cache = results_of(trained(cache="memory", precision="fp32", **{"cache.dtype": dtype, "cache.views": 1}))["cache"]
     assert (cache["dtype"], cache["views"], cache["exact"]) == (dtype, 1, False)
 
 
@@ -129,15 +121,13 @@ def test_joint_training_is_one_stage_over_all_blocks(train_py, tmp_path):
     (row,) = results["blocks"]
     assert row["block"] == 2
     assert row["ensemble"]["top1"] == row["test"]["top1"]
-    lines = (only_run(tmp_path) / "metrics.jsonl").read_text().splitlines()
-    assert len(lines) == 4  # J × epochs
+    assert len(metrics_of(only_run(tmp_path))) == 4  # J × epochs
     greedy = json.loads(train_py(summary="json").out)
     assert results["final"]["parameters"] == greedy["parameters"] == sum(row["parameters"].values())
 
 
-def test_validation_is_held_out_and_reported(train_py, tmp_path):
-    assert train_py(**{"dataset.validation": 0.1, "evaluation.every": 1}).code == 0
-    folder = only_run(tmp_path)
+def test_validation_is_held_out_and_reported(trained):
+    folder = trained(**{"dataset.validation": 0.1, "evaluation.every": 1})
     assert {"top1", "top5", "loss"} == set(results_of(folder)["blocks"][0]["validation"])
     lines = metrics_of(folder)
     assert all({"validation", "test"} <= set(line) for line in lines)
@@ -163,54 +153,47 @@ def test_warm_start_begins_at_the_risk_where_the_block_before_ended(train_py, tm
         assert second["test"]["loss"] == pytest.approx(first["test"]["loss"], rel=tolerance)
 
 
+ON_DISK = {"epochs": 6, "cache": "disk"}
+
+
 @pytest.fixture
 def uninterrupted(rows_of_whole_run) -> list:
     """The rows of the run that the interrupted ones below must equal."""
-    return rows_of_whole_run(epochs=6, cache="disk")
+    return rows_of_whole_run(**ON_DISK)
 
 
 @pytest.mark.parametrize("lines", [4, 6, 9])
 def test_after_kill_9_the_same_command_ends_with_identical_results(train_py, tmp_path, uninterrupted, lines):
-    process = start(tmp_path, name="killed", epochs=6, cache="disk")
-    metrics = tmp_path / "out" / "killed" / "metrics.jsonl"
-    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") >= lines, process)
+    process, folder = start_and_train(tmp_path, lines, "killed", **ON_DISK)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert (
-        not (tmp_path / "out" / "killed" / "results.json").exists() or results_of(metrics.parent)["status"] == "running"
-    )
-    assert train_py(name="killed", epochs=6, cache="disk").code == 0
-    assert numbers(results_of(metrics.parent)) == uninterrupted
-    seen = [json.loads(line) for line in metrics.read_text().splitlines()]
-    assert [(line["stage"], line["epoch"]) for line in seen] == [(s, e) for s in (1, 2) for e in range(1, 7)]
+    assert not (folder / "results.json").exists() or results_of(folder)["status"] == "running"
+    assert train_py(name="killed", **ON_DISK).code == 0
+    assert numbers(results_of(folder)) == uninterrupted
+    seen = [(line["stage"], line["epoch"]) for line in metrics_of(folder)]
+    assert seen == [(s, e) for s in (1, 2) for e in range(1, 7)]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_writes_a_checkpoint_and_says_how_to_go_on(train_py, tmp_path, uninterrupted, number, code):
-    process = start(tmp_path, name="stopped", epochs=6, cache="disk")
-    metrics = tmp_path / "out" / "stopped" / "metrics.jsonl"
-    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") >= 2, process)
+    process, folder = start_and_train(tmp_path, 2, "stopped", **ON_DISK)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert "Traceback" not in err
     assert "Run the same command again to go on" in err
-    results = results_of(metrics.parent)
-    assert results["status"] == "interrupted"
-    assert train_py(name="stopped", epochs=6, cache="disk").code == 0
-    assert numbers(results_of(metrics.parent)) == uninterrupted
+    assert results_of(folder)["status"] == "interrupted"
+    assert train_py(name="stopped", **ON_DISK).code == 0
+    assert numbers(results_of(folder)) == uninterrupted
 
 
 def test_a_damaged_step_checkpoint_falls_back_to_the_one_before(train_py, tmp_path, uninterrupted):
-    process = start(tmp_path, name="damaged", epochs=6, cache="disk")
-    folder = tmp_path / "out" / "damaged"
-    metrics = folder / "metrics.jsonl"
-    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") >= 3, process)
+    process, folder = start_and_train(tmp_path, 3, "damaged", **ON_DISK)
     process.send_signal(signal.SIGTERM)
     process.wait()
     newest = max((folder / "checkpoints").glob("*_step_*.safetensors"))
     corrupt(newest, "altered")
-    outcome = train_py(name="damaged", epochs=6, cache="disk")
+    outcome = train_py(name="damaged", **ON_DISK)
     assert outcome.code == 0
     assert "falling back" in outcome.err
     assert newest.name in outcome.err
@@ -218,11 +201,12 @@ def test_a_damaged_step_checkpoint_falls_back_to_the_one_before(train_py, tmp_pa
     assert numbers(results_of(folder)) == uninterrupted
 
 
-def test_a_damaged_finished_block_is_trained_again_and_later_ones_are_set_aside(train_py, tmp_path):
-    train_py(name="whole", J=3)
-    folder = tmp_path / "out" / "whole"
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_damaged_finished_block_is_trained_again_and_later_ones_are_set_aside(train_py, trained, finished):
+    folder = trained(name="whole", J=3)
     rows = numbers(results_of(folder))
-    (folder / "results.json").unlink()
+    if not finished:
+        (folder / "results.json").unlink()
     corrupt(folder / "checkpoints" / "stage_2.safetensors", "truncated")
     outcome = train_py(name="whole", J=3)
     assert outcome.code == 0
@@ -232,23 +216,23 @@ def test_a_damaged_finished_block_is_trained_again_and_later_ones_are_set_aside(
     assert numbers(results_of(folder)) == rows
 
 
-def test_a_finished_run_loads_as_a_network_that_scores_as_reported(train_py, tmp_path):
-    assert train_py(precision="fp32", J=3, epochs=4).code == 0
-    folder = only_run(tmp_path)
-    net = layerwise.load(folder)
-    results = results_of(folder)
-
-    from layerwise.data.factory import describe, load
-
+@pytest.mark.parametrize("cache", ["memory", "none"])
+def test_a_finished_run_loads_as_a_network_that_scores_as_reported(trained, cache):
+    folder = trained(precision="fp32", J=3, epochs=4, cache=cache, **{"evaluation.train": "true"})
+    net, results = layerwise.load(folder), results_of(folder)
     spec = describe("digits", Path())
     assert net.spec == spec
-    test = load(spec, Path(), torch.device("cpu"), limit_test=100, seed=0).splits["test"]
-    x = net.normalise(test.values.permute(0, 3, 1, 2))
+    data = load(spec, Path(), torch.device("cpu"), limit_train=200, limit_test=100, seed=0)
     with torch.no_grad():
+        for split in ("train", "test"):  # without augmentation
+            images = data.splits[split]
+            x = net.normalise(images.values.permute(0, 3, 1, 2))
+            for row in results["blocks"]:
+                scores = net(x, depth=row["block"])
+                assert accuracy(scores, images.labels) == pytest.approx(row[split]["top1"])
         for row in results["blocks"]:
-            depth = row["block"]
-            assert accuracy(net(x, depth=depth), test.labels) == pytest.approx(row["test"]["top1"])
-            assert accuracy(net.ensemble(x, depth=depth), test.labels) == pytest.approx(row["ensemble"]["top1"])
+            ensemble = net.ensemble(x, depth=row["block"])
+            assert accuracy(ensemble, images.labels) == pytest.approx(row["ensemble"]["top1"])
         assert torch.equal(net(x), net(x, depth=3))
         assert net.features(x, 2).shape == (100, 16, 4, 4)
     assert not net.training
@@ -258,9 +242,8 @@ def accuracy(z: torch.Tensor, labels: torch.Tensor) -> float:
     return 100 * float((z.argmax(1) == labels).float().mean())
 
 
-def test_an_unfinished_run_loads_up_to_its_last_finished_depth(train_py, tmp_path):
-    train_py(J=3)
-    folder = only_run(tmp_path)
+def test_an_unfinished_run_loads_up_to_its_last_finished_depth(trained, tmp_path):
+    folder = trained(J=3)
     (folder / "checkpoints" / "stage_3.safetensors").unlink()
     assert layerwise.load(folder).depths == (1, 2)
     shutil.rmtree(folder / "checkpoints")
@@ -270,17 +253,8 @@ def test_an_unfinished_run_loads_up_to_its_last_finished_depth(train_py, tmp_pat
         layerwise.load(tmp_path)
 
 
-def test_config_yaml_reads_back_as_the_same_configuration(train_py, tmp_path):
-    train_py(J=1, **{"model.downsample": "[]"})
-    path = only_run(tmp_path) / "config.yaml"
-    config = from_yaml(path)
-    assert identity(config)["model.width"] == 8
-    assert config.progress.value == "auto"
-
-
-def test_a_k1_run_from_before_model_bias_keeps_the_biases_that_it_was_trained_with(train_py, tmp_path):
-    assert train_py(k=1, J=2, **{"model.bias": "true", "model.head_width": None}).code == 0
-    folder = only_run(tmp_path)
+def test_a_k1_run_from_before_model_bias_keeps_the_biases_that_it_was_trained_with(trained):
+    folder = trained(k=1, J=2, **{"model.bias": "true", "model.head_width": None})
     text = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(text.replace("  bias: true\n", ""))
     assert layerwise.load(folder).blocks[1][-2].bias is not None

@@ -6,10 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from helpers.commands import assert_refused
 from helpers.configs import configured
 from helpers.networks import plain_net
-from helpers.run_folders import numbers, results_of
 from layerwise.config.resolve import resolve
 from layerwise.models.choices import Activation, Initialisation
 
@@ -76,53 +74,5 @@ def test_dirac_kernels_copy_their_input_and_leave_the_rest():
         identity = nn.init.dirac_(torch.empty_like(theirs.weight[:same]))
         assert torch.equal(ours.weight[:same], identity)
         assert torch.equal(ours.weight[same:], theirs.weight[same:])
-    x = torch.rand(2, 8, 8, 8)
-    with torch.no_grad():
-        torch.testing.assert_close(
-            convolutions(plain_net(initialisation=Initialisation.dirac, batch_norm=False, downsample=[]).blocks[1])[0](
-                x
-            )
-            - convolutions(plain_net(batch_norm=False, downsample=[]).blocks[1])[0].bias[:, None, None],
-            x,
-        )
     for head, before in zip(net.heads.values(), plain.heads.values(), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(head.parameters(), before.parameters(), strict=True))
-
-
-@pytest.mark.parametrize(
-    ("overrides", "words"),
-    [
-        ({"model.widths": "[4,4,4]"}, ["model.width=8 conflicts with model.widths=[4, 4, 4]"]),
-        ({"model.widths": "[4,4,4]", "model.width": None}, ["J=2", "3 block(s)"]),
-        ({"model.head_widths": "[4,4,4]", "model.head_width": None}, ["model.head_widths", "J=2"]),
-        ({"model.head_widths": "[4,4]"}, ["model.head_width=8 conflicts with model.head_widths=[4, 4]"]),
-        ({"model.head_widths": "[4,0]"}, ["model.head_widths=[4, 0]", "1 or more each"]),
-        (
-            {"model.head_widths": "[4,4]", "model.head_width": None, "model.head": "predsim"},
-            ["model.head=cnn or pooled"],
-        ),
-        ({"model.initialisation": "he_uniform"}, ["model.initialisation=he_uniform", "model=simcnn", "dirac"]),
-        ({"model.activation": "gelu", "plan.warm_start": "true"}, ["model.activation=gelu"]),
-        (
-            {"model.widths": "[4,8]", "model.width": None, "plan.warm_start": "true"},
-            ["plan.warm_start", "model.width"],
-        ),
-        (
-            {"model.widths": "[8,8]", "model.width": None, "plan.prune_to": 4},
-            ["plan.prune_to=4", "model.widths"],
-        ),
-    ],
-)
-def test_what_does_not_go_together_is_refused(train_py, overrides, words):
-    assert_refused(train_py(**overrides), *words)
-
-
-def test_a_run_with_all_of_them_is_repeated_to_the_bit(train_py, tmp_path):
-    options = {"model.widths": "[12,8]", "model.activation": "gelu", "model.initialisation": "dirac"}
-    options |= {"model.width": None, "model.head_width": None, "J": None}
-    seen = []
-    for name in ("one", "two"):
-        assert train_py(name=name, **options).code == 0
-        seen.append(numbers(results_of(tmp_path / "out" / name)))
-    assert seen[0] == seen[1]
-    assert [row["parameters"]["block"] for row in seen[0]] == [12 * 9 + 24, 8 * 4 * 12 * 9 + 16]

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from helpers.commands import ROOT, words
-from helpers.run_folders import numbers, results_of
+from helpers.run_folders import metrics_of, numbers, results_of
 
 pytestmark = pytest.mark.slurm
 
@@ -151,31 +151,42 @@ def uninterrupted_by_two(two_cores, tmp_path_factory) -> list[dict[str, Any]]:
     return figures_outside_slurm(tmp_path_factory.mktemp("two"), *torchrun, **LONG_FOR_TWO)
 
 
-def test_a_signal_before_the_end_saves_requeues_and_goes_on_in_the_same_folder(cluster, tmp_path, uninterrupted):
+PLACES = {
+    "one process": ((), LONG, "uninterrupted"),
+    "a process a GPU": (("--nodes=1", "--gpus-per-node=2"), LONG_FOR_TWO, "uninterrupted_by_two"),
+    "two nodes": (("--nodes=2",), LONG_FOR_TWO, "uninterrupted_by_two"),
+}
+
+
+@pytest.mark.parametrize(("place", "length", "reference"), PLACES.values(), ids=list(PLACES))
+def test_a_signal_before_the_end_saves_requeues_and_goes_on(cluster, tmp_path, request, place, length, reference):
     log, folder = tmp_path / "log", tmp_path / "out" / "a run"
-    job = cluster.submit(log, "slurm/train.sbatch", *words(tmp_path / "out", name="a run", **LONG))
+    job = cluster.submit(log, *place, "slurm/train.sbatch", *words(tmp_path / "out", name="a run", **length))
     until(lambda: trains(folder), "the training")
     cluster.call("scancel", "--batch", "--signal=USR1", job)
     assert cluster.wait(job) == ["COMPLETED"]
     assert cluster.restarts(job) == 1
     text = log.read_text()
+    assert text.count("2 processes (data in parallel)") == (2 if place else 0)
+    assert text.count("stopped by SIGTERM") == 1
     assert text.index("stopped by SIGTERM") < text.rindex(f"run folder: {folder}")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a run"]
-    assert numbers(results_of(folder)) == uninterrupted
+    assert numbers(results_of(folder)) == request.getfixturevalue(reference)
 
 
-def test_a_cancelled_job_leaves_a_folder_that_the_same_command_goes_on_in(cluster, tmp_path, uninterrupted):
-    log, folder = tmp_path / "log", tmp_path / "out" / "run"
-    command = ("slurm/train.sbatch", *words(tmp_path / "out", name="run", **LONG))
-    job = cluster.submit(log, *command)
+@pytest.mark.parametrize("where", ["one process", "two nodes"])
+def test_a_cancelled_job_leaves_a_folder_that_the_same_command_goes_on_in(cluster, tmp_path, request, where):
+    (place, length, reference), folder = PLACES[where], tmp_path / "out" / "run"
+    command = (*place, "slurm/train.sbatch", *words(tmp_path / "out", name="run", **length))
+    job = cluster.submit(tmp_path / "log", *command)
     until(lambda: trains(folder), "the training")
     cluster.call("scancel", job)
     assert cluster.wait(job) == ["CANCELLED"]
     until(lambda: results_of(folder)["status"] == "interrupted", "the checkpoint")
-    epochs = len((folder / "metrics.jsonl").read_text().splitlines())
-    assert cluster.wait(cluster.submit(log, *command)) == ["COMPLETED"]
-    assert numbers(results_of(folder)) == uninterrupted
-    assert len((folder / "metrics.jsonl").read_text().splitlines()) > epochs
+    epochs = len(metrics_of(folder))
+    assert cluster.wait(cluster.submit(tmp_path / "log", *command)) == ["COMPLETED"]
+    assert numbers(results_of(folder)) == request.getfixturevalue(reference)
+    assert len(metrics_of(folder)) > epochs
 
 
 def test_a_job_ends_as_its_training_does(cluster, tmp_path):
@@ -201,36 +212,6 @@ def test_an_array_trains_its_lines_names_the_bad_one_and_repeats_nothing(cluster
     for task in (0, 2):
         assert "this run is finished" in (tmp_path / f"again-{task}").read_text()
     assert [path.stat().st_mtime_ns for path in found] == written
-
-
-@pytest.mark.parametrize(
-    "place",
-    [("--nodes=1", "--gpus-per-node=2"), ("--nodes=2",)],
-    ids=["a-process-a-gpu", "two-nodes"],
-)
-def test_two_processes_save_requeue_and_go_on(cluster, tmp_path, uninterrupted_by_two, place):
-    log, folder = tmp_path / "log", tmp_path / "out" / "run"
-    job = cluster.submit(log, *place, "slurm/train.sbatch", *words(tmp_path / "out", name="run", **LONG_FOR_TWO))
-    until(lambda: trains(folder), "the training")
-    cluster.call("scancel", "--batch", "--signal=USR1", job)
-    assert cluster.wait(job) == ["COMPLETED"]
-    assert cluster.restarts(job) == 1
-    text = log.read_text()
-    assert text.count("2 processes (data in parallel)") == 2
-    assert text.count("stopped by SIGTERM") == 1
-    assert numbers(results_of(folder)) == uninterrupted_by_two
-
-
-def test_a_cancelled_job_of_two_nodes_leaves_a_folder_to_go_on_in(cluster, tmp_path, uninterrupted_by_two):
-    folder = tmp_path / "out" / "run"
-    command = ("--nodes=2", "slurm/train.sbatch", *words(tmp_path / "out", name="run", **LONG_FOR_TWO))
-    job = cluster.submit(tmp_path / "log", *command)
-    until(lambda: trains(folder), "the training")
-    cluster.call("scancel", job)
-    assert cluster.wait(job) == ["CANCELLED"]
-    until(lambda: results_of(folder)["status"] == "interrupted", "the checkpoint")
-    assert cluster.wait(cluster.submit(tmp_path / "log", *command)) == ["COMPLETED"]
-    assert numbers(results_of(folder)) == uninterrupted_by_two
 
 
 def test_a_job_whose_node_fails_goes_on_on_another(cluster, tmp_path, uninterrupted):
@@ -289,46 +270,38 @@ def test_a_multirun_is_an_array_of_jobs(with_sacct, tmp_path):
     assert sorted((run["k"], run["status"]) for run in runs) == [(2, "completed"), (3, "completed")]
 
 
-@pytest.mark.parametrize(
-    ("gpus", "length", "reference"), [(0, LONG, "uninterrupted"), (2, LONG_FOR_TWO, "uninterrupted_by_two")]
-)
-def test_a_job_of_a_multirun_saves_requeues_and_goes_on(with_sacct, tmp_path, request, gpus, length, reference):
-    out = tmp_path / "out"
-    line = ["train.py", "--multirun", "hydra/launcher=slurm", *words(out, name="run", **length)]
-    line += ["slurm.cpus=1", f"slurm.gpus={gpus}"]
+def signalled(cluster: Cluster, out: Path, signal: str, *more: str, **overrides: Any) -> tuple[int, str, Path]:
+    """A multirun of one job that gets a signal while it trains: its exit code, what it says, and the job's log."""
+    line = ["train.py", "--multirun", "hydra/launcher=slurm", *words(out, name="run", **overrides), "slurm.cpus=1"]
     driver = subprocess.Popen(
-        [sys.executable, *line], cwd=ROOT, env=with_sacct.environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, *line, *more], cwd=ROOT, env=cluster.environment, stderr=subprocess.PIPE, text=True
     )
     try:
         until(lambda: trains(out / "run"), "the training")
         (log,) = (out / ".submitit").glob("*/*_0_log.err")
-        job = log.name.split("_")[0]
-        with_sacct.call("scancel", "--signal=USR2", job)
+        cluster.call("scancel", f"--signal={signal}", log.name.split("_")[0])
         _, said = driver.communicate(timeout=SECONDS)
     finally:
         driver.kill()
-    assert driver.returncode == 0, said
-    assert with_sacct.restarts(job) == 1
+    return driver.returncode, said, log
+
+
+@pytest.mark.parametrize(
+    ("gpus", "length", "reference"), [(0, LONG, "uninterrupted"), (2, LONG_FOR_TWO, "uninterrupted_by_two")]
+)
+def test_a_job_of_a_multirun_saves_requeues_and_goes_on(with_sacct, tmp_path, request, gpus, length, reference):
+    code, said, log = signalled(with_sacct, tmp_path / "out", "USR2", f"slurm.gpus={gpus}", **length)
+    assert code == 0, said
+    assert with_sacct.restarts(log.name.split("_")[0]) == 1
     said = log.read_text()
     assert " DUE TO JOB REQUEUE " in said
     assert said.count("epoch 1/") == 1  # it went on where it was
-    assert numbers(results_of(out / "run")) == request.getfixturevalue(reference)
+    assert numbers(results_of(tmp_path / "out" / "run")) == request.getfixturevalue(reference)
 
 
 def test_a_job_that_is_killed_ends_the_multirun_with_a_message(with_sacct, tmp_path):
-    out = tmp_path / "out"
-    line = ["train.py", "--multirun", "hydra/launcher=slurm", *words(out, name="run", epochs=2000), "slurm.cpus=1"]
-    driver = subprocess.Popen(
-        [sys.executable, *line], cwd=ROOT, env=with_sacct.environment, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        until(lambda: trains(out / "run"), "the training")
-        (log,) = (out / ".submitit").glob("*/*_log.err")
-        with_sacct.call("scancel", "--signal=KILL", log.name.split("_")[0])
-        _, said = driver.communicate(timeout=SECONDS)
-    finally:
-        driver.kill()
-    assert driver.returncode == 2
+    code, said, _ = signalled(with_sacct, tmp_path / "out", "KILL", epochs=2000)
+    assert code == 2
     assert "error: a SLURM job failed: Job " in said
     assert "Traceback" not in said
 

@@ -13,6 +13,7 @@ from helpers.networks import tiny_net
 from helpers.training import FP32
 from layerwise.core.interrupt import StopRequest
 from layerwise.core.precision import Precision
+from layerwise.core.shard import Shard
 from layerwise.data.dataset import Dataset
 from layerwise.features.batches import BatchPlan
 from layerwise.features.choices import FeatureDtype
@@ -54,26 +55,6 @@ def test_a_view_per_epoch_equals_recomputing_to_the_bit_at_each_depth(tiny_data,
     assert not (tmp_path / "cache").exists()
 
 
-def test_advancing_is_one_pass_of_the_new_block_and_training_is_none(tiny_data):
-    net = tiny_net()
-    calls = [0, 0, 0]
-
-    def count(depth):
-        def hook(module, arguments, output):
-            calls[depth] += len(output)
-
-        return hook
-
-    for depth, block in enumerate(net.blocks):
-        block.register_forward_hook(count(depth))
-    cached = Cached(Recompute(tiny_data, PLAN, FP32), stores(None), EPOCHS, StopRequest())
-    one_pass = EPOCHS * 70 + 30  # views of the training images, and the test images
-    cached.advance([net.blocks[0]])
-    cached.advance([net.blocks[1]])
-    epochs_of(cached, stage=2)
-    assert calls == [one_pass, one_pass, 0]
-
-
 def test_fewer_views_are_an_approximation_that_repeats_them(tiny_data):
     net = tiny_net()
     cached = Cached(Recompute(tiny_data, PLAN, FP32), stores(None), 2, StopRequest(), list(net.blocks[:1]))
@@ -99,12 +80,6 @@ def test_passes_without_gradients_may_take_several_batches_at_once(tiny_data):
     assert large.images.most_batches("train") == 2
     for a, b in zip(epochs_of(usual, 0), epochs_of(large, 0), strict=False):
         torch.testing.assert_close(a, b[: len(a)], rtol=1e-5, atol=1e-6)
-
-
-def test_an_epoch_can_begin_at_any_step(tiny_data):
-    source = Recompute(tiny_data, PLAN, FP32)
-    whole, rest = list(source.train(0, 1)), list(source.train(0, 1, first_step=3))
-    assert_same([t for b in whole[3:] for t in b], [t for b in rest for t in b])
 
 
 def test_every_sample_comes_once_an_epoch_in_an_order_of_its_own(tiny_data):
@@ -170,17 +145,34 @@ def test_a_damaged_or_foreign_disk_cache_is_made_anew(tiny_data, tmp_path, damag
     assert_same(expected, epochs_of(again, 1))
 
 
-def test_a_kept_disk_cache_stays(tiny_data, tmp_path):
-    cached = Cached(
-        Recompute(tiny_data, PLAN, FP32), stores(tmp_path, keep=True), 1, StopRequest(), list(tiny_net().blocks[:1])
-    )
-    cached.close()
-    assert (tmp_path / "x1" / MANIFEST).exists()
-
-
 def test_a_split_that_is_held_out_is_cached_without_augmentation(tiny_data: Dataset):
     net = tiny_net()
     cached = Cached(Recompute(tiny_data, PLAN, FP32), stores(None), 1, StopRequest(), list(net.blocks[:1]))
     with torch.no_grad():
         expected = net.blocks[0](tiny_data.prepare(tiny_data.splits["test"].values))
     torch.testing.assert_close(torch.cat([b.inputs for b in cached.evaluate("test")]), expected)
+
+
+def test_shards_part_a_sequence_and_give_it_back():
+    rows = torch.arange(22).view(11, 2)
+    shards = [Shard(rank, 4) for rank in range(4)]
+    parts = [rows[shard.positions(11)] for shard in shards]
+    assert [len(part) for part in parts] == [shard.size(11) for shard in shards] == [3, 3, 3, 2]
+    assert torch.equal(shards[0].whole(parts), rows)
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 8])
+def test_the_batches_are_the_same_for_any_number_of_processes(n):
+    """Of 70 samples in batches of 16, and of the 37 first of them, which alone may have labels."""
+    for samples in (70, 37):
+        whole = BatchPlan(16, seed=3).order(1, 2, samples, CPU).split(16)
+        assert torch.cat(whole).sort().values.tolist() == list(range(samples))
+        parts = []
+        for rank in range(n):
+            shard = Shard(rank, n)
+            plan = BatchPlan(16, 3, shard)
+            own = shard.positions(samples)[plan.order(1, 2, shard.size(samples), CPU)]
+            parts.append(own.split(plan.size))
+        for step, batch in enumerate(whole[: len(parts[0])]):
+            shared = torch.cat([part[step] for part in parts if step < len(part)])
+            assert shared.sort().values.tolist() == batch.sort().values.tolist()

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from helpers.commands import assert_refused
 from helpers.data import CPU
-from helpers.run_folders import only_run, results_of
+from helpers.run_folders import results_of
 from layerwise.config.build import sample_counts
 from layerwise.config.schema import Config, DatasetConfig
 from layerwise.core.errors import LayerwiseError
@@ -106,16 +105,6 @@ def test_every_prefix_of_a_stratified_order_has_one_share_of_all_classes(sizes, 
 def test_for_classes_of_one_size_stratified_and_balanced_orders_agree(classes, size, seed):
     labels = torch.arange(classes * size) % classes
     assert torch.equal(stratified_order(labels, key("x", seed)), balanced_order(labels, key("x", seed)))
-
-
-def test_a_stratified_order_of_very_unbalanced_classes_keeps_their_proportions():
-    labels = classes_of_sizes([900, 90, 10])
-    order = stratified_order(labels, key("x", 0))
-    for n in (100, 300, 500, 900):
-        expected = torch.tensor([0.9, 0.09, 0.01]) * n
-        assert (counts(labels, [order[:n]])[0] - expected).abs().max() <= 1
-    balanced = balanced_order(labels, key("x", 0))
-    assert counts(labels, [balanced[:30]])[0].tolist() == [10, 10, 10]
 
 
 def test_a_stratified_order_depends_on_its_key_and_mixes_samples():
@@ -264,31 +253,9 @@ def test_balanced_class_weights_make_all_classes_count_the_same():
 # Through train.py
 
 
-@pytest.mark.parametrize(
-    ("override", "words"),
-    [
-        ({"dataset.folds": 3, "dataset.fold": 4}, ["dataset.fold=4", "dataset.folds=3", "count from 1"]),
-        ({"dataset.fold": 2}, ["dataset.fold=2", "it needs dataset.folds"]),
-        ({"dataset.fold": 0}, ["dataset.fold=0", "1 or more"]),
-        ({"dataset.folds": 1}, ["dataset.folds=1", "2 or more"]),
-        ({"dataset.folds": 5000}, ["dataset.folds=5000", "1437 training samples", "fewer folds"]),
-        ({"dataset.folds": 3, "dataset.validation": 0.1}, ["dataset.folds=3", "Leave out dataset.validation"]),
-        ({"dataset.labelled": 0.01}, ["dataset.labelled=0.01", "of 200 training samples", "larger fraction"]),
-        ({"dataset.labelled": 0.001}, ["dataset.labelled=0.001", "leaves 1"]),
-        ({"dataset.class_weights": "equal"}, ["dataset.class_weights=equal", "balanced, or a list of 10 numbers"]),
-        ({"dataset.class_weights": "[1,2]"}, ["dataset.class_weights=[1, 2]", "a list of 10 numbers above 0"]),
-        ({"dataset.labelled": 0}, ["dataset.labelled=0", "more than 0"]),
-        ({"dataset.labelled": 0.2}, ["batch_size=64", "only 40 labelled training samples", "batch_size=40"]),
-    ],
-)
-def test_splits_that_cannot_be_made(train_py, tmp_path, override, words):
-    assert_refused(train_py(**override), *words)
-    assert not list((tmp_path / "out").glob("*/checkpoints"))
-
-
-def test_a_run_on_a_fold_is_scored_on_it(train_py, tmp_path):
-    outcome = train_py(epochs=1, **{"dataset.folds": 3, "dataset.fold": 2, "dataset.labelled": 0.5, "batch_size": 50})
-    assert outcome.code == 0, outcome.err
-    (first, _) = results_of(only_run(tmp_path))["blocks"]
+def test_a_run_on_a_fold_is_scored_on_it(trained):
+    (first, _) = results_of(
+        trained(epochs=1, **{"dataset.folds": 3, "dataset.fold": 2, "dataset.labelled": 0.5, "batch_size": 50})
+    )["blocks"]
     hits = first["validation"]["top1"] * 479 / 100
     assert hits == pytest.approx(round(hits))

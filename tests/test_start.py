@@ -47,9 +47,8 @@ def test_a_summary_loads_torch_alone():
     assert loaded("train", "summary=table") == (0, {"torch"})
 
 
-def test_a_finished_run_is_shown_with_torch_alone(train_py, tmp_path):
-    assert train_py(name="run").code == 0
-    folder = tmp_path / "out" / "run"
+def test_a_finished_run_is_shown_with_torch_alone(trained, tmp_path):
+    folder = trained(name="run")
     assert loaded("train", *words(tmp_path / "out", name="run")) == (0, {"torch"})
     assert loaded("collect", str(folder)) == (0, {"torch"})
     assert loaded("report", str(folder)) == (0, {"torch"})

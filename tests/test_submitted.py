@@ -8,12 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from helpers.commands import ROOT
+from helpers.configs import composed
 from layerwise.commands.slurm_task import submitted_task
 from layerwise.config.identity import identity
 from layerwise.config.parse import parse
@@ -36,14 +34,12 @@ TASK = {
 TOLD = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
-def composed(*overrides: str):
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("train", ["hydra/launcher=slurm", *overrides], return_hydra_config=True)
+def on_slurm(*overrides: str):
+    return composed("hydra/launcher=slurm", *overrides, return_hydra_config=True)
 
 
 def launcher(*overrides: str):
-    return composed(*overrides).hydra.launcher
+    return on_slurm(*overrides).hydra.launcher
 
 
 def test_the_keys_of_slurm_reach_the_launcher():
@@ -60,27 +56,12 @@ def test_the_keys_of_slurm_reach_the_launcher():
 
 def test_where_a_run_computes_does_not_name_its_folder():
     def of(*overrides: str):
-        cfg = composed(*overrides)
+        cfg = on_slurm(*overrides)
         with_hydra = OmegaConf.to_container(cfg, resolve=False)
         del with_hydra["hydra"]
         return identity(resolve(parse(OmegaConf.create(with_hydra))))
 
     assert of("slurm.gpus=8", "slurm.minutes=5") == of()
-
-
-@pytest.mark.parametrize(
-    ("word", "rule"),
-    [
-        ("slurm.gpus=-1", "must be 0 or more"),
-        ("slurm.cpus=0", "must be 1 or more"),
-        ("slurm.memory_gb=0", "must be 1 or more"),
-        ("slurm.minutes=0", "must be 1 or more"),
-        ("slurm.parallel=0", "must be 1 or more"),
-    ],
-)
-def test_what_no_job_can_have_is_refused(train_py, word, rule):
-    outcome = train_py(word)
-    assert (outcome.code, outcome.err) == (2, f"error: {word}: {rule}.\n")
 
 
 def test_a_missing_plugin_is_named_with_the_remedy(train_py, monkeypatch):

@@ -96,6 +96,7 @@ def test_the_layers_of_an_encoder_may_differ_in_width(train_py, tmp_path):
     net = layerwise.load(only_run(tmp_path))
     assert [block[-2].out_features for block in net.blocks] == [10, 6, 3, 6, 10]
     assert outcome.err.count("has another shape; it starts fresh") == 4
+    assert "depth 2: the head of depth 1 has another shape" in outcome.err
 
 
 def test_the_cifar_perceptron_is_the_published_one(train_py):
@@ -113,20 +114,6 @@ def test_the_cifar_perceptron_is_the_published_one(train_py):
     )
     linear = json.loads(tutorial(train_py, "tutorial_mlp_cifar10", summary="json", **{"model.activation": "none"}).out)
     assert linear["parameters"] == summary["parameters"]
-
-
-def test_the_cifar_perceptron_on_digits(train_py, tmp_path):
-    """The same recipe on images that are at hand: each depth says whether it is the best so far."""
-    changes = {"dataset": "digits", "epochs": 3, "J": 3, "model.width": 32, "batch_size": 50}
-    tutorial(train_py, "tutorial_mlp_cifar10", **changes)
-    rows = results_of(only_run(tmp_path))["blocks"]
-    best = 0.0
-    for row in rows:
-        assert {"train", "validation", "test"} <= set(row)
-        assert all({"loss", "top1"} <= set(row[split]) for split in ("train", "validation", "test"))
-        assert row["improved"] == (row["validation"]["top1"] > best)
-        best = max(best, row["validation"]["top1"])
-    assert best > 60
 
 
 def test_pretraining_uses_all_inputs_and_a_tenth_of_the_labels(train_py, tmp_path):
@@ -163,12 +150,6 @@ def test_the_script_fills_its_tables_into_the_document(tmp_path):
     assert document.read_text() == text
 
 
-def test_the_script_names_an_unknown_tutorial():
-    outcome = run_script("tutorials", "blob")
-    assert outcome.code == 2
-    assert "blob: no such tutorial" in outcome.err
-
-
 def test_the_document_has_the_published_tables_and_ours():
     text = (ROOT / "docs" / "tutorials.md").read_text()
     record = json.loads((ROOT / "results" / "tutorials.json").read_text())
@@ -178,16 +159,3 @@ def test_the_document_has_the_published_tables_and_ours():
             assert len(seeds) == 5
     for figure in re.findall(r"\]\((figures/[^)]+)\)", text):
         assert (ROOT / "docs" / figure).exists()
-
-
-def test_the_trainer_knows_no_scheme():
-    """Reconstruction, carried heads and fine-tuning are stages; the loop never asks which it runs."""
-    code = (ROOT / "layerwise" / "training" / "trainer.py").read_text()
-    for word in ("reconstruct", "carr", "decoder", "finetune", "labels", 'inputs"', "Stage("):
-        assert word not in code.lower().replace("stagetrainer(", ""), word
-
-
-def test_an_autoencoder_keeps_a_file_for_each_finished_stage(train_py, tmp_path):
-    tutorial(train_py, "tutorial_blobs_autoencoder", epochs=1, J=1)
-    names = sorted(path.name for path in (only_run(tmp_path) / "checkpoints").iterdir())
-    assert names == ["stage_1.safetensors", "stage_2.safetensors"]

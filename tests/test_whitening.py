@@ -6,10 +6,9 @@ import pytest
 import torch
 
 import layerwise
-from helpers.commands import assert_refused
 from helpers.data import CPU, tiny_spec
 from helpers.networks import plain_net
-from helpers.run_folders import numbers, only_run, results_of
+from helpers.run_folders import numbers, results_of
 from layerwise.core.files import load_tree
 from layerwise.data.dataset import Dataset, Resident
 from layerwise.models.layers import Whitening, patches
@@ -68,19 +67,14 @@ OPTIONS = {"model.whiten_input": "true", "model.activation": "gelu", "plan.finet
 
 
 @pytest.mark.usefixtures("save_each_epoch")
-def test_a_run_keeps_it_to_the_end(train_py, tmp_path):
-    assert train_py(**OPTIONS).code == 0
-    trees = [load_tree(path) for path in sorted((only_run(tmp_path) / "checkpoints").glob("stage_?.safetensors"))]
+def test_a_run_keeps_it_to_the_end(trained):
+    folder = trained(**OPTIONS)
+    trees = [load_tree(path) for path in sorted((folder / "checkpoints").glob("stage_?.safetensors"))]
     assert len(trees) == 3  # two blocks and the fine-tuning
     first, _, last = (tree["segment"] for tree in trees)
     assert first["blocks.0.0.filters"].any()
     assert torch.equal(first["blocks.0.0.filters"], last["blocks.0.0.filters"])
-    loaded = layerwise.load(only_run(tmp_path))
+    loaded = layerwise.load(folder)
     assert torch.equal(loaded.blocks[0][0].filters, first["blocks.0.0.filters"])
-    rows = numbers(results_of(only_run(tmp_path)))
+    rows = numbers(results_of(folder))
     assert rows[0]["parameters"]["block"] == 18 * 9 * 8 + 16  # what is fixed does not count
-
-
-def test_other_networks_have_none(train_py):
-    options = dict.fromkeys(["model.width", "model.head_width", "model.downsample"])
-    assert_refused(train_py(model="vgg", J=None, **options, **{"model.whiten_input": "true"}), "model.whiten_input")

@@ -10,10 +10,10 @@ from layerwise.commands.compose import configuration
 from layerwise.config.resolved import ResolvedConfig
 
 
-def composed(*overrides: str):
+def composed(*overrides: str, **options: bool):
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("train", list(overrides))
+        return compose("train", list(overrides), **options)
 
 
 def configured(*words: str) -> ResolvedConfig:

@@ -101,3 +101,11 @@ def wait_for(condition, process: Command, seconds: float = 60) -> None:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
         time.sleep(0.002)
+
+
+def start_and_train(tmp_path: Path, lines: int, name: str, **overrides: object) -> tuple[Command, Path]:
+    """Starts train.py and waits for a number of lines of metrics.jsonl; gives the process and the run folder."""
+    process, folder = start(tmp_path, name=name, **overrides), tmp_path / "out" / name
+    metrics = folder / "metrics.jsonl"
+    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") >= lines, process)
+    return process, folder

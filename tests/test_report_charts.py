@@ -1,0 +1,166 @@
+"""What the charts, samples and labels of a report show."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from helpers.commands import run_script
+from helpers.configs import configured
+from helpers.page import MOST_BYTES, page_of
+from layerwise.reporting.html.charts import all_charts
+from layerwise.reporting.html.page import render
+from layerwise.reporting.html.paper_figures import experiment_of
+from layerwise.reporting.html.pictures import data_uri, filter_pictures
+from layerwise.reporting.html.quality_charts import macs_of_leaving
+from layerwise.reporting.html.reported_run import labelled, read_run
+from layerwise.reporting.html.samples import choose, read_samples
+
+REPORTED = {"report": "true", "epochs": 1}
+
+
+def test_the_cost_of_leaving_is_that_of_the_blocks_and_one_head(trained):
+    folder = trained(**REPORTED)
+    run = read_run(folder)
+    first, second = run.anatomy.costs
+    assert macs_of_leaving(run, 1) == first.block_macs + first.head_macs
+    assert macs_of_leaving(run, 2) == first.block_macs + second.block_macs + second.head_macs
+    (anytime,) = [chart for chart in all_charts([run]) if chart.id == "anytime"]
+    assert [row["mmacs"] * 1e6 for row in anytime.rows] == [macs_of_leaving(run, j) for j in (1, 2)]
+    # what scripts/anytime.py found stands beside it
+    point = {"exits": [1, 2], "macs": 1.5e6, "test_top1": 50.0}
+    (folder / "anytime.json").write_text(json.dumps({"points": [point]}))
+    (anytime,) = [chart for chart in all_charts([read_run(folder)]) if chart.id == "anytime"]
+    assert (anytime.rows[-1]["leaves"], anytime.rows[-1]["mmacs"]) == ("when confident", 1.5)
+
+
+def points(folder: Path) -> list[dict]:
+    """Of the plot of accuracy against cost in a folder's report."""
+    return page_of(folder).specs["anytime"]["data"]["values"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"plan.patience": 1, "dataset.validation": 0.25},
+        {"plan.finetune.epochs": 1},
+        {"plan.prune_to": 4, "plan.prune_epochs": 1},
+    ],
+    ids=["patience", "finetune", "pruned"],
+)
+def test_a_report_made_later_has_the_costs_of_the_run_s_own(options, trained, monkeypatch):
+    # the first depth is the best, though a second one was trained
+    monkeypatch.setattr("layerwise.training.plan.Agenda._best", lambda *_: 1 if "plan.patience" in options else 2)
+    folder = trained(**REPORTED, **options)
+    own = points(folder)
+    assert run_script("make_report", str(folder)).code == 0
+    assert points(folder) == own
+    run = read_run(folder)
+    assert [cost.head_macs > 0 for cost in run.anatomy.costs] == [True, True]
+    assert [point["mmacs"] * 1e6 for point in own] == [macs_of_leaving(run, j) for j in (1, 2)]
+    assert own[0]["mmacs"] < own[1]["mmacs"]
+
+
+TRAINED = {
+    "simultaneous": ({"plan": "simultaneous", "plan.epochs": 1, "plan.finetune.epochs": 1}, ["blocks 1–2, blocks 1–2"]),
+    "greedy": ({"plan.finetune.epochs": 1}, ["block 1", "block 2, blocks 1–2"]),
+    "pruned": ({"plan.prune_to": 4, "plan.prune_epochs": 1}, ["block 1, head 1", "block 2, head 2"]),
+}
+
+
+@pytest.mark.parametrize("kind", TRAINED)
+def test_times_are_those_of_stages_each_once(kind, trained):
+    options, places = TRAINED[kind]
+    run = read_run(trained(epochs=1, **options))
+    (chart,) = [chart for chart in all_charts([run]) if chart.id == "time"]
+    assert list(dict.fromkeys(row["place"] for row in chart.rows)) == places
+    assert sum(row["seconds"] for row in chart.rows) == pytest.approx(run.seconds)
+    first = run.results["blocks"][-1]
+    reused = replace(run, results=run.results | {"blocks": [first | {"reused": "elsewhere"}]})
+    assert not [chart for chart in all_charts([reused]) if chart.id == "time"]
+
+
+def test_samples_are_those_that_later_depths_learn():
+    labels = torch.tensor([0, 0, 0, 0, 0, 0])
+    predicted = torch.tensor([[0, 1, 1, 1, 0, 1], [0, 0, 1, 0, 1, 1], [0, 0, 0, 0, 0, 1]])
+    # sample 0 was never missed, 5 always; 2 and 4 are right from the third depth on, 1 and 3 from the second
+    assert choose(predicted, labels, most=10).tolist() == [2, 1, 4, 3]
+    assert choose(predicted, labels, most=2).tolist() == [2, 1]
+    assert choose(predicted[:1], labels, most=2).tolist() == []
+
+
+def test_samples_of_a_run_are_test_images_with_their_answers(trained):
+    samples = read_samples(trained(**{**REPORTED, "epochs": 3, "dataset.limit_test": None, "J": 3}))
+    wrong = samples.predicted != samples.labels
+    assert not wrong[-1].any()
+    assert wrong.any(dim=0).all()
+    assert list(samples.depths) == [1, 2, 3]
+    assert samples.images.shape[1:] == (8, 8, 1)
+    assert samples.images.dtype == torch.uint8
+    shown = samples.images.reshape(len(samples.images), -1).float() / 255
+    digits = torch.tensor(load_digits().data).float() / 16
+    nearest = torch.cdist(shown, digits).argmin(dim=1)
+    assert torch.allclose(shown, digits[nearest], atol=0.003)
+    assert samples.labels.tolist() == load_digits().target[nearest].tolist()
+
+
+def test_labels_name_as_few_keys_as_tell_runs_apart(train_py, tmp_path):
+    for more in ({"k": 1}, {"k": 2}, {"k": 2, "seed": 1}):
+        train_py(**REPORTED | more)
+    runs = labelled([read_run(folder) for folder in sorted((tmp_path / "out").iterdir())])
+    assert [run.label for run in runs] == ["k = 1, seed = 0", "k = 2, seed = 0", "k = 2, seed = 1"]
+    twice = labelled([runs[0], runs[0]])
+    assert len({run.label for run in twice}) == 2
+
+
+def test_runs_of_networks_with_different_keys_are_compared(train_py, tmp_path):
+    train_py(epochs=1, J=1, **{"model.downsample": "[]"})
+    train_py(epochs=1, J=1, model="mlp", **dict.fromkeys(("model.downsample", "model.head_width")))
+    runs = labelled([read_run(folder) for folder in sorted((tmp_path / "out").iterdir())])
+    assert [run.label for run in runs] == ["mlp", "simcnn"]
+    assert "2 runs compared" in render(runs)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["experiment=paper_cifar10_k2", "seed=3"], "paper_cifar10_k2"),
+        (["experiment=paper_cifar10_k2", "model.width=16"], "paper_cifar10_k2"),
+        (["experiment=paper_imagenet_k3_head512"], "paper_imagenet_k3_head512"),
+        (["experiment=paper_imagenet_vgg11"], "paper_imagenet_vgg11"),
+        (["experiment=baseline_cifar10_vgg11"], "baseline_cifar10_vgg11"),
+        (["experiment=baseline_imagenet_vgg11_joint"], "baseline_imagenet_vgg11_joint"),
+        (["dataset=digits"], None),
+        (["k=3", "plan=joint"], None),
+    ],
+)
+def test_the_papers_figure_stands_beside_its_network(words, expected):
+    assert experiment_of(configured(*words)) == expected
+
+
+def test_filters_share_one_scale_around_grey():
+    filters = torch.tensor([[[[0.0, 0.5]]], [[[-1.0, 0.25]]]])
+    assert [picture.flatten().tolist() for picture in filter_pictures(filters)] == [[128, 191], [0, 159]]
+    assert data_uri(filter_pictures(filters)[0]).startswith("data:image/png;base64,")
+
+
+def test_a_long_stage_is_thinned_and_its_table_has_the_last_epochs(trained):
+    folder = trained(**{**REPORTED, "J": 1, "model.downsample": "[]"})
+    line = json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
+    lines = [json.dumps(line | {"epoch": epoch, "loss": 1 / epoch}) for epoch in range(1, 1001)]
+    (folder / "metrics.jsonl").write_text("\n".join(lines) + '\n{"stage": 1, "ep')
+    (chart,) = [chart for chart in all_charts([read_run(folder)]) if chart.id == "loss-curves"]
+    values = chart.spec["data"]["values"]
+    assert len(values) == 200
+    assert values[-1]["epoch"] == 1000
+    assert [row["epoch"] for row in chart.rows] == [1000]
+
+
+def test_many_runs_stay_below_the_size_limit(trained):
+    run = read_run(trained(**REPORTED))
+    assert len(render([run] * 40).encode()) < MOST_BYTES
