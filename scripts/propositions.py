@@ -130,6 +130,7 @@ def main() -> None:
         record["3.2"] = {"largest_ratio": largest_ratio(rows), "runs": rows, **facts}
         show(table_32(rows))
         save(draw(rows, plt), path.with_suffix(".png"))
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_results(path.with_suffix(".json"), record)
     if not holds:
         print("Proposition 3.1 does not hold: a warm start begins at a different risk.", file=sys.stderr)

@@ -111,6 +111,8 @@ LEFT_OUT = {
     "versions",
     "hardware",
     "name",
+    "run",
+    "check",
 }
 """What differs between two runs of the same code."""
 

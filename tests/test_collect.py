@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 import runpy
 import shutil
 import statistics
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,10 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 
 from helpers.commands import ROOT, Outcome, run_script
-from helpers.run_folders import results_of
+from helpers.data import tiny_spec
+from helpers.run_folders import results_of, rewrite_results
 from layerwise.config.parse import from_yaml
+from layerwise.config.resolve import resolve
 from layerwise.runs.folder import RunFolder, in_use
 
 SEEDS, KS = (0, 1, 2), (1, 2)
@@ -62,7 +64,7 @@ def the_run(sweep: Path, k: int, seed: int) -> Path:
 def rewrite(folder: Path, change: Callable[[dict], object]) -> None:
     results = results_of(folder)
     change(results)
-    (folder / "results.json").write_text(json.dumps(results))
+    rewrite_results(folder, results)
 
 
 def test_the_table_has_a_row_per_run_with_the_keys_that_differ(sweep):
@@ -161,7 +163,7 @@ def test_every_run_that_is_not_complete_is_named_with_the_reason(sweep):
         f"interrupted: {interrupted.name}: stopped by SIGTERM.",
         f"stopped: {stopped.name}: its process ended",
         f"not begun to report: {not_begun.name}: ",
-        f"damaged: {damaged.name}: {damaged / 'results.json'}: damaged",
+        f"damaged: {damaged.name}: {damaged / 'results.json'} is damaged",
         f"damaged: {no_config.name}: {no_config / 'config.yaml'}: cannot be read",
     ):
         assert len([line for line in lines if line.startswith(text)]) == 1, outcome.err
@@ -191,9 +193,8 @@ def test_a_run_whose_process_lives_is_running_and_is_not_disturbed(sweep, status
         (run / "results.json").unlink()
     else:
         rewrite(run, lambda results: results.update(status=status, error="of an earlier process"))
-    config = from_yaml(run / "config.yaml")
-    config.output_dir = str(sweep)
-    holder = RunFolder(config)
+    config = replace(resolve(from_yaml(run / "config.yaml")), output_dir=str(sweep))
+    holder = RunFolder(config, tiny_spec())
     assert holder.path == run
     outcome = collect(sweep)
     assert outcome.code == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 import layerwise
 import layerwise.core.errors
 from helpers.commands import assert_refused
-from helpers.run_folders import metrics_of, numbers, only_run, results_of
+from helpers.run_folders import metrics_of, numbers, only_run, results_of, rewrite_results
 from layerwise.data.factory import describe, load
 from layerwise.experiment import stage as stage_run
 from layerwise.runs.checkpoints import Checkpoints
@@ -279,5 +278,5 @@ def test_stages_of_one_depth_do_not_go_on_under_another(train_py, trained):
     folder = trained(name="run", **options)
     results = results_of(folder)
     results |= {"status": "interrupted", "search": {**results["search"], "block": 7}}
-    (folder / "results.json").write_text(json.dumps(results))
+    rewrite_results(folder, results)
     assert_refused(train_py(name="run", **options), "depth 7 was begun. Start over with fresh=true")

@@ -16,6 +16,7 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.core.machine import keep_freed_memory, return_freed_memory
 from layerwise.features.cache_plan import in_words
 from layerwise.runs.metrics import Metrics
+from layerwise.runs.origin import Origin
 
 
 def test_fresh_deletes_only_when_all_else_has_been_checked(train_py, tmp_path):
@@ -114,7 +115,7 @@ def test_the_allocator_can_be_told():
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 def test_a_full_disk_at_the_metrics_is_one_message_and_closing_them_none():
-    metrics = Metrics(Path("/dev/full"))
+    metrics = Metrics(Path("/dev/full"), Origin({}, {}))
     with pytest.raises(LayerwiseError, match="no space left"):
         metrics.append({"stage": 1, "epoch": 1})
     metrics.close()

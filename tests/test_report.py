@@ -12,13 +12,14 @@ import pytest
 
 from helpers.commands import run_script
 from helpers.page import Page, page_of
-from helpers.run_folders import only_run, results_of
+from helpers.run_folders import only_run, results_of, rewrite_results
 from layerwise.__main__ import main
 from layerwise.core.errors import Interrupted
 from layerwise.experiment import recorder
 from layerwise.experiment import run as experiment
 from layerwise.reporting.html.reported_run import read_run
 from layerwise.reporting.html.samples import SAMPLES
+from layerwise.runs.run_files import sealed
 
 REPORTED = {"report": "true", "epochs": 1}
 
@@ -116,10 +117,10 @@ def test_values_are_escaped_also_inside_json(trained, tmp_path):
     results = results_of(folder)
     results["name"] = HOSTILE
     results["classification"]["classes"][0] = HOSTILE
-    (folder / "results.json").write_text(json.dumps(results))
+    rewrite_results(folder, results)
     spec = json.loads((folder / "dataset.json").read_text())
     spec["classes"][0] = HOSTILE
-    (folder / "dataset.json").write_text(json.dumps(spec))
+    (folder / "dataset.json").write_text(json.dumps(sealed(spec)))
     assert run_script("make_report", str(folder)).code == 0
     page = page_of(folder)
     assert HOSTILE in page.words

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from helpers.commands import ROOT, run_script
-from helpers.run_folders import results_of
+from helpers.run_folders import results_of, rewrite_results
 from layerwise.core.errors import LayerwiseError
 
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -30,7 +29,7 @@ def report(train_py, tmp_path) -> Path:
         train_py(epochs=3, **{"dataset.limit": 600} | more)
     folders = sorted((tmp_path / "out").iterdir())
     results = results_of(folders[0]) | {"name": HOSTILE}
-    (folders[0] / "results.json").write_text(json.dumps(results))
+    rewrite_results(folders[0], results)
     output = tmp_path / "report.html"
     assert run_script("make_report", str(tmp_path / "out"), "--output", str(output)).code == 0
     return output

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from layerwise.commands.in_process import run_here
-from layerwise.runs.folder import CONFIG, RESULTS
+from layerwise.runs.run_files import CONFIG, RESULTS
 
 POINTS, BATCH, WIDTH, CLASSES = 500, 32, 10, 3
 """Of conf/experiment/tutorial_blobs_supervised.yaml and its data."""

@@ -30,8 +30,10 @@ from layerwise.models.costs import BlockCost, block_costs
 from layerwise.models.ensemble import ensemble
 from layerwise.runs.checkpoints import Checkpoints
 from layerwise.runs.depth_search import run_config
-from layerwise.runs.folder import CHECKPOINTS, check_data
+from layerwise.runs.folder import check_data
 from layerwise.runs.loading import load
+from layerwise.runs.origin import origin_of
+from layerwise.runs.run_files import CHECKPOINTS
 
 SCHEMA = 1
 """Version of anytime.json."""
@@ -238,7 +240,7 @@ def measure(run_folder: str | Path, on: Predictor, points: int) -> dict[str, Any
             f"{folder}: only depth {depths[0]} has a trained classifier; leaving early needs two or more."
         )
     stored: dict[str, dict[int, Tensor]] = {"validation": {}, "test": {}}
-    for tree in Checkpoints(folder / CHECKPOINTS, warn=print).read_finished(build_agenda(config))[0]:
+    for tree in Checkpoints(folder / CHECKPOINTS, print, origin_of(folder)).read_finished(build_agenda(config))[0]:
         for split, by_depth in tree["scores"].items():
             stored[split] |= {depth: z for depth, z in by_depth.items() if depth in depths}
     splits = build_data(config, network.spec, torch.device("cpu")).splits

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,8 +11,10 @@ from typing import Any
 from layerwise.config.identity import identity
 from layerwise.config.parse import from_yaml
 from layerwise.core.errors import LayerwiseError
-from layerwise.runs.folder import CONFIG, LOCK, RESULTS, in_use
+from layerwise.runs import run_files
+from layerwise.runs.folder import in_use
 from layerwise.runs.metrics import validation_top1
+from layerwise.runs.run_files import CONFIG, LOCK, RESULTS
 
 COMPLETED, RUNNING, STOPPED, DAMAGED = "completed", "running", "stopped", "damaged"
 NOT_BEGUN = "not begun to report"
@@ -95,18 +96,16 @@ def read_results(path: Path) -> tuple[dict[str, Any], dict[str, float]]:
     Raises:
         LayerwiseError: damaged.
     """
-    try:
-        results = json.loads(path.read_text())
-        final = results["final"] or {}
-        figures = {
-            "depth": final.get("block"),
-            "test %": final.get("test_top1"),
-            "ensemble %": final.get("ensemble_top1"),
-            "validation %": validation_top1(results),
-            "parameters": final.get("parameters"),
-            "seconds": results["seconds"],
-        }
-        assert isinstance(results["status"], str)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
-        raise LayerwiseError(f"{path}: damaged ({type(error).__name__}: {error}).") from error
+    results = run_files.read_results(path)
+    if results is None:
+        raise LayerwiseError(f"{path}: there is no such file.")
+    final = results["final"] or {}
+    figures = {
+        "depth": final.get("block"),
+        "test %": final.get("test_top1"),
+        "ensemble %": final.get("ensemble_top1"),
+        "validation %": validation_top1(results),
+        "parameters": final.get("parameters"),
+        "seconds": results["seconds"],
+    }
     return results, {name: value for name, value in figures.items() if value is not None}

@@ -13,7 +13,7 @@ from layerwise.analysis.probing import PROBES
 from layerwise.config.identity import identity
 from layerwise.config.parse import from_yaml
 from layerwise.core.errors import LayerwiseError
-from layerwise.runs.folder import CONFIG, RESULTS
+from layerwise.runs.run_files import CONFIG, RESULTS, read_object, read_results
 
 ByDepth = dict[int, float]
 """Test accuracy in % by depth."""
@@ -72,9 +72,10 @@ def networks_of(sources: Sequence[Path]) -> list[Network]:
 
 def add_run(networks: dict[str, Network], folder: Path) -> None:
     """Adds a run to the network whose runs differ from it in the seed alone."""
-    if not (folder / RESULTS).exists():
+    results = read_results(folder / RESULTS)
+    if results is None:
         return
-    results, config = read_json(folder / RESULTS), from_yaml(folder / CONFIG)
+    config = from_yaml(folder / CONFIG)
     same = {key: value for key, value in identity(config).items() if key != "seed"}
     words = [] if config.model.kind == "simcnn" else [config.model.label]
     width = getattr(config.model, "width", None)
@@ -98,7 +99,7 @@ def read_collection(path: Path) -> Iterator[Network]:
         LayerwiseError: it is not such a file.
     """
     content = read_json(path)
-    if not isinstance(content, dict) or not {"set", "rows"} <= set(content):
+    if not {"set", "rows"} <= set(content):
         raise LayerwiseError(f"{path}: not written by scripts/reproduce.py. Give such a file, or run folders.")
     for row in content["rows"]:
         if not row.get("blocks"):
@@ -110,15 +111,13 @@ def read_collection(path: Path) -> Iterator[Network]:
         yield network
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON file.
 
     Raises:
         LayerwiseError: it is absent or damaged.
     """
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise LayerwiseError(f"{path}: no such file or folder.") from error
-    except (OSError, ValueError) as error:
-        raise LayerwiseError(f"{path}: cannot be read as JSON ({error}).") from error
+    content = read_object(path, "Give a file that is whole.")
+    if content is None:
+        raise LayerwiseError(f"{path}: no such file or folder.")
+    return content

@@ -7,7 +7,6 @@ frozen features. The same probes are used at all depths and for all k, so that r
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -37,6 +36,7 @@ from layerwise.runs.depth_search import run_config
 from layerwise.runs.folder import check_data
 from layerwise.runs.loading import TrainedNet, load
 from layerwise.runs.metrics import write_results
+from layerwise.runs.run_files import missing, read_object
 from layerwise.training.evaluate import accuracies, predict
 from layerwise.training.plan import Stage
 from layerwise.training.trainer import StageTrainer
@@ -153,13 +153,13 @@ def probe_run(
 
 def read_probes(path: Path) -> list[dict[str, Any]]:
     """All rows of a probes.json; none if the file is absent."""
-    try:
-        probes = json.loads(path.read_text())
-    except FileNotFoundError:
-        return []
-    except ValueError as error:
-        raise LayerwiseError(f"{path}: damaged ({error}). Remove it to train the probes again.") from error
-    rows: list[dict[str, Any]] = probes["depths"] + probes["earlier"]
+    remedy = "Remove it to train the probes again."
+    probes = read_object(path, remedy) or {"depths": [], "earlier": []}
+    rows: list[dict[str, Any]] = []
+    for name in ("depths", "earlier"):
+        if missing(probes, {name: list}) or any(missing(row, {"block": int}) for row in probes[name]):
+            raise LayerwiseError(f"{path} is damaged ({name} is missing or has a wrong value). {remedy}")
+        rows += probes[name]
     return rows
 
 

@@ -21,7 +21,8 @@ from layerwise.config.parse import from_yaml
 from layerwise.config.schema import LoggerConfig
 from layerwise.core.errors import LayerwiseError
 from layerwise.reporting.loggers.choice import check_loggers, send
-from layerwise.runs.folder import CONFIG, in_use
+from layerwise.runs.folder import in_use
+from layerwise.runs.run_files import CONFIG
 
 
 def main(words: Sequence[str]) -> int:

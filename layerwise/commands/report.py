@@ -20,7 +20,7 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import write_atomically
 from layerwise.reporting.html.page import render
 from layerwise.reporting.html.reported_run import ReportedRun, read_run
-from layerwise.runs.folder import REPORT
+from layerwise.runs.run_files import REPORT
 
 
 def main(words: Sequence[str]) -> None:

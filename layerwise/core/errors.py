@@ -82,7 +82,11 @@ def writing(path: Path, kept: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        problem = "no space left on the disk" if full else (error.strerror or str(error))
-        remedy = "free some space" if full else "make the folder writable, or choose another"
+        problem, remedy = error.strerror or str(error), "make the folder writable, or choose another"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            problem, remedy = "no space left on the disk", "free some space"
+        elif error.errno in (errno.ENOENT, errno.ESTALE):
+            problem, remedy = "its folder is gone", "put it back if it was moved, and give the command again"
+        elif error.errno in (errno.EISDIR, errno.ENOTEMPTY):
+            problem, remedy = "a folder has this name", "remove it"
         raise LayerwiseError(f"{path}: cannot be written: {problem}. {kept} To go on, {remedy}.") from error

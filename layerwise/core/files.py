@@ -31,12 +31,13 @@ class DamagedFile(Exception):
     """The file is truncated, altered, or was not written by `save_tree`."""
 
 
-def save_tree(path: Path, tree: Tree, kept: str = "Earlier checkpoints are intact.") -> None:
+def save_tree(path: Path, tree: Tree, kept: str = "Earlier checkpoints are intact.", makes_folder: bool = True) -> None:
     """Write a tree to a file, atomically: a crash at any moment leaves the old file or the new one.
 
     Args:
         tree: nested dictionaries and lists of tensors and JSON values.
         kept: sentence for the error message that says what the failure did not harm.
+        makes_folder: see `write_atomically`.
 
     Raises:
         LayerwiseError: the disk is full or the folder is not writable; the old file is intact.
@@ -44,7 +45,7 @@ def save_tree(path: Path, tree: Tree, kept: str = "Earlier checkpoints are intac
     tensors: dict[str, Tensor] = {}
     outline = json.dumps(_detach(tree, tensors))
     content = save(tensors, {"tree": outline, "sha256": fingerprint(tensors, outline)})
-    write_atomically(path, content, kept)
+    write_atomically(path, content, kept, makes_folder)
 
 
 def load_tree(path: Path) -> Tree:
@@ -57,6 +58,8 @@ def load_tree(path: Path) -> Tree:
     """
     if not path.exists():
         raise FileNotFoundError(path)
+    if path.is_dir():
+        raise DamagedFile(f"{path} is a folder and not a file")
     try:
         if path.stat().st_size == 0:
             raise DamagedFile(f"{path} is empty")
@@ -72,8 +75,15 @@ def load_tree(path: Path) -> Tree:
     return _attach(json.loads(header["tree"]), tensors)
 
 
-def write_atomically(path: Path, content: bytes | str, kept: str) -> None:
+def write_atomically(path: Path, content: bytes | str, kept: str, makes_folder: bool = True) -> None:
     """Write a temporary file next to `path`, flush it to the disk, and rename it.
+
+    Args:
+        path: file to write.
+        content: what it will hold.
+        kept: sentence for the error message that says what the failure did not harm.
+        makes_folder: whether the folder is made if it is absent. Not in a run folder: a run whose folder was deleted
+            must not make half of it again.
 
     Raises:
         LayerwiseError: the write failed; the message contains `kept`.
@@ -81,7 +91,8 @@ def write_atomically(path: Path, content: bytes | str, kept: str) -> None:
     temporary = path.with_name(path.name + ".part")
     with writing(path, kept):
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if makes_folder:
+                path.parent.mkdir(parents=True, exist_ok=True)
             with open(temporary, "wb") as file:
                 file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()

@@ -27,9 +27,10 @@ from layerwise.reporting.loggers.base import Loggers
 from layerwise.reporting.loggers.choice import build_loggers
 from layerwise.reporting.terminal import Display
 from layerwise.runs.checkpoints import Checkpoints
-from layerwise.runs.folder import METRICS, RunFolder
+from layerwise.runs.folder import RunFolder
 from layerwise.runs.metrics import Metrics
 from layerwise.runs.reuse import shared_stages, take_over
+from layerwise.runs.run_files import METRICS
 from layerwise.training.plan import Stage
 
 
@@ -72,7 +73,7 @@ def assemble(
     shared = [] if other is None else from_main(lambda: shared_stages(other, config, folder.path))
     data = data or read_data(config, spec, device, stages)
     folder.begin(data.spec)
-    checkpoints = Checkpoints(folder.checkpoints, display.warn)
+    checkpoints = Checkpoints(folder.checkpoints, display.warn, folder.origin)
     if other is not None and (reused := from_main(lambda: take_over(other, shared, checkpoints))):
         display.note(f"{reused} of {len(stages)} stages are taken from {other}")
 
@@ -93,7 +94,7 @@ def assemble(
         cache=cache,
         facts={**run_facts(cache, precision, device), **facts},
         checkpoints=checkpoints,
-        metrics=Metrics(folder.path / METRICS),
+        metrics=Metrics(folder.path / METRICS, folder.origin),
         loggers=Loggers(loggers, display.warn),
         display=display,
         stop=StopRequest(),

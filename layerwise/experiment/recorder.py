@@ -17,8 +17,8 @@ from layerwise.models.costs import total_parameters
 from layerwise.reporting.html.reported_run import read_run
 from layerwise.reporting.html.samples import keep_samples
 from layerwise.runs.finished import FinishedStage
-from layerwise.runs.folder import REPORT, RESULTS
-from layerwise.runs.metrics import write_results
+from layerwise.runs.metrics import finite, write_results
+from layerwise.runs.run_files import REPORT, RESULTS, sealed
 from layerwise.training.classification import classification_report
 
 
@@ -65,12 +65,14 @@ class Recorder:
 
     def _write(self, status: str, **more: Any) -> dict[str, Any]:
         run, finished = self._run, self._finished
+        run.folder.check_present()
         reported = [outcome.rows for outcome in finished]
         parameters = total_parameters(list(run.costs[: run.agenda.depth(reported)]))
         results = assemble_results(run.config, self._folder.name, run.agenda, finished, parameters, status)
         operations = run.work.operations(run.stages_after(finished)[: len(finished)])
         results |= {"pflop": operations.in_pflop(), **run.facts, **more}
-        write_results(self._folder / RESULTS, results)
+        origin = {"origin": run.folder.origin.as_plain()}
+        write_results(self._folder / RESULTS, sealed(finite(results | origin)))
         return results
 
     def _describe_classes(self) -> dict[str, Any]:
@@ -97,6 +99,6 @@ def write_report(run: Run, finished: Sequence[FinishedStage]) -> None:
         if len(finished) == len(stages):
             keep_samples(path.parent, run.data, stages, finished)
         page = render([read_run(path.parent, run.network)])
-        write_atomically(path, page, kept="The run is intact.")
+        write_atomically(path, page, kept="The run is intact.", makes_folder=False)
     except Exception as error:  # of any kind: the run matters more than its report
         run.display.warn(f"{path} could not be made: {error}")

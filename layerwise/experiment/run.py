@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,10 @@ from layerwise.reporting.terminal import Display
 from layerwise.runs.checkpoints import Checkpoints, rows_of
 from layerwise.runs.depth_search import run_config
 from layerwise.runs.finished import FinishedStage, restore
-from layerwise.runs.folder import REPORT, RunFolder, check_data
-from layerwise.runs.metrics import validation_top1
+from layerwise.runs.folder import RunFolder, check_data
+from layerwise.runs.metrics import lost_epochs, read_lines, validation_top1
+from layerwise.runs.run_files import METRICS, REPORT
+from layerwise.training.plan import Stage
 
 FINISHED = "this run is finished; fresh=true would start it over"
 SEARCHED = "the search for the depth is finished"
@@ -106,12 +108,14 @@ def run_in_folder(
     """
     spec = one_per_machine_first(lambda: build.build_spec(config))  # before a folder is made: it may be refused
     from_main(lambda: check_loggers(config))
-    folder = RunFolder(config)
+    folder = RunFolder(config, spec)
     try:
         if not config.fresh:
             from_main(lambda: check_data(folder.path, spec))
         results = None if config.fresh else folder.finished_results()
         if results is not None and from_main(lambda: all_blocks_readable(folder)):
+            folder.tidy()
+            folder.drop_cache()
             if distributed.is_main():
                 print(if_finished, file=sys.stderr)
                 tell = Display(config.progress is ProgressName.auto)
@@ -173,6 +177,7 @@ def train_stages(run: Run, finished: list[FinishedStage], after_stage: Callable[
         stages = run.stages_after(finished)  # the results of a stage decide whether the growth ends with it
     if source is not None:
         source.close()  # but not after an error: a cache on the disk serves the run that continues
+    run.folder.drop_cache()  # also of a process that was killed behind its last stage
 
 
 def source_at(run: Run, depth: int, source: Source | None) -> Source:
@@ -195,7 +200,16 @@ def restore_finished(run: Run) -> list[FinishedStage]:
     restore(run.network, stages, finished)
     for stage, outcome in zip(stages, finished, strict=False):
         run.display.show_rows(stage.title, outcome.rows)
+    if lost := from_main(lambda: lost_lines(run.folder, stages, finished)):
+        run.display.warn(lost)
     return finished
+
+
+def lost_lines(folder: RunFolder, stages: Sequence[Stage], finished: Sequence[FinishedStage]) -> str | None:
+    """Says which epochs of finished stages metrics.jsonl has lost; refuses one of another run."""
+    own = [stage for stage, outcome in zip(stages, finished, strict=False) if "reused" not in outcome.rows[0]]
+    path = folder.path / METRICS
+    return lost_epochs(path, read_lines(path, folder.origin), {stage.index + 1: stage.epochs for stage in own})
 
 
 def all_blocks_readable(folder: RunFolder) -> bool:
@@ -204,5 +218,10 @@ def all_blocks_readable(folder: RunFolder) -> bool:
         agenda = build.build_agenda(run_config(folder.path))
     except LayerwiseError:  # its search is damaged
         return False
-    trees, _ = Checkpoints(folder.checkpoints, warn=print).read_finished(agenda)
-    return len(trees) == len(agenda.stages(rows_of(trees)))
+    trees, _ = Checkpoints(folder.checkpoints, print, folder.origin).read_finished(agenda)
+    stages = agenda.stages(rows_of(trees))
+    if len(trees) < len(stages):
+        return False
+    if lost := lost_lines(folder, stages, [FinishedStage(**tree) for tree in trees]):
+        print(f"warning: {lost}", file=sys.stderr)
+    return True

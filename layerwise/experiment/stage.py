@@ -97,7 +97,8 @@ def begin(run: Run, stages: Sequence[Stage], stage: Stage, source: Source, advan
         restore_training(run, training, SavedTraining(**tree))
     else:
         set_beginning(run, stage, source)
-    run.metrics.truncate(stage.index + 1, trainer.epoch)
+    if lost := run.metrics.truncate(stage.index + 1, trainer.epoch):
+        run.display.warn(lost)
     return training
 
 
@@ -161,6 +162,7 @@ def save_training(run: Run, training: StageInTraining) -> None:
     report = asdict(training.report) if training.report else None
     state = training.trainer.state_dict()
     saved = SavedTraining(state, report, training.advance_seconds, run.precision.name)
+    from_main(run.folder.check_present)
     run.checkpoints.save_training(training.stage, training.trainer.steps_done, vars(saved))
 
 
@@ -205,6 +207,7 @@ def finish(
     on_host = {split: {depth: z.cpu() for depth, z in by_depth.items()} for split, by_depth in scores.items()}
     # saved with all filters, beside the list of those kept: a restored run prunes again
     outcome = FinishedStage(rows, training.segment.state_dict(), on_host, kept_filters)
+    from_main(run.folder.check_present)
     run.checkpoints.save_finished(stage, vars(outcome))
     if kept_filters is not None:
         prune_block(run.network, stage.stop, kept_filters)

@@ -130,7 +130,7 @@ class DiskFeatureStore(FeatureStore):
     def commit(self) -> None:
         entries = [file.entry() for file in self.files]
         manifest = json.dumps({**self.identity, "files": entries}, indent=1)
-        write_atomically(self.partial / MANIFEST, manifest, kept=KEPT)
+        write_atomically(self.partial / MANIFEST, manifest, KEPT, makes_folder=False)
         shutil.rmtree(self.folder, ignore_errors=True)
         with writing(self.folder, KEPT):
             self.partial.rename(self.folder)
@@ -166,7 +166,8 @@ class DiskFeatureStore(FeatureStore):
 
     def _open(self, split: str, view: int, name: str, n: int) -> RowWriter:
         with writing(self.partial, KEPT):
-            self.partial.mkdir(parents=True, exist_ok=True)
+            for folder in (self.folder.parent.parent, self.folder.parent, self.partial):  # not the run's, if it is gone
+                folder.mkdir(exist_ok=True)
         self.files.append(_DiskRows(self.partial, split, view, name))
         return self.files[-1]
 

@@ -1,8 +1,8 @@
 """Which files of a run can be resumed from.
 
-`stage_<s>.safetensors` holds a finished stage and is kept for good.
-`stage_<s>_step_<n>.safetensors` holds a stage in training after n steps; the newest two are kept, so
-that a damaged one costs some epochs and not the stage.
+`stage_<s>.safetensors` holds a finished stage and is kept for good. `stage_<s>_step_<n>.safetensors` holds a stage in
+training after n steps; the newest two are kept, so that a damaged one costs some epochs and not the stage. Each says
+which run and stage it is of.
 """
 
 from __future__ import annotations
@@ -12,64 +12,89 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from layerwise.core.distributed import in_main
+from layerwise.core.errors import LayerwiseError, writing
 from layerwise.core.files import DamagedFile, Tree, load_tree, save_tree
+from layerwise.runs.origin import Origin
 from layerwise.training.plan import Agenda, Rows, Stage
 
 KEPT_STEPS = 2
+KEPT = "Earlier checkpoints are intact."
 
 
 class Checkpoints:
-    """Reads and writes the checkpoints of one run, in the main process; all processes get what is read."""
+    """Reads and writes the checkpoints of one run, in the main process; all processes get what is read.
 
-    def __init__(self, folder: Path, warn: Callable[[str], None]) -> None:
-        self.folder, self.warn = folder, warn
+    Args:
+        folder: folder of the checkpoints.
+        warn: is told of each file that is damaged, stale or missing.
+        origin: the run that they belong to.
+    """
+
+    def __init__(self, folder: Path, warn: Callable[[str], None], origin: Origin) -> None:
+        self.folder, self.warn, self.origin = folder, warn, origin
 
     @in_main
     def save_training(self, stage: Stage, step: int, tree: Tree) -> None:
         """Saves a stage in training after `step` steps and drops all but the newest two."""
-        save_tree(self.folder / f"stage_{stage.index + 1}_step_{step:09d}.safetensors", tree)
-        for _, path in self._steps(stage)[KEPT_STEPS:]:
-            path.unlink()
+        self._save(self.folder / f"stage_{stage.index + 1}_step_{step:09d}.safetensors", stage, tree)
+        self._drop(self._steps(stage)[KEPT_STEPS:])
 
     @in_main
     def save_finished(self, stage: Stage, tree: Tree) -> None:
         """Saves a finished stage for good and drops its checkpoints in training."""
-        save_tree(self.finished_path(stage), tree)
-        for _, path in self._steps(stage):
-            path.unlink()
+        self._save(self.finished_path(stage), stage, tree)
+        self._drop(self._steps(stage))
 
     @in_main
     def load_training(self, stage: Stage) -> Tree | None:
-        """The newest undamaged state of a stage in training, or None: it starts from the beginning."""
-        for step, path in self._steps(stage):
+        """Returns the newest undamaged state of a stage in training, or None: it starts from the beginning.
+
+        Raises:
+            LayerwiseError: a file is of another run or stage, or cannot be opened.
+        """
+        for path in self._steps(stage):
             try:
-                return load_tree(path)
+                return self._load(path, stage)
             except DamagedFile as error:
                 _set_aside(path, "damaged")
-                self.warn(f"{error}: set aside; falling back to the checkpoint before step {step}")
+                self.warn(f"{error}: set aside; falling back to the checkpoint before it")
         return None
 
     @in_main
     def load_finished(self, agenda: Agenda) -> list[Tree]:
-        """The finished stages from the first on, up to one that is absent or damaged.
+        """Returns the finished stages from the first on, up to one that is missing or damaged.
 
-        Stages behind a damaged one were trained on its features. They are set aside, not deleted.
+        Stages behind such a one were trained on its features. They are set aside, not deleted.
+
+        Raises:
+            LayerwiseError: a file is of another run or stage, or cannot be opened.
         """
         trees, damage = self.read_finished(agenda)
+        stages = agenda.stages(rows_of(trees))
+        for stage in stages[: len(trees)]:
+            self._drop(self._steps(stage))  # left by a process that was killed while it finished the stage
+        stale = [path for path in self._all() if _stage_of(path) > len(trees) + 1]
+        for path in stale:
+            _set_aside(path, "stale")  # first: a crash in between must not leave them in use
         if damage is not None:
-            stage, *later = agenda.stages(rows_of(trees))[len(trees) :]
-            for path in [path for other in later for path in self._files(other)]:
-                _set_aside(path, "stale")  # first: a crash in between must not leave them in use
-            _set_aside(self.finished_path(stage), "damaged")
-            self.warn(f"{damage}: set aside; going back to the start of {stage.title}, which is trained again")
+            _set_aside(self.finished_path(stages[len(trees)]), "damaged")
+            self.warn(f"{damage}: set aside; {stages[len(trees)].title} is trained again, and what follows it")
+        elif stale:
+            absent = self.finished_path(stages[len(trees)]) if len(trees) < len(stages) else self.folder
+            self.warn(f"{absent} is missing: {', '.join(path.name for path in stale)} are set aside and trained again")
         return trees
 
     def read_finished(self, agenda: Agenda) -> tuple[list[Tree], DamagedFile | None]:
-        """As `load_finished`, but changes nothing: what could be read, and what ended it if not absence."""
+        """As `load_finished`, but changes nothing.
+
+        Returns:
+            The readable stages, and the error if one was damaged.
+        """
         trees: list[Tree] = []
         while len(trees) < len(stages := agenda.stages(rows_of(trees))):
+            stage = stages[len(trees)]
             try:
-                trees.append(load_tree(self.finished_path(stages[len(trees)])))
+                trees.append(self._load(self.finished_path(stage), stage))
             except FileNotFoundError:
                 break
             except DamagedFile as error:
@@ -79,21 +104,51 @@ class Checkpoints:
     def finished_path(self, stage: Stage) -> Path:
         return self.folder / f"stage_{stage.index + 1}.safetensors"
 
-    def _files(self, stage: Stage) -> list[Path]:
-        return [self.finished_path(stage), *(path for _, path in self._steps(stage))]
+    def _save(self, path: Path, stage: Stage, tree: Tree) -> None:
+        origin = {**self.origin.as_plain(), "stage": stage.index + 1}
+        save_tree(path, tree | {"origin": origin}, KEPT, makes_folder=False)
 
-    def _steps(self, stage: Stage) -> list[tuple[int, Path]]:
-        """Steps and files of a stage in training, newest first."""
-        pattern = re.compile(rf"stage_{stage.index + 1}_step_(\d+)\.safetensors")
-        found = [(int(m[1]), path) for path in self.folder.glob("stage_*") if (m := pattern.fullmatch(path.name))]
-        return sorted(found, reverse=True)
+    def _load(self, path: Path, stage: Stage) -> Tree:
+        tree = load_tree(path)
+        origin = tree.pop("origin", None)  # earlier versions wrote none
+        self.origin.check(path, origin)
+        if origin is not None and origin["stage"] != stage.index + 1:
+            raise LayerwiseError(
+                f"{path} holds stage {origin['stage']} of this run and not stage {stage.index + 1}. "
+                "Rename it back, or delete it: the command then trains the stage again."
+            )
+        return tree
+
+    def _all(self) -> list[Path]:
+        """Returns the checkpoints of all stages."""
+        return sorted(path for path in self.folder.glob("stage_*") if _NAME.fullmatch(path.name))
+
+    def _steps(self, stage: Stage) -> list[Path]:
+        """Returns the files of a stage in training, newest first."""
+        found = [path for path in self._all() if _stage_of(path) == stage.index + 1 and "_step_" in path.name]
+        return found[::-1]
+
+    def _drop(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            with writing(path, KEPT):
+                path.unlink(missing_ok=True)
+
+
+_NAME = re.compile(r"stage_(\d+)(_step_\d{9,})?\.safetensors")
+
+
+def _stage_of(path: Path) -> int:
+    name = _NAME.fullmatch(path.name)
+    assert name is not None
+    return int(name[1])
 
 
 def rows_of(trees: Sequence[Tree]) -> list[Rows]:
-    """What finished stages reported."""
+    """Returns what finished stages reported."""
     return [tree["rows"] for tree in trees]
 
 
 def _set_aside(path: Path, reason: str) -> None:
-    if path.exists():
-        path.rename(path.with_suffix(f".{reason}"))
+    with writing(path, KEPT):
+        if path.exists():
+            path.rename(path.with_suffix(f".{reason}"))

@@ -6,17 +6,15 @@ training samples. The run's own stages then train a network of the chosen depth 
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from layerwise.config.parse import from_yaml
 from layerwise.config.resolve import resolve
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import FinetuneConfig
 from layerwise.core.errors import LayerwiseError
-from layerwise.runs.folder import CONFIG, RESULTS, SEARCH
+from layerwise.runs.run_files import CONFIG, RESULTS, SEARCH, DamagedRunFile, read_results
 
 
 def search_config(config: ResolvedConfig, folder: Path, samples: int) -> ResolvedConfig:
@@ -64,7 +62,7 @@ def run_config(folder: Path) -> ResolvedConfig:
 def found_depth(folder: Path) -> int | None:
     """The depth that the finished search of a run chose, or None."""
     try:
-        results: dict[str, Any] = json.loads((folder / SEARCH / RESULTS).read_text())
-    except (OSError, ValueError):
+        results = read_results(folder / SEARCH / RESULTS)
+    except DamagedRunFile:  # the run's command says so, and writes it anew
         return None
-    return int(results["final"]["block"]) if results["status"] == "completed" else None
+    return int(results["final"]["block"]) if results and results["status"] == "completed" else None

@@ -5,13 +5,17 @@ The main process of a run reads and writes it; the others hear what it found, an
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import glob
 import hashlib
 import json
 import os
 import shutil
+import sys
 import time
+from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,31 +29,46 @@ from layerwise.core.distributed import from_main, host, in_main, rank, ranks, to
 from layerwise.core.errors import LayerwiseError, writing
 from layerwise.core.files import write_atomically
 from layerwise.data.dataset import DatasetSpec
-
-CONFIG, SPEC, METRICS, RESULTS = "config.yaml", "dataset.json", "metrics.jsonl", "results.json"
-REPORT, COMMAND = "report.html", "command.txt"
-CHECKPOINTS, CACHE, SEARCH, LOCK = "checkpoints", "cache", "search", ".lock"
+from layerwise.runs.origin import Origin
+from layerwise.runs.run_files import (
+    CACHE,
+    CHECKPOINTS,
+    COMMAND,
+    CONFIG,
+    LOCK,
+    RESULTS,
+    SPEC,
+    DamagedRunFile,
+    read_results,
+    read_spec,
+    sealed,
+)
 
 OLD_DIGITS = 8
 """Hexadecimal digits at the end of a folder's name, in versions that hashed all keys and not those that were chosen."""
+
+NOTHING_STARTED = "Nothing was started."
 
 LOOK_SECONDS = 1.0
 """So long a lock may be somebody's who only looks (`in_use`)."""
 
 
 class RunFolder:
-    """An opened, locked run folder.
+    """An opened, locked run folder. One that cannot be written is opened without a lock, to show a finished run.
 
     Args:
         config: the resolved configuration; its `output_dir` and name say where.
+        spec: of the data set, as far as it is known before the data are read.
 
     Raises:
         LayerwiseError: the folder cannot be made, is no run folder, holds another configuration's run, or is in use.
     """
 
-    def __init__(self, config: ResolvedConfig) -> None:
+    def __init__(self, config: ResolvedConfig, spec: DatasetSpec) -> None:
         self.path = from_main(lambda: run_path(config))
         self.config = config
+        self.origin = Origin.of(config, spec)
+        self.unwritable: OSError | None = None
         self._begun = False
         self._lock: IO[str] | None = None
         from_main(self._open)
@@ -64,6 +83,7 @@ class RunFolder:
         Raises:
             LayerwiseError: the run began with other data, or the folder cannot be written.
         """
+        self.origin = Origin.of(self.config, spec)
         from_main(lambda: self._begin(spec))
         together(self._prepare_cache)
         from_main(lambda: self._write_config(spec))
@@ -88,11 +108,8 @@ class RunFolder:
         Raises:
             LayerwiseError: the search was run again and found another depth.
         """
-        try:
-            known = json.loads((self.path / RESULTS).read_text())["search"]["block"]
-        except (OSError, ValueError, KeyError):
-            return
-        if known != depth:
+        known = (self._results() or {}).get("search", {}).get("block")
+        if known is not None and known != depth:
             raise LayerwiseError(
                 f"{self.path}: the search found depth {depth} now, but depth {known} was begun. "
                 "Start over with fresh=true."
@@ -100,46 +117,113 @@ class RunFolder:
 
     @in_main
     def finished_results(self) -> dict[str, Any] | None:
-        """The results of a completed run, else None."""
+        """Returns the results of a completed run, else None.
+
+        Raises:
+            LayerwiseError: they are of another run.
+        """
+        results = self._results()
+        return results if results is not None and results["status"] == "completed" else None
+
+    def _results(self) -> dict[str, Any] | None:
         try:
-            results = json.loads((self.path / RESULTS).read_text())
-        except (OSError, ValueError):
+            results = read_results(self.path / RESULTS)
+        except DamagedRunFile as error:
+            print(f"warning: {error}", file=sys.stderr)  # this is that command
             return None
-        return results if results.get("status") == "completed" else None
+        if results is not None:
+            self.origin.check(self.path / RESULTS, results.get("origin"))
+        return results
+
+    def tidy(self) -> None:
+        """Removes what a process that was killed has left: files half written, and features half stored."""
+        if self.unwritable is None:
+            from_main(self._tidy)
+
+    def _tidy(self) -> None:
+        for path in [*self.path.glob("*.part"), *self.path.glob("*/*.part")]:
+            with writing(path, "The run is intact."):
+                path.unlink(missing_ok=True)
+        for path in self.cache.parent.glob("rank_*_of_*/x*.partial"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def drop_cache(self) -> None:
+        """Removes this process's disk cache when no stage is left that reads it, unless it is to be kept."""
+        if self.unwritable is None and not self.config.cache.keep:
+            shutil.rmtree(self.cache, ignore_errors=True)
+            with suppress(OSError):  # there was none, or other processes have their stores there
+                self.cache.parent.rmdir()
+
+    def check_present(self) -> None:
+        """Refuses to write into a folder that is no longer this run's. Not collective.
+
+        Raises:
+            LayerwiseError: the folder was deleted, moved or replaced.
+        """
+        if self._lock is None:
+            return
+        held = os.fstat(self._lock.fileno())
+        try:
+            there = (self.path / LOCK).stat()
+        except FileNotFoundError:
+            there = None
+        if there is None or (held.st_ino, held.st_dev) != (there.st_ino, there.st_dev):
+            raise LayerwiseError(
+                f"{self.path}: the run folder was deleted, moved or replaced while the run wrote to it. Nothing more "
+                "is written. To go on, put it back and give the command again; without it, the command starts over."
+            )
 
     def close(self) -> None:
         """Lets other runs use the folder; one in which nothing was begun goes."""
         if self._lock is None:
             return
-        if [entry.name for entry in self.path.iterdir()] == [LOCK]:
-            (self.path / LOCK).unlink()
-            self.path.rmdir()
+        with suppress(OSError):  # the folder is gone, or cannot be written any more
+            if [entry.name for entry in self.path.iterdir()] == [LOCK]:
+                (self.path / LOCK).unlink()
+                self.path.rmdir()
         self._lock.close()
 
     def _open(self) -> None:
-        with writing(self.path, kept="Nothing was started."):
+        with writing(self.path, NOTHING_STARTED):
             self.path.mkdir(parents=True, exist_ok=True)
+        try:
             lock = open(self.path / LOCK, "a+")  # noqa: SIM115 (held until the process ends)
-        self._acquire(lock)
-        self._lock = lock
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM) or not (self.path / CONFIG).exists():
+                with writing(self.path / LOCK, NOTHING_STARTED):
+                    raise
+            self.unwritable = error
+        else:
+            self._acquire(lock)
+            self._lock = lock
         if (self.path / CONFIG).exists():
             self._refuse_other()
-        elif foreign := [entry.name for entry in self.path.iterdir() if entry.name != LOCK]:
+        elif foreign := [entry.name for entry in self.path.iterdir() if not _is_beginning(entry)]:
             raise LayerwiseError(
                 f"{self.path} is no run folder: it holds {foreign[0]} and no {CONFIG}. Give this run another name=…."
             )
 
     def _begin(self, spec: DatasetSpec) -> None:
+        if self.unwritable is not None:
+            with writing(self.path, NOTHING_STARTED):
+                raise self.unwritable
         if self.config.fresh and not self._begun:
             self._clear()
         self._begun = True
+        self._tidy()
         check_data(self.path, spec)
 
     def _write_config(self, spec: DatasetSpec) -> None:
-        write_atomically(self.path / CONFIG, to_yaml(self.config), kept="Nothing was started.")
-        write_atomically(self.path / SPEC, spec.to_json(), kept="Nothing was started.")
+        """Writes the configuration first: with it, all else in the folder is known to be the run's."""
+        self._write(CONFIG, to_yaml(self.config))
+        self._write(SPEC, json.dumps(sealed(json.loads(spec.to_json())), indent=1))
         if not (self.path / COMMAND).exists() and (command := train_command()) is not None:
-            write_atomically(self.path / COMMAND, f"{command}\n", kept="Nothing was started.")
+            self._write(COMMAND, f"{command}\n")
+        with writing(self.checkpoints, NOTHING_STARTED):
+            self.checkpoints.mkdir(exist_ok=True)
+
+    def _write(self, name: str, text: str) -> None:
+        write_atomically(self.path / name, text, NOTHING_STARTED, makes_folder=False)
 
     def _prepare_cache(self) -> None:
         """Makes this process's folder for a disk cache, and removes what other numbers of processes left."""
@@ -155,7 +239,7 @@ class RunFolder:
                 "the cache lies. Use an output_dir on a disk that all machines share, or cache.dir=FOLDER on a disk "
                 "of each machine."
             )
-        with writing(self.cache, kept="Nothing was started."):
+        with writing(self.cache, NOTHING_STARTED):
             self.cache.mkdir(parents=True, exist_ok=True)
 
     def _acquire(self, lock: IO[str]) -> None:
@@ -180,12 +264,14 @@ class RunFolder:
         lock.flush()
 
     def _clear(self) -> None:
+        """Deletes an earlier run, its configuration last: without it the rest would be no run's."""
         shutil.rmtree(self.cache.parent, ignore_errors=True)
-        for entry in self.path.iterdir():
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            elif entry.name != LOCK:
-                entry.unlink()
+        for entry in sorted(self.path.iterdir(), key=lambda entry: (entry.name == CONFIG, entry.name != RESULTS)):
+            with writing(entry, "The run in the folder is partly deleted."):
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                elif entry.name != LOCK:
+                    entry.unlink()
 
     def _refuse_other(self) -> None:
         if self.config.fresh:
@@ -227,15 +313,23 @@ def check_data(folder: Path, spec: DatasetSpec) -> None:
         LayerwiseError: the number of samples, their shape, the classes, or a table's content differ.
     """
     try:
-        known = DatasetSpec.from_json((folder / SPEC).read_text())
-    except (OSError, ValueError, TypeError):
+        known = read_spec(folder / SPEC)
+    except DamagedRunFile as error:
+        print(f"warning: {error}", file=sys.stderr)  # the checkpoints say, too, on which data they were trained
         return
-    if not known.agrees_with(spec):
+    if known is not None and not known.agrees_with(spec):
         raise LayerwiseError(
             f"dataset={spec.name}: the data are not those that {folder} began with "
             f"({known.in_words()} there, {spec.in_words()} now). Restore them, give this run another name=…, "
             "or start over with fresh=true."
         )
+
+
+def _is_beginning(entry: Path) -> bool:
+    """Returns whether a process that was killed before it wrote its configuration leaves such an entry."""
+    if entry.name == CACHE:
+        return all(fnmatch(below.name, "rank_*_of_*") for below in entry.iterdir())
+    return entry.name in (LOCK, f"{CONFIG}.part")
 
 
 def in_use(folder: Path) -> bool:

@@ -16,7 +16,8 @@ from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.runs.checkpoints import Checkpoints, rows_of
 from layerwise.runs.depth_search import run_config
 from layerwise.runs.finished import FinishedStage, restore, valid_depths
-from layerwise.runs.folder import CHECKPOINTS, SPEC
+from layerwise.runs.origin import origin_of
+from layerwise.runs.run_files import AGAIN, CHECKPOINTS, SPEC, read_spec
 
 
 class TrainedNet(BlockNet):
@@ -71,7 +72,7 @@ def load(run_folder: str | Path, device: str | torch.device = "cpu") -> TrainedN
     folder = Path(run_folder)
     config = run_config(folder)
     agenda = build_agenda(config)
-    trees, damage = Checkpoints(folder / CHECKPOINTS, warn=print).read_finished(agenda)
+    trees, damage = Checkpoints(folder / CHECKPOINTS, print, origin_of(folder)).read_finished(agenda)
     if damage is not None:
         raise LayerwiseError(f"{damage}. Run the command of {folder} again: it trains that block anew.")
     rows = rows_of(trees)
@@ -80,7 +81,9 @@ def load(run_folder: str | Path, device: str | torch.device = "cpu") -> TrainedN
         stages.pop()  # a pruned block or a fine-tuned encoder whose classifier was not fitted yet
     if not stages:
         raise LayerwiseError(f"{folder}: no block is finished yet; run its command to the end.")
-    spec = DatasetSpec.from_json((folder / SPEC).read_text())
+    spec = read_spec(folder / SPEC)
+    if spec is None:
+        raise LayerwiseError(f"{folder / SPEC}: there is no such file. {AGAIN}")
     network = build_network(config, spec, agenda.stages())
     restore(network, stages, [FinishedStage(**tree) for tree in trees[: len(stages)]])
     depths = valid_depths(stages, "labels")

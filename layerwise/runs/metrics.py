@@ -1,4 +1,4 @@
-"""The files that are the truth about a run: metrics.jsonl (a line an epoch) and results.json."""
+"""The files that are the truth about a run: metrics.jsonl (a line per epoch) and results.json."""
 
 from __future__ import annotations
 
@@ -6,70 +6,140 @@ import contextlib
 import json
 import math
 import re
+import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from layerwise.core.distributed import in_main
-from layerwise.core.errors import writing
+from layerwise.core.errors import LayerwiseError, writing
 from layerwise.core.files import write_atomically
+from layerwise.runs.origin import Origin
+from layerwise.runs.run_files import missing, read_text
 
 KEPT = "The checkpoints are intact."
 
+LINE_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "stage": int,
+    "epoch": int,
+    "step": int,
+    "block": int,
+    "loss": (int, float, type(None)),
+    "lr": (int, float),
+    "seconds": (int, float),
+    "images_per_second": (int, float),
+}
+
 
 class Metrics:
-    """metrics.jsonl, which the main process writes."""
+    """metrics.jsonl, which the main process writes.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        path: the file.
+        origin: the run that its lines belong to.
+    """
+
+    def __init__(self, path: Path, origin: Origin) -> None:
+        self.path, self.origin = path, origin
         self._file: IO[str] | None = None  # kept open: to open it takes longer than an epoch of a small network
 
     @in_main
     def append(self, line: dict[str, Any]) -> None:
         """Adds a line with at least `stage` and `epoch`, both counted from 1."""
+        marked = line | {"run": self.origin.digest}
         with writing(self.path, KEPT):
             if self._file is None:
                 self._file = open(self.path, "a")  # noqa: SIM115 (closed by close)
-            self._file.write(json.dumps(line) + "\n")
+            self._file.write(json.dumps(marked | {"check": _check(marked)}) + "\n")
             self._file.flush()
 
     def close(self) -> None:
-        """Lets the file go."""
+        """Closes the file."""
         file, self._file = self._file, None
         if file is not None:
             with contextlib.suppress(OSError):  # each line was flushed; what the disk refused then, it refuses again
                 file.close()
 
     @in_main
-    def truncate(self, stage: int, epochs: int) -> None:
-        """Drops what is younger than a checkpoint: lines after some epochs of a stage, and a broken last line."""
+    def truncate(self, stage: int, epochs: int) -> str | None:
+        """Drops what is younger than a checkpoint, lines after some epochs of a stage, and damaged lines.
+
+        Args:
+            stage: the stage in training, counted from 1.
+            epochs: its epochs so far.
+
+        Returns:
+            What is lost of these epochs, in words, or None.
+
+        Raises:
+            LayerwiseError: lines are of another run, or the file cannot be read or written.
+        """
         self.close()
-        kept = []
-        for text in self.path.read_text().splitlines() if self.path.exists() else []:
-            try:
-                line = json.loads(text)
-            except ValueError:
-                continue
-            if (line["stage"], line["epoch"]) <= (stage, epochs):
-                kept.append(text + "\n")
-        write_atomically(self.path, "".join(kept), kept=KEPT)
+        lines = [
+            line for line in read_lines(self.path, self.origin) if (line["stage"], line["epoch"]) <= (stage, epochs)
+        ]
+        write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in lines), KEPT, makes_folder=False)
+        return lost_epochs(self.path, lines, {stage: epochs})
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The complete lines of metrics.jsonl; none where there is no such file."""
-    lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
-        try:
-            lines.append(json.loads(text))
-        except ValueError:  # the machine went down while it was written
-            continue
+def read_lines(path: Path, origin: Origin | None = None) -> list[dict[str, Any]]:
+    """Reads the undamaged lines of metrics.jsonl; there are none without a file.
+
+    Args:
+        path: the file.
+        origin: the run whose lines they must be, if that is to be verified.
+
+    Raises:
+        DamagedRunFile: it is a folder.
+        LayerwiseError: lines are of another run, or it cannot be opened.
+    """
+    text = read_text(path, "Only the curves of the training are in it.", errors="replace") or ""
+    lines = [line for line in map(_parse, text.splitlines()) if line is not None]
+    for line in lines:
+        if origin is not None and line.get("run", origin.digest) not in origin.digests:
+            raise LayerwiseError(
+                f"{path} holds lines of another run (stage {line['stage']}, epoch {line['epoch']}). Put this run's own "
+                "file back, or delete this one: only the curves of the training are in it."
+            )
     return lines
 
 
+def lost_epochs(path: Path, lines: Iterable[Mapping[str, Any]], epochs: Mapping[int, int]) -> str | None:
+    """Says which epochs have no line in metrics.jsonl.
+
+    Args:
+        path: the file.
+        lines: its undamaged lines.
+        epochs: by stage, counted from 1, the number of epochs that were trained.
+    """
+    found = {(line["stage"], line["epoch"]) for line in lines}
+    lost = [(stage, e) for stage, count in epochs.items() for e in range(1, count + 1) if (stage, e) not in found]
+    if not lost:
+        return None
+    words = ", ".join(f"stage {stage} epoch {epoch}" for stage, epoch in lost[:3])
+    more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+    return f"{path}: lines are missing or damaged ({words}{more}). The curves have gaps; the results are not affected."
+
+
+def _parse(text: str) -> dict[str, Any] | None:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):  # the machine went down while it was written
+        return None
+    if missing(line, LINE_FIELDS) or ("check" in line and line["check"] != _check(line)):
+        return None
+    return line  # type: ignore[no-any-return]
+
+
+def _check(line: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps({name: value for name, value in line.items() if name != "check"}).encode())
+
+
 def write_results(path: Path, results: dict[str, Any]) -> None:
-    """Writes results.json, atomically; a list of numbers takes one line."""
-    text = json.dumps(_finite(results), indent=2)
+    """Writes a JSON file such as results.json, atomically; a list of numbers takes one line."""
+    text = json.dumps(finite(results), indent=2)
     text = re.sub(r"\[\n([^][{}\"]*?)\n\s*\]", _on_one_line, text)
-    write_atomically(path, text + "\n", kept=KEPT)
+    write_atomically(path, text + "\n", KEPT, makes_folder=False)
 
 
 def validation_top1(results: dict[str, Any]) -> float | None:
@@ -83,10 +153,10 @@ def _on_one_line(numbers: re.Match[str]) -> str:
     return f"[{' '.join(numbers[1].split())}]"
 
 
-def _finite(tree: Any) -> Any:
+def finite(tree: Any) -> Any:
     """JSON has no NaN and no infinity: they become null."""
     if isinstance(tree, dict):
-        return {name: _finite(value) for name, value in tree.items()}
+        return {name: finite(value) for name, value in tree.items()}
     if isinstance(tree, (list, tuple)):
-        return [_finite(value) for value in tree]
+        return [finite(value) for value in tree]
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree

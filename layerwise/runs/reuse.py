@@ -16,7 +16,8 @@ from layerwise.config.resolve import resolve
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.core.errors import LayerwiseError
 from layerwise.runs.checkpoints import Checkpoints, rows_of
-from layerwise.runs.folder import CHECKPOINTS, CONFIG
+from layerwise.runs.origin import origin_of
+from layerwise.runs.run_files import CHECKPOINTS, CONFIG
 from layerwise.training.plan import Stage
 
 LAST_BLOCK_ONLY = ("model.final_head_width", "J", "plan.max_blocks")
@@ -62,7 +63,7 @@ def take_over(source: Path, shared: list[Stage], checkpoints: Checkpoints) -> in
     if any(checkpoints.folder.glob("stage_*")):
         return 0
     agenda = build_agenda(resolve(from_yaml(source / CONFIG)))
-    trees, _ = Checkpoints(source / CHECKPOINTS, warn=checkpoints.warn).read_finished(agenda)
+    trees, _ = Checkpoints(source / CHECKPOINTS, checkpoints.warn, origin_of(source)).read_finished(agenda)
     pairs = zip(shared, agenda.stages(rows_of(trees)), trees, strict=False)
     taken = [(stage, tree) for stage, theirs, tree in pairs if stage == theirs]
     for stage, tree in taken:

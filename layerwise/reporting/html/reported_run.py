@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,9 +23,10 @@ from layerwise.reporting.html.command import command_of
 from layerwise.reporting.html.paper_figures import experiment_of
 from layerwise.reporting.html.samples import Samples, read_samples
 from layerwise.runs.depth_search import run_config
-from layerwise.runs.folder import CONFIG, METRICS, RESULTS, SPEC
 from layerwise.runs.loading import load
 from layerwise.runs.metrics import read_lines
+from layerwise.runs.origin import origin_of
+from layerwise.runs.run_files import AGAIN, CONFIG, METRICS, RESULTS, SPEC, read_object, read_results, read_spec
 
 ANYTIME = "anytime.json"
 
@@ -118,14 +118,14 @@ def read_run(folder: Path, network: BlockNet | None = None) -> ReportedRun:
         LayerwiseError: no run folder, or a file of it cannot be read.
     """
     config = from_yaml(folder / CONFIG)
-    try:
-        spec = DatasetSpec.from_json((folder / SPEC).read_text())
-        nothing: dict[str, Any] = {"status": "not begun to report", "blocks": [], "stages": [], "final": None}
-        results = {**nothing, "name": folder.resolve().name, "seconds": 0.0, **(_json(folder / RESULTS) or {})}
-        metrics = read_lines(folder / METRICS)
-        anytime = _json(folder / ANYTIME)
-    except (OSError, ValueError, TypeError) as error:
-        raise LayerwiseError(f"{folder}: cannot be read ({error}). Is it a run folder?") from error
+    spec, origin = read_spec(folder / SPEC), origin_of(folder)
+    if spec is None:
+        raise LayerwiseError(f"{folder / SPEC}: there is no such file. {AGAIN}")
+    nothing: dict[str, Any] = {"status": "not begun to report", "blocks": [], "stages": [], "final": None}
+    results = {**nothing, "name": folder.resolve().name, "seconds": 0.0, **(read_results(folder / RESULTS) or {})}
+    origin.check(folder / RESULTS, results.get("origin"))
+    metrics = read_lines(folder / METRICS, origin)
+    anytime = read_object(folder / ANYTIME, "Run `layerwise anytime` again: it writes the file anew.")
     return ReportedRun(
         name=str(results["name"]),
         label=str(results["name"]),
@@ -159,10 +159,6 @@ def _anatomy(folder: Path, spec: DatasetSpec, network: BlockNet | None) -> Anato
         return Anatomy(costs, first_filters(network or load(folder), spec))
     except LayerwiseError:
         return Anatomy(costs, None)
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text()) if path.exists() else None
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -93,7 +93,7 @@ def keep_samples(folder: Path, data: Dataset, stages: Sequence[Stage], finished:
         "predicted": predicted[:, chosen],
         "confidence": confidence[:, chosen],
     }
-    save_tree(folder / SAMPLES, tree)
+    save_tree(folder / SAMPLES, tree, makes_folder=False)
 
 
 def read_samples(folder: Path) -> Samples | None:

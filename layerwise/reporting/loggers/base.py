@@ -10,8 +10,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-from layerwise.runs.folder import METRICS
 from layerwise.runs.metrics import read_lines
+from layerwise.runs.run_files import METRICS
 
 LIVE_SECONDS = 60.0
 """The longest that the end of a training waits for its loggers."""

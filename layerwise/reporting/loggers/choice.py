@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.reporting.loggers.base import Logger, Loggers
 from layerwise.reporting.loggers.tensorboard_files import TensorBoardFiles
 from layerwise.reporting.loggers.wandb_run import WandbRun, mode_of
-from layerwise.runs.folder import CONFIG, RESULTS, SEARCH
+from layerwise.runs.run_files import CONFIG, RESULTS, SEARCH, read_results
 
 SEND_SECONDS = 600.0
 """The longest that sending a run from its files takes."""
@@ -72,12 +71,9 @@ def send(config: Config, folder: Path, note: Callable[[str], None], warn: Callab
     missing = {name: logger for name, logger in loggers.items() if not logger.is_complete(folder)}
     if not missing:
         return
-    try:
-        results = json.loads((folder / RESULTS).read_text())
-    except (OSError, ValueError) as error:
-        raise LayerwiseError(
-            f"{folder / RESULTS}: cannot be read ({error}). No stage of the run is finished."
-        ) from error
+    results = read_results(folder / RESULTS)
+    if results is None:
+        raise LayerwiseError(f"{folder / RESULTS}: cannot be read: no stage of the run is finished.")
     sending = Loggers(missing, warn, SEND_SECONDS)
     trained = as_plain(from_yaml(folder / CONFIG), but=("logger", "slurm"))
     sending.begin(folder, trained, {name: results[name] for name in FACTS if name in results})

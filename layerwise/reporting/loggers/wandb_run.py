@@ -178,7 +178,9 @@ class WandbRun:
         return sent
 
     def _save(self) -> None:
-        write_atomically(self._folder / FOLDER / SENT, json.dumps(self._known) + "\n", kept="The run is intact.")
+        content = json.dumps(self._known) + "\n"
+        (self._folder / FOLDER).mkdir(exist_ok=True)
+        write_atomically(self._folder / FOLDER / SENT, content, kept="The run is intact.", makes_folder=False)
 
 
 def mode_of(configured: str) -> str:
