@@ -1,6 +1,8 @@
 """Gives the program hostile inputs and judges how it ends: one message that names the cause, no traceback, no hang.
 
     scripts/campaign.py configurations --count 2000     random bad configurations from a grammar over the schema
+    scripts/campaign.py kills                           kills of a small run before each of its file operations
+    scripts/campaign.py damages                         random damages of the files of a run folder
 
 Counts go to stdout, with each fault and what reproduces it. The exit code is 1 if there are faults.
 docs/reliability.md states what the campaigns guarantee.
@@ -15,7 +17,7 @@ from importlib import import_module
 
 from _campaign_judging import Tally
 
-CAMPAIGNS = {"configurations": 2000}
+CAMPAIGNS = {"configurations": 2000, "kills": 400, "damages": 300}
 """Names, each the module `_campaign_NAME` with `run(count, seed) -> Tally`, and how many inputs they try by default."""
 
 
