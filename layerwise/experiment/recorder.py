@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from layerwise.config.identity import as_plain
@@ -13,6 +14,7 @@ from layerwise.core.errors import Interrupted, LayerwiseError
 from layerwise.core.files import write_atomically
 from layerwise.experiment.context import Run
 from layerwise.experiment.results import assemble_results
+from layerwise.models.blocknet import BlockNet
 from layerwise.models.costs import total_parameters
 from layerwise.reporting.html.reported_run import read_run
 from layerwise.reporting.html.samples import keep_samples
@@ -44,6 +46,7 @@ class Recorder:
 
     def completed(self) -> dict[str, Any]:
         """Records that all stages are finished, and returns the results."""
+        self._keep_samples()  # first: a completed run does not read its data again
         results = from_main(lambda: self._write("completed", classification=self._describe_classes()))
         self._report()
         self._run.loggers.end(results)  # last: it may wait for a server
@@ -84,21 +87,43 @@ class Recorder:
         loss = self._run.config.objective.loss
         return classification_report(z, data.labels["test"].cpu(), data.spec.classes, loss)
 
+    def _keep_samples(self) -> None:
+        if self._run.config.report and distributed.is_main():
+            stages = self._run.stages_after(self._finished)
+            with report_warnings(self._folder, self._run.display.warn):
+                keep_samples(self._folder, self._run.data, stages, self._finished)
+
     def _report(self) -> None:
         if self._run.config.report and distributed.is_main():
-            write_report(self._run, self._finished)
+            write_report(self._folder, self._run.display.warn, self._run.network)
 
 
-def write_report(run: Run, finished: Sequence[FinishedStage]) -> None:
-    """Writes report.html, and keeps the images in it for later reports. It never fails the run."""
-    path = run.folder.path / REPORT
-    try:
+def write_report(folder: Path, warn: Callable[[str], None], network: BlockNet | None = None) -> None:
+    """Writes report.html of a run. It never fails the run.
+
+    Args:
+        folder: the run folder.
+        warn: prints a warning.
+        network: of the run, if it is at hand; else its checkpoints are read.
+    """
+    with report_warnings(folder, warn):
         from layerwise.reporting.html.page import render  # slow to import
 
-        stages = run.stages_after(finished)
-        if len(finished) == len(stages):
-            keep_samples(path.parent, run.data, stages, finished)
-        page = render([read_run(path.parent, run.network)])
-        write_atomically(path, page, kept="The run is intact.", makes_folder=False)
-    except Exception as error:  # of any kind: the run matters more than its report
-        run.display.warn(f"{path} could not be made: {error}")
+        write_atomically(folder / REPORT, render([read_run(folder, network)]), "The run is intact.", makes_folder=False)
+
+
+def has_report(folder: Path) -> bool:
+    """Returns whether the report is not older than the results; a process may have been killed between the two."""
+    try:
+        return (folder / REPORT).stat().st_mtime >= (folder / RESULTS).stat().st_mtime
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def report_warnings(folder: Path, warn: Callable[[str], None]) -> Iterator[None]:
+    """Turns an error of any kind into a warning: the run matters more than its report."""
+    try:
+        yield
+    except Exception as error:
+        warn(f"{folder / REPORT} could not be made: {error}")

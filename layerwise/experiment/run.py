@@ -34,7 +34,7 @@ from layerwise.core.precision import Precision, choose_device, choose_precision
 from layerwise.data.dataset import Dataset, DatasetSpec
 from layerwise.experiment.assemble import assemble, configure_torch, read_data
 from layerwise.experiment.context import Run
-from layerwise.experiment.recorder import Recorder
+from layerwise.experiment.recorder import Recorder, has_report, write_report
 from layerwise.experiment.search import search_depth
 from layerwise.experiment.stage import run_stage
 from layerwise.experiment.summary import summarise
@@ -119,6 +119,8 @@ def run_in_folder(
             if distributed.is_main():
                 print(if_finished, file=sys.stderr)
                 tell = Display(config.progress is ProgressName.auto)
+                if config.report and folder.unwritable is None and not has_report(folder.path):
+                    write_report(folder.path, tell.warn)
                 send(config, folder.path, tell.note, tell.warn)
         else:
             results = search_and_train(config, spec, folder, device, precision)
