@@ -188,7 +188,7 @@ def test_what_a_command_cannot_do_is_one_message(tmp_path, words, message):
 
 
 FIGURES = {
-    "{": "cannot be read as JSON",
+    "{": "results.json is damaged",
     '{"3.1": 1}': "not written by scripts/reproduce.py",
     '{"set": "x", "rows": [{"experiment": "x", "status": "not run"}]}': "no finished block found",
 }
