@@ -21,10 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from _campaign_judging import Outcome, Tally, fault, in_child
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
-from layerwise.commands.conf_files import CONF
+from layerwise.commands.compose import composed
 from layerwise.commands.errors import reported
 from layerwise.config.networks import NETWORKS
 from layerwise.config.ranges import RANGES
@@ -126,10 +124,7 @@ def _is_number(value: Any, kind: type[int] | type[float]) -> bool:
 def check(words: Sequence[str]) -> None:
     """Does what `layerwise train` does with arguments, without Hydra's own command line."""
     with reported():
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            composed = compose("train", list(words))
-        train(composed)
+        train(composed(words))
 
 
 def parsed(text: str) -> Any:

@@ -48,12 +48,15 @@ class Collected:
 
 
 def run_folders(top: Path) -> Iterator[Path]:
-    """The run folders below a folder, or the folder itself; not those inside of runs, such as a depth search."""
+    """The run folders below a folder, or the folder itself.
+
+    Not those inside of runs, such as a depth search, nor hidden folders: Hydra's `.hydra` has a config.yaml as well.
+    """
     for path, folders, files in os.walk(top):
         if {CONFIG, RESULTS, LOCK} & set(files):
             folders.clear()
             yield Path(path)
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
 
 
 def runs_below(tops: Iterable[Path]) -> Iterator[tuple[Path, Path]]:

@@ -28,6 +28,13 @@ class Parser(argparse.ArgumentParser):
         raise LayerwiseError(f"{message}.{hint or f' `{self.prog} --help` explains the arguments.'}")
 
 
+def file_name(text: str) -> Path:
+    """The `type=` of an argument that names a file or folder."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError("the name of a file or folder is empty or has a NUL byte")
+    return Path(text)
+
+
 def at_least(minimum: int) -> Callable[[str], int]:
     """The `type=` of an argument that is a whole number, `minimum` or more."""
 
@@ -63,5 +70,8 @@ def modern(words: Sequence[str], positional: Sequence[str], options: Sequence[st
             rest.append(f"--{key}={value}")
         else:
             is_list = value.startswith("[") and value.endswith("]") and not Path(value).exists()
-            values[key] += [part.strip() for part in value[1:-1].split(",")] if is_list else [value]
+            given = [part.strip() for part in value[1:-1].split(",")] if is_list else [value]
+            if "" in given:
+                raise LayerwiseError(f"{word}: an empty name. Give a file or folder.")
+            values[key] += given
     return [*(value for key in positional for value in values[key]), *rest]

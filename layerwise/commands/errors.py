@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -25,9 +27,17 @@ def reported() -> Iterator[None]:
     `debug=true` among the arguments also shows their traceback.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then passes errors on instead of printing and exiting
+    _make_printable()
     try:
-        yield
+        try:
+            yield
+        except SystemExit:
+            sys.stdout.flush()
+            raise
+        sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, OSError) and (exit_code := _closed_output()):
+            sys.exit(exit_code)
         known = explained(error)
         stopped = isinstance(error, KeyboardInterrupt | Interrupted)
         if known is None or (wants_tracebacks() and not stopped):
@@ -37,6 +47,28 @@ def reported() -> Iterator[None]:
         if joined():
             end(exit_code, isinstance(error, LayerwiseError) and error.is_shared)
         sys.exit(exit_code)
+
+
+def _make_printable() -> None:
+    """Characters that a terminal's encoding lacks are written as escapes instead of raising an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _closed_output() -> int | None:
+    """Where nothing more can be printed on stdout, such as in `| head -1`: says so, and gives the exit code."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        exit_code = 128 + signal.SIGPIPE
+    except OSError as error:
+        say(f"error: the standard output cannot be written: {error.strerror or error}.")
+        exit_code = 2
+    else:
+        return None
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
+    return exit_code
 
 
 def loaded_processes() -> ModuleType | None:
@@ -77,8 +109,10 @@ def explained(error: BaseException) -> tuple[str, int] | None:
         return str(error), error.exit_code
     if isinstance(error, HydraException | OmegaConfBaseException):
         return explain(error), 2
-    if isinstance(error, ValueError) and "Config group override" in str(error):  # Hydra's for `model=null`
-        return "a group cannot be null: choose one of its files, such as model=simcnn.", 2
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror or error}.", 2
+    if isinstance(error, MemoryError):
+        return f"{OUT_OF_MEMORY} Everything saved is intact.", 2
     if isinstance(error, RuntimeError) and (remedy := remedy_for(error)) is not None:
         return f"{remedy} Everything saved is intact.", 2
     return None
@@ -104,6 +138,9 @@ def say(text: str, of_all: bool = True) -> None:
         print(text, file=sys.stderr)
 
 
+OUT_OF_MEMORY = "out of memory. Use a smaller batch_size or model.width, or cache=none."
+
+
 def remedy_for(error: RuntimeError) -> str | None:
     """What to do about an error of PyTorch or submitit; None for a bug."""
     reason = str(error).strip().splitlines()[0]
@@ -111,6 +148,8 @@ def remedy_for(error: RuntimeError) -> str | None:
         error
     ):  # on a CPU only words say so
         return f"out of memory ({reason}). Use a smaller batch_size or model.width, or cache=none."
+    if "Storage size calculation overflowed" in reason or "numel: integer multiplication overflow" in reason:
+        return OUT_OF_MEMORY
     if "DataLoader worker" in str(error):
         return (
             f"a process that decodes images died ({reason}). Reduce dataset.workers or batch_size; "

@@ -31,7 +31,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from layerwise.commands.errors import concerns_all, end, explain, explained, joined, reported, say, wants_tracebacks
-from layerwise.core.errors import Interrupted, LaunchError, LayerwiseError, LostProcess, NonFiniteLoss
+from layerwise.core.errors import Interrupted, LaunchError, LayerwiseError, LostProcess, NonFiniteLoss, one_line
 
 BEST = "optimization_results.yaml"
 """The file in the sweep's folder to which searching sweepers write their result."""
@@ -143,6 +143,21 @@ class Multirun:
 
         launcher.launch = launch_and_note  # type: ignore[method-assign]
 
+    def refusal(self, error: Exception) -> LayerwiseError | None:
+        """What to say of an error before the first job: the sweeper's or the launcher's; None for any other."""
+        if self.config is None or self.jobs or isinstance(error, LayerwiseError):
+            return None
+        if isinstance(error, HydraException):
+            reason = explain(error)
+        elif isinstance(error, OSError) and error.filename is not None:
+            folder = self.config.hydra.sweep.dir
+            reason = f"hydra.sweep.dir={folder}: cannot be written: {error.strerror}. It is output_dir unless it is set"
+        elif self.searches:  # Optuna checks little of what it is given
+            reason = f"hydra.sweeper does not accept its settings: {type(error).__name__}: {one_line(str(error))}"
+        else:
+            return None
+        return LayerwiseError(f"{reason}{'' if reason[-1] in '.?' else '.'} No job was started.")
+
     def summary(self) -> str:
         heading = f"{len(self.failures)} of {self.jobs} jobs failed:"
         return "\n".join([heading, *(f"  {failure.job}: {failure.reason}" for failure in self.failures)])
@@ -191,14 +206,11 @@ def watched_jobs() -> Iterator[None]:
     plugins.instantiate_launcher = watched  # type: ignore  # Hydra has no hook that sees all returns
     try:
         yield
-    except HydraException as error:
-        if multirun.config is None or multirun.jobs:
-            raise
-        message = explain(error)
-        raise LayerwiseError(f"{message}{'' if message[-1] in '.?' else '.'} No job was started.") from error
-    except ValueError:
-        if not (multirun.searches and multirun.found_nothing):  # Optuna's, if no trial succeeded
-            raise
+    except Exception as error:
+        if (refused := multirun.refusal(error)) is not None:
+            raise refused from error
+        if not (isinstance(error, ValueError) and multirun.searches and multirun.found_nothing):
+            raise  # else it is Optuna's, if no trial succeeded
     finally:
         plugins.instantiate_launcher = instantiate  # type: ignore[method-assign]
         if multirun.failures:

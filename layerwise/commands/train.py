@@ -11,11 +11,12 @@ from omegaconf import DictConfig
 from layerwise.commands.conf_files import CONF
 from layerwise.commands.errors import loaded_processes
 from layerwise.commands.multirun import Failure, run_job, watched_jobs
+from layerwise.commands.overrides import for_hydra
 from layerwise.commands.slurm_task import submitted_task
 
 
 def main(words: Sequence[str]) -> None:
-    sys.argv[1:] = words  # where Hydra reads them
+    sys.argv[1:] = for_hydra(words)  # where Hydra reads them
     with watched_jobs():
         compose_and_train()
         if processes := loaded_processes():

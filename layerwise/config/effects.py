@@ -58,6 +58,7 @@ def _head(config: ResolvedConfig) -> HeadKind | None:
 
 ALWAYS = Effect("nothing", lambda config: True)
 _GROWS = _plan(Plan.greedy, Plan.autoencoder)
+_GROUPS = _plan(Plan.greedy, Plan.simultaneous)
 _CONVOLVES = Effect(
     "model.head=cnn or pooled, and k=2 or more",
     lambda c: c.k > 1 and _head(c) in (None, HeadKind.cnn, HeadKind.pooled),
@@ -68,6 +69,7 @@ _AUGMENTS = Effect(
     "dataset.augment=true and a data set of images",
     lambda c: c.dataset.augment and c.dataset.name not in VECTORS,
 )
+_CACHED = _cached(CacheKind.memory, CacheKind.disk, CacheKind.auto)
 _MOMENTUM = Effect(
     "optimizer=sgd or timm with momentum",
     lambda c: c.optimizer.kind in (OptimizerKind.sgd, OptimizerKind.timm) and c.optimizer.momentum > 0,
@@ -115,8 +117,15 @@ EFFECTS: dict[str, Effect] = {
     **dict.fromkeys(("dataset.separator", "dataset.columns", "dataset.drop", "dataset.missing"), _dataset("table")),
     "dataset.test": _dataset("table", "imagefolder"),
     **dict.fromkeys(("plan.name", "plan.epochs", "plan.finetune.epochs"), ALWAYS),
-    "plan.blocks_per_stage": _plan(Plan.greedy, Plan.simultaneous),
-    **dict.fromkeys(("plan.head", "plan.max_blocks", "plan.patience", "plan.search_fraction"), _GROWS),
+    "plan.blocks_per_stage": Effect(
+        f"{_GROUPS.needs}, and at least as many blocks (J)",
+        lambda c: _GROUPS.holds(c) and c.plan.blocks_per_stage <= c.J,
+    ),
+    "plan.patience": Effect(
+        f"{_GROWS.needs}, and at least as many blocks (J or plan.max_blocks)",
+        lambda c: _GROWS.holds(c) and (c.plan.patience is None or c.plan.patience <= c.J),
+    ),
+    **dict.fromkeys(("plan.head", "plan.max_blocks", "plan.search_fraction"), _GROWS),
     **dict.fromkeys(("plan.warm_start", "plan.prune_to", "plan.reuse"), _plan(Plan.greedy)),
     "plan.prune_epochs": Effect("plan.prune_to", lambda c: c.plan.prune_to is not None),
     "plan.classifier_epochs": _plan(Plan.autoencoder),
@@ -125,12 +134,14 @@ EFFECTS: dict[str, Effect] = {
         "plan.finetune.epochs", lambda c: c.plan.finetune.epochs > 0 or c.plan.finetune.autoencoder_epochs > 0
     ),
     "cache.kind": _GROWS,
-    **dict.fromkeys(
-        ("cache.views", "cache.dtype", "cache.budget_gb"), _cached(CacheKind.memory, CacheKind.disk, CacheKind.auto)
-    ),
+    "cache.views": Effect(f"{_CACHED.needs}, and {_AUGMENTS.needs}", lambda c: _CACHED.holds(c) and _AUGMENTS.holds(c)),
+    **dict.fromkeys(("cache.dtype", "cache.budget_gb"), _CACHED),
     **dict.fromkeys(("cache.dir", "cache.keep"), _cached(CacheKind.disk, CacheKind.auto)),
     **dict.fromkeys(("optimizer.kind", "optimizer.lr", "optimizer.weight_decay", "optimizer.schedule"), ALWAYS),
-    **dict.fromkeys(("optimizer.clip_norm", "optimizer.average", "optimizer.shift_lr"), ALWAYS),
+    **dict.fromkeys(("optimizer.clip_norm", "optimizer.average"), ALWAYS),
+    "optimizer.shift_lr": Effect(
+        "a network with batch norms (model.batch_norm=true)", lambda c: getattr(c.model, "batch_norm", True)
+    ),
     "optimizer.name": Effect("optimizer=timm", lambda c: c.optimizer.kind is OptimizerKind.timm),
     "optimizer.momentum": Effect(
         "optimizer=sgd or timm", lambda c: c.optimizer.kind in (OptimizerKind.sgd, OptimizerKind.timm)
@@ -146,7 +157,7 @@ EFFECTS: dict[str, Effect] = {
     **dict.fromkeys(("objective.loss", "objective.label_smoothing", "objective.l1", "objective.l2"), ALWAYS),
     "objective.reconstruction": _plan(Plan.autoencoder),
     "objective.similarity": Effect("model.head=predsim", lambda c: _head(c) is HeadKind.predsim),
-    "ensemble.on": Effect("a plan other than joint, which has one head", lambda c: not c.joint),
+    "ensemble.on": Effect("several heads: J=2 or more and a plan other than joint", lambda c: not c.joint and c.J > 1),
     "evaluation.every": Effect("stages of as many epochs", lambda c: c.evaluation.every <= c.plan.epochs),
     **dict.fromkeys(("evaluation.train", "evaluation.mirror"), ALWAYS),
     **dict.fromkeys(("distributed.parallel", "distributed.sync_batchnorm", "distributed.timeout"), ALWAYS),
@@ -159,6 +170,7 @@ EFFECTS: dict[str, Effect] = {
 
 REFUSED = {
     *("dataset.fold", "dataset.flip", "dataset.cutout", "plan.finetune.lr", "plan.finetune.autoencoder_epochs"),
+    *("plan.blocks_per_stage", "plan.patience"),
     *("dataset.padding", "dataset.border", "optimizer.warmup", "optimizer.start", "optimizer.final"),
     *("model.head_widths", "model.final_head_width", "model.pool", "model.head_scale", "model.whiten_patch"),
     *("model.whiten_shift", "model.norm_scale", "model.norm_momentum", "model.norm_epsilon"),

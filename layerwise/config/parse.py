@@ -21,7 +21,8 @@ from layerwise.config.keys import key_names, network_keys, suggest_key
 from layerwise.config.networks import NETWORKS, NetworkConfig
 from layerwise.config.ranges import check_ranges
 from layerwise.config.schema import Config
-from layerwise.core.errors import LayerwiseError, suggest
+from layerwise.config.shapes import check_shapes
+from layerwise.core.errors import LayerwiseError, one_line, suggest
 
 
 def parse(composed: DictConfig) -> Config:
@@ -35,6 +36,7 @@ def parse(composed: DictConfig) -> Config:
     composed = _without_others(composed, network)
     try:
         schema = OmegaConf.structured(Config(model=network()))  # type: ignore[call-arg]
+        check_shapes(schema, composed)
         config = OmegaConf.to_object(OmegaConf.merge(schema, composed))
     except ConfigKeyError as error:
         full_key = str(error.full_key)
@@ -44,17 +46,7 @@ def parse(composed: DictConfig) -> Config:
             f"{error.full_key}: this choice of its group does not set it. Choose another, or set it."
         ) from error
     except OmegaConfBaseException as error:
-        problem = str(error).splitlines()[0].rstrip(".")
-        if "is not a ListConfig" in problem:
-            problem = "must be a list, such as [3]"
-        if not error.full_key:
-            raise LayerwiseError(
-                f"a group of keys was given a value of its own ({problem}). Give one to a key of it, such as "
-                "plan.finetune.epochs=10."
-            ) from error
-        raise LayerwiseError(f"{error.full_key}: {problem}.") from error
-    except ValueError as error:
-        raise LayerwiseError(f"a group of keys is not what it should be: {str(error).splitlines()[0]}") from error
+        raise LayerwiseError(f"{error.full_key}: {one_line(str(error).splitlines()[0])}.") from error
     assert isinstance(config, Config)
     check_ranges({name: value_of(config, name) for name in key_names(config)})
     check_options(config)
@@ -111,7 +103,9 @@ def from_yaml(path: Path) -> Config:
         _update(loaded)
         return parse(loaded)
     except (OSError, ValueError, YAMLError, OmegaConfBaseException, AssertionError, LayerwiseError) as error:
-        raise LayerwiseError(f"{path}: cannot be read ({error}). Is {path.parent} a run folder?") from error
+        raise LayerwiseError(
+            f"{path}: cannot be read ({one_line(str(error))}). Is {path.parent} a run folder?"
+        ) from error
 
 
 def _literal(tree: Any) -> Any:

@@ -18,6 +18,11 @@ def check_ranges(values: Mapping[str, Any]) -> None:
     Raises:
         LayerwiseError: names the key, its value and the range.
     """
+    for name, value in values.items():
+        for one in value if isinstance(value, list) else [value]:
+            _check_representable(name, one)
+        if value == "":
+            raise LayerwiseError(f"{name}='': must not be empty. Leave it out, or use null where the key allows it.")
     for names, rule, holds in RANGES:
         for name in names:
             value = values.get(name)
@@ -25,12 +30,31 @@ def check_ranges(values: Mapping[str, Any]) -> None:
                 raise LayerwiseError(f"{name}={value}: {rule}.")
 
 
+def _check_representable(name: str, value: Any) -> None:
+    """Refuses what no key can use, whatever its range."""
+    if isinstance(value, int) and abs(value) > (LARGEST_SEED if name == "seed" else LARGEST):
+        raise LayerwiseError(f"{name}={value:.3g}: is too large for a whole number of this program.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise LayerwiseError(f"{name}={value}: must be finite.")
+    if isinstance(value, str) and not all(character.isprintable() for character in value):
+        raise LayerwiseError(f"{name}={value!a}: has characters that cannot be printed. Remove them.")
+
+
+LARGEST, LARGEST_SEED = 2**31 - 1, 2**63 - 1
+"""The largest whole numbers that are accepted, also with a minus sign."""
+
+DEEPEST = 1000
+"""Maximum number of blocks, and of the layers of a greedy problem."""
+
+MOST_WORKERS = 256
+"""Maximum number of decoding processes of one process of the training."""
+
 RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     (
         (
-            *("k", "J", "epochs", "batch_size", "plan.epochs", "plan.blocks_per_stage", "plan.prune_to"),
+            *("epochs", "batch_size", "plan.epochs", "plan.blocks_per_stage", "plan.prune_to"),
             *("plan.prune_epochs", "model.width", "model.head_width", "model.final_head_width", "model.pool"),
-            *("plan.classifier_epochs", "plan.max_blocks", "plan.patience", "model.whiten_patch"),
+            *("plan.classifier_epochs", "plan.patience", "model.whiten_patch"),
             *("dataset.limit", "dataset.limit_test", "dataset.size", "dataset.fold"),
             *("slurm.cpus", "slurm.memory_gb", "slurm.minutes", "slurm.parallel"),
         ),
@@ -38,8 +62,18 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         lambda value: value >= 1,
     ),
     (
+        ("k", "J", "plan.max_blocks"),
+        f"must be 1 or more and at most {DEEPEST}",
+        lambda value: 1 <= value <= DEEPEST,
+    ),
+    (
+        ("dataset.workers",),
+        f"must be at least 0 and at most {MOST_WORKERS}",
+        lambda value: 0 <= value <= MOST_WORKERS,
+    ),
+    (
         (
-            *("dataset.workers", "evaluation.every", "optimizer.weight_decay", "objective.l1", "objective.l2"),
+            *("evaluation.every", "optimizer.weight_decay", "objective.l1", "objective.l2"),
             *("plan.finetune.epochs", "plan.finetune.autoencoder_epochs", "slurm.gpus"),
             *("dataset.cutout", "dataset.padding"),
         ),
@@ -95,6 +129,14 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         ("cache.views",),
         "must be 'epochs' or a number of views, 1 or more",
         lambda value: value == "epochs" or (type(value) is int and value >= 1),
+    ),
+    (
+        ("dataset.class_weights",),
+        "must be 'balanced' or a list of numbers above 0, one for each class",
+        lambda value: (
+            value == "balanced"
+            or (isinstance(value, list) and all(type(one) in (int, float) and one > 0 for one in value) and value != [])
+        ),
     ),
     (
         ("logger.wandb.project",),

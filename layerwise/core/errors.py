@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,6 +68,17 @@ def suggest(word: str, known: Iterable[str]) -> str:
     if near:
         return f" Did you mean '{near[0]}'?"
     return f" Known: {', '.join(choices[:SUGGESTED])}{', …' if len(choices) > SUGGESTED else ''}."
+
+
+LONGEST = 300
+"""Maximum number of characters that a message repeats of another program's message, or of what it was given."""
+
+
+def one_line(text: str) -> str:
+    """Return another program's message as one line of printable characters, without addresses of objects."""
+    text = re.sub(r" at 0x[0-9a-f]+", "", " ".join(text.split()))
+    text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 @contextmanager

@@ -155,7 +155,10 @@ def _check_batches(config: ResolvedConfig, samples: int, which: str, processes: 
     seen = last if config.distributed.sync_batchnorm else last // processes
     if config.model.norms_vectors and seen < 2:
         remedy = "Use another batch_size"
-        remedy += f", or dataset.limit={samples - last}." if last < samples else " of 2 or more for each process."
+        if batch_size < 2 * processes:
+            remedy = f"Use batch_size={2 * processes} or more."
+        else:
+            remedy += f", or dataset.limit={samples - last}." if last < samples else " of 2 or more for each process."
         raise LayerwiseError(
             f"batch_size={batch_size} leaves a last batch of {last} of the {samples} {which}samples, but batch norm "
             f"needs at least two samples per batch. {remedy}"

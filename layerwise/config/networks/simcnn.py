@@ -152,6 +152,12 @@ class ResolvedSimCnn(SimCnnConfig, ResolvedNetwork):
         from layerwise.models.simcnn import check_resolution
 
         super().check_samples(spec, J)
+        side = min(spec.shape[1:]) // (2 if self.input_downsample else 1)
+        for key, value in {"pool": self.pool, "whiten_patch": self.whiten_patch if self.whiten_input else None}.items():
+            if value is not None and value > side:
+                raise LayerwiseError(
+                    f"model.{key}={value}: is more than the {side} pixels of an image's side at block 1. Use less."
+                )
         border = self.whiten_patch - 1 if self.whiten_input and self.whiten_patch % 2 == 0 else 0
         check_resolution(spec.shape, J, self.downsample, self.input_downsample, border, self.downsampling)
 
