@@ -21,14 +21,14 @@ from rich.table import Table
 
 from layerwise.analysis.anytime import Predictor, measure
 from layerwise.analysis.drawing import PALETTE, pyplot, save
-from layerwise.commands.arguments import Parser, at_least, file_name, modern
+from layerwise.commands.arguments import Parser, at_least, modern, named
 from layerwise.reporting.tables import numbers_table, show
 from layerwise.runs.metrics import write_results
 
 
 def main(words: Sequence[str]) -> None:
     parser = Parser("anytime", __doc__)
-    parser.add_argument("run", type=file_name, metavar="RUN", help="run folder")
+    parser.add_argument("run", type=named, metavar="RUN", help="run folder")
     parser.add_argument("--on", choices=[one.value for one in Predictor], default="head", help="default: head")
     parser.add_argument(
         "--points",

@@ -28,7 +28,7 @@ class Parser(argparse.ArgumentParser):
         raise LayerwiseError(f"{message}.{hint or f' `{self.prog} --help` explains the arguments.'}")
 
 
-def file_name(text: str) -> Path:
+def named(text: str) -> Path:
     """The `type=` of an argument that names a file or folder."""
     if not text or "\0" in text:
         raise argparse.ArgumentTypeError("the name of a file or folder is empty or has a NUL byte")

@@ -25,7 +25,7 @@ from typing import Any
 
 from layerwise.analysis.collecting import COMPLETED, MEANING, Collected, read_run, runs_below
 from layerwise.analysis.spread import spread, with_spread
-from layerwise.commands.arguments import Parser, file_name
+from layerwise.commands.arguments import Parser, named
 from layerwise.config.keys import key_names, suggest_key
 from layerwise.config.schema import Config
 from layerwise.core.errors import LayerwiseError
@@ -37,13 +37,13 @@ FIGURES = ("depth", "test %", "ensemble %", "validation %", "parameters", "secon
 def main(words: Sequence[str]) -> None:
     parser = Parser("collect", __doc__)
     parser.add_argument(
-        "folders", nargs="+", type=file_name, metavar="FOLDER", help="run folder, or folder with runs below it"
+        "folders", nargs="+", type=named, metavar="FOLDER", help="run folder, or folder with runs below it"
     )
     parser.add_argument(
         "--over", action="append", default=[], metavar="KEY", help="average over this key; may be repeated"
     )
-    parser.add_argument("--csv", type=file_name, metavar="FILE", help="write the table there, unrounded")
-    parser.add_argument("--markdown", type=file_name, metavar="FILE", help="write the table there")
+    parser.add_argument("--csv", type=named, metavar="FILE", help="write the table there, unrounded")
+    parser.add_argument("--markdown", type=named, metavar="FILE", help="write the table there")
     parser.add_argument("--allow-unfinished", action="store_true", help="exit with 0 even if runs are incomplete")
     options = parser.parse_args(words)
     for key in options.over:

@@ -23,7 +23,7 @@ from typing import Any
 from rich.table import Table
 
 from layerwise.analysis.spread import spread, with_spread
-from layerwise.commands.arguments import Parser, file_name
+from layerwise.commands.arguments import Parser, named
 from layerwise.commands.in_process import run_here
 from layerwise.core.errors import LayerwiseError, NonFiniteLoss
 from layerwise.core.files import write_atomically
@@ -42,7 +42,7 @@ def main(words: Sequence[str]) -> None:
     parser = Parser("cross_validate", __doc__)
     parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="arguments of layerwise train")
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="2 or more (default 5)")
-    parser.add_argument("--json", type=file_name, metavar="FILE", help="also write the figures there")
+    parser.add_argument("--json", type=named, metavar="FILE", help="also write the figures there")
     options = parser.parse_intermixed_args(words)
     if options.folds < 2:
         raise LayerwiseError(f"--folds {options.folds}: must be 2 or more.")

@@ -19,23 +19,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from layerwise.analysis.exporting import BATCH_SIZES, Format, Inputs, Servable, export
-from layerwise.commands.arguments import Parser, file_name
+from layerwise.commands.arguments import Parser, named
 from layerwise.core.files import write_atomically
 from layerwise.runs.loading import load
 
 
 def main(words: Sequence[str]) -> None:
     parser = Parser("export", __doc__)
-    parser.add_argument("folder", type=file_name, metavar="RUN", help="run folder")
+    parser.add_argument("folder", type=named, metavar="RUN", help="run folder")
     parser.add_argument("--depth", type=int, metavar="J", help="depth of the classifier (default: the last)")
     parser.add_argument("--ensemble", action="store_true", help="export the ensemble of all classifiers up to --depth")
     parser.add_argument(
         "--inputs", choices=[kind.value for kind in Inputs], default="unit", help="images (default: unit)"
     )
     parser.add_argument("--format", choices=[form.value for form in Format], default="onnx", help="default: onnx")
-    parser.add_argument(
-        "--output", type=file_name, metavar="FILE", help="default: RUN/depthJ.onnx, RUN/ensembleJ.onnx, …"
-    )
+    parser.add_argument("--output", type=named, metavar="FILE", help="default: RUN/depthJ.onnx, RUN/ensembleJ.onnx, …")
     options = parser.parse_args(words)
     form = Format(options.format)
     servable = Servable(load(options.folder), options.depth, options.ensemble, Inputs(options.inputs))

@@ -24,15 +24,13 @@ from typing import Any
 from layerwise.analysis import separability as probes
 from layerwise.analysis.depth_curves import Network, networks_of
 from layerwise.analysis.drawing import PALETTE, over_depth, pyplot, save
-from layerwise.commands.arguments import Parser, file_name
+from layerwise.commands.arguments import Parser, named
 
 
 def main(words: Sequence[str]) -> None:
     parser = Parser("figures", __doc__)
-    parser.add_argument(
-        "sources", nargs="+", type=file_name, metavar="FOLDER", help="of runs; or a JSON file of results/"
-    )
-    parser.add_argument("--output", type=file_name, default=Path("figures"), metavar="DIR", help="default: figures/")
+    parser.add_argument("sources", nargs="+", type=named, metavar="FOLDER", help="of runs; or a JSON file of results/")
+    parser.add_argument("--output", type=named, default=Path("figures"), metavar="DIR", help="default: figures/")
     options = parser.parse_args(words)
     plt = pyplot()
     networks = networks_of(options.sources)

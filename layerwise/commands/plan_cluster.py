@@ -34,7 +34,7 @@ from layerwise.analysis.cluster import (
     stage_times,
     workload,
 )
-from layerwise.commands.arguments import Parser, at_least, file_name
+from layerwise.commands.arguments import Parser, at_least, named
 from layerwise.commands.compose import configuration
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import write_atomically
@@ -62,9 +62,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument(
         "--disk-gb-per-second", type=positive, default=math.inf, metavar="GB/S", help="of a node (default: unlimited)"
     )
-    parser.add_argument(
-        "--json", type=file_name, metavar="FILE", help="also write the figures there, in bytes and seconds"
-    )
+    parser.add_argument("--json", type=named, metavar="FILE", help="also write the figures there, in bytes and seconds")
     options = parser.parse_intermixed_args(words)
     record = plan(options)
     for table in tables(record):

@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from layerwise.analysis.predicting import Guess, Prediction, image_files, predict_files, predict_table
-from layerwise.commands.arguments import Parser, file_name, modern
+from layerwise.commands.arguments import Parser, modern, named
 from layerwise.config.build.data import table_files
 from layerwise.core.precision import choose_device
 from layerwise.reporting.tables import show
@@ -33,10 +33,8 @@ from layerwise.runs.loading import load
 
 def main(words: Sequence[str]) -> None:
     parser = Parser("predict", __doc__)
-    parser.add_argument("run", type=file_name, metavar="RUN", help="run folder")
-    parser.add_argument(
-        "images", type=file_name, nargs="+", metavar="IMAGE", help="image file, folder of images, or table"
-    )
+    parser.add_argument("run", type=named, metavar="RUN", help="run folder")
+    parser.add_argument("images", type=named, nargs="+", metavar="IMAGE", help="image file, folder of images, or table")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     parser.add_argument("--format", choices=["table", "json"], default="table", help="default: table")
     options = parser.parse_args(modern(words, ["run", "image"], ["device", "format"]))

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from layerwise.commands.arguments import Parser, at_least, file_name
+from layerwise.commands.arguments import Parser, at_least, named
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.interrupt import StopRequest
 from layerwise.core.machine import usable_cores
@@ -36,8 +36,8 @@ from layerwise.data.images.records import Records
 def main(words: Sequence[str]) -> None:
     parser = Parser("prepare_data", __doc__)
     parser.add_argument("name", choices=[*imagenet.NAMES, "imagefolder"], help="the data set")
-    parser.add_argument("--root", type=file_name, required=True, metavar="FOLDER", help="folder of its image files")
-    parser.add_argument("--output", type=file_name, required=True, metavar="FOLDER", help="new folder for the records")
+    parser.add_argument("--root", type=named, required=True, metavar="FOLDER", help="folder of its image files")
+    parser.add_argument("--output", type=named, required=True, metavar="FOLDER", help="new folder for the records")
     parser.add_argument("--short-side", type=at_least(1), default=256, metavar="N", help="in pixels (default: 256)")
     parser.add_argument("--quality", type=at_least(1), default=95, metavar="N", help="of JPEGs, 1 to 95 (default: 95)")
     parser.add_argument("--workers", type=at_least(0), metavar="N", help="processes (default: one per usable core)")

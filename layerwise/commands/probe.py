@@ -20,13 +20,13 @@ from rich.table import Table
 from layerwise.analysis.drawing import pyplot, save
 from layerwise.analysis.probing import probe_run
 from layerwise.analysis.separability import PROBES, draw, labels
-from layerwise.commands.arguments import Parser, at_least, file_name, modern
+from layerwise.commands.arguments import Parser, at_least, modern, named
 from layerwise.reporting.tables import numbers_table, show
 
 
 def parser() -> Parser:
     made = Parser("probe", __doc__)
-    made.add_argument("runs", nargs="+", type=file_name, metavar="RUN", help="run folder")
+    made.add_argument("runs", nargs="+", type=named, metavar="RUN", help="run folder")
     made.add_argument("--epochs", type=at_least(1), default=10, metavar="N", help="of the CNN probes (default: 10)")
     made.add_argument(
         "--width", type=at_least(1), metavar="N", help="of their convolutions (default: model.head_width, else 128)"
@@ -36,7 +36,7 @@ def parser() -> Parser:
     )
     made.add_argument("--seed", type=int, default=0, metavar="N", help="of the probes (default: 0)")
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
-    made.add_argument("--out", type=file_name, metavar="FILE", help="the figure (default: probes.png in the first run)")
+    made.add_argument("--out", type=named, metavar="FILE", help="the figure (default: probes.png in the first run)")
     return made
 
 

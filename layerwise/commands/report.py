@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from layerwise.analysis.collecting import runs_below
-from layerwise.commands.arguments import Parser, file_name
+from layerwise.commands.arguments import Parser, named
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import write_atomically
 from layerwise.reporting.html.page import render
@@ -25,8 +25,8 @@ from layerwise.runs.run_files import REPORT
 
 def main(words: Sequence[str]) -> None:
     parser = Parser("report", __doc__)
-    parser.add_argument("folders", nargs="+", type=file_name, metavar="FOLDER", help="of a run, or one that holds runs")
-    parser.add_argument("--output", type=file_name, metavar="FILE", help=f"default: {REPORT}, of one run in its folder")
+    parser.add_argument("folders", nargs="+", type=named, metavar="FOLDER", help="of a run, or one that holds runs")
+    parser.add_argument("--output", type=named, metavar="FILE", help=f"default: {REPORT}, of one run in its folder")
     options = parser.parse_args(words)
     runs = list({folder.resolve(): folder for _, folder in runs_below(options.folders)}.values())  # each once
     output = options.output or (runs[0] if len(runs) == 1 else Path()) / REPORT

@@ -24,7 +24,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from layerwise.commands import train
-from layerwise.commands.arguments import Parser, file_name
+from layerwise.commands.arguments import Parser, named
 from layerwise.commands.compose import configuration
 from layerwise.commands.errors import explain, reported
 from layerwise.commands.own_process import run_process
@@ -74,7 +74,7 @@ class Task:
 def main(words: Sequence[str]) -> int:
     own, more = split_arguments(list(words))
     parser = Parser("sweep", __doc__)
-    parser.add_argument("file", type=file_name, metavar="FILE", help="a line of arguments for each run")
+    parser.add_argument("file", type=named, metavar="FILE", help="a line of arguments for each run")
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--check", action="store_true", help="name what is wrong, train nothing")
     action.add_argument("--count", action="store_true", help="print the number of runs")
