@@ -375,3 +375,23 @@ def test_a_run_on_records_equals_one_on_the_folder(files, records, train_py, tmp
         assert outcome.code == 0, outcome.err
         rows.append([(row["train"], row["test"]) for row in results_of(tmp_path / "out" / name)["blocks"]])
     assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("change", ["split", "length", "label", "shards", "missing"])
+def test_an_index_of_other_files_or_places_is_refused(records, tmp_path, change):
+    shutil.copytree(records, tmp_path / "records")
+    index = load_tree(tmp_path / "records" / INDEX)
+    train = index["splits"]["train"]
+    if change == "split":
+        index["splits"]["../train"] = train
+    elif change == "length":
+        train["lengths"][:2] += torch.tensor([-(2**20), 2**20])  # the sum is that of the file
+    elif change == "label":
+        train["labels"][0] = 10
+    elif change == "shards":
+        train["images_per_shard"][0] -= 1
+    else:
+        del train["crc32"]
+    save_tree(tmp_path / "records" / INDEX, index)
+    with pytest.raises(LayerwiseError, match="names files or places"):
+        Records(tmp_path / "records")

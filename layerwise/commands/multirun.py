@@ -174,8 +174,11 @@ def _check_trial(composed: DictConfig) -> None:
         raise LayerwiseError(f"summary={composed.summary}: a search trains runs; remove summary.")
 
 
-def _check_storage(config: DictConfig) -> None:
-    """Refuses a data base that the sweeper's Optuna (2.10) cannot create: it would fail an assertion."""
+def _check_sweeper(config: DictConfig) -> None:
+    """Refuses numbers of trials below 1, and a data base that the sweeper's Optuna (2.10) cannot create."""
+    for name in ("n_trials", "n_jobs"):
+        if name in config.hydra.sweeper and not (type(n := config.hydra.sweeper[name]) is int and n >= 1):
+            raise LayerwiseError(f"hydra.sweeper.{name}={n}: must be a whole number, 1 or more.")
     if config.hydra.sweeper.get("storage") and int(version("sqlalchemy").split(".")[0]) >= 2:
         raise LayerwiseError(
             "hydra.sweeper.storage: Optuna 2 needs older libraries: pip install 'sqlalchemy<2' 'alembic<1.14'. "
@@ -198,7 +201,7 @@ def watched_jobs() -> Iterator[None]:
     ConfigStore.instance().repo["hydra"]["sweeper"].pop("optuna.yaml", None)
 
     def watched(**parts: Any) -> Launcher:
-        _check_storage(parts["config"])
+        _check_sweeper(parts["config"])
         launcher = instantiate(**parts)
         multirun.watch(launcher, parts["hydra_context"].config_loader, parts["config"])
         return launcher

@@ -155,7 +155,25 @@ def _read_index(folder: Path) -> dict[str, Any]:
             f"{path}: the records are of version {index['version']}, this program reads version {VERSION}. "
             "Prepare them anew (scripts/prepare_data.py)."
         )
+    try:
+        consistent = set(index["splits"]) <= {"train", "val"} and all(
+            _is_consistent(split, len(index["classes"])) for split in index["splits"].values()
+        )
+    except (KeyError, TypeError, AttributeError, RuntimeError):
+        consistent = False
+    if not consistent:
+        raise LayerwiseError(f"{path}: names files or places that records do not have. {AGAIN}.")
     return index
+
+
+def _is_consistent(split: dict[str, Any], classes: int) -> bool:
+    """Whether the numbers of a split's index agree, so that no image lies outside of its shards."""
+    labels, lengths, shards = split["labels"], split["lengths"], split["images_per_shard"]
+    return (
+        len(labels) == len(lengths) == len(split["crc32"]) == len(split["samples"]) == int(shards.sum())
+        and bool((shards >= 0).all() and (lengths >= 0).all() and (lengths < 2**40).all())
+        and bool((labels >= 0).all() and (labels < classes).all())
+    )
 
 
 class Shard:
