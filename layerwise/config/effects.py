@@ -157,7 +157,7 @@ EFFECTS: dict[str, Effect] = {
     **dict.fromkeys(("objective.loss", "objective.label_smoothing", "objective.l1", "objective.l2"), ALWAYS),
     "objective.reconstruction": _plan(Plan.autoencoder),
     "objective.similarity": Effect("model.head=predsim", lambda c: _head(c) is HeadKind.predsim),
-    "ensemble.on": Effect("several heads: J=2 or more and a plan other than joint", lambda c: not c.joint and c.J > 1),
+    "ensemble.on": Effect("a plan other than joint, which has one head", lambda c: not c.joint),
     "evaluation.every": Effect("stages of as many epochs", lambda c: c.evaluation.every <= c.plan.epochs),
     **dict.fromkeys(("evaluation.train", "evaluation.mirror"), ALWAYS),
     **dict.fromkeys(("distributed.parallel", "distributed.sync_batchnorm", "distributed.timeout"), ALWAYS),
