@@ -60,9 +60,9 @@ def summary_of(outcome: Outcome) -> str:
 
 @pytest.mark.parametrize("batches", [[], ["hydra.sweeper.max_batch_size=1"]], ids=["one batch", "a batch each"])
 def test_the_jobs_after_a_failed_one_run_and_it_is_named_at_once_and_at_the_end(multirun, tmp_path, batches):
-    outcome = multirun(*batches, k="2,0,1,-1")
+    outcome = multirun(*batches, k="2,0,3,-1")
     assert outcome.code == 1
-    assert sorted(results["k"] for results in runs_of(tmp_path).values()) == [1, 2]
+    assert sorted(results["k"] for results in runs_of(tmp_path).values()) == [2, 3]
     assert all(results["status"] == "completed" for results in runs_of(tmp_path).values())
     assert outcome.err.splitlines() == [
         "job #1 (k=0) failed: k=0: must be 1 or more.",
@@ -166,7 +166,7 @@ def test_ctrl_c_between_the_steps_of_jobs_ends_them_all(multirun, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(experiment, "run_in_folder", interrupted)
-    outcome = multirun(k="1,2")
+    outcome = multirun(k="2,3")
     assert outcome.code == 130
     assert outcome.err.startswith("stopped.")
     assert "job" not in outcome.err

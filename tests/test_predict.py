@@ -21,7 +21,6 @@ from layerwise.core.randomness import key
 from layerwise.data import toy
 from layerwise.data.dataset import DatasetSpec
 from layerwise.data.images import imagefolder, imagenet
-from layerwise.data.split import test_part
 
 
 @pytest.fixture
@@ -154,9 +153,9 @@ def test_rows_of_a_table_are_predicted_as_csv(predict_py, train_py, tmp_path):
     assert outcome.code == 0, outcome.err
     found = list(csv.DictReader(outcome.out.splitlines()))
     assert [",".join(row[name] for name in ("a", "b", "c", "kind")) for row in found] == rows
-    held_out = test_part(torch.tensor([i % 2 == 0 for i in range(60)]).long(), 0.5, key("table", "test"), "")[
-        1
-    ].tolist()
+    held_out = data_split.test_part(
+        torch.tensor([i % 2 == 0 for i in range(60)]).long(), 0.5, key("table", "test"), ""
+    )[1].tolist()
     right = sum(found[i]["prediction"] == found[i]["kind"] for i in held_out)
     assert 100 * right / 30 == pytest.approx(results_of(folder)["final"]["test_top1"])
     assert all(0.5 <= float(row["confidence"]) <= 1 for row in found)
