@@ -18,6 +18,7 @@ from helpers.commands import ROOT, Outcome
 from helpers.run_folders import results_of
 from layerwise.analysis.predicting import read_image
 from layerwise.core.randomness import key
+from layerwise.data import split as data_split
 from layerwise.data import toy
 from layerwise.data.dataset import DatasetSpec
 from layerwise.data.images import imagefolder, imagenet

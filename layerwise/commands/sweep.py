@@ -1,5 +1,4 @@
 """Runs a sweep: a file with one line of arguments of layerwise train for each run.
-from layerwise.runs.folder import run_path
 
     layerwise sweep FILE                  train all lines, one after another, on this machine
     layerwise sweep FILE -- KEY=VALUE …   add arguments to each line, such as output_dir=FOLDER
