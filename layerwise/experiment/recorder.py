@@ -23,6 +23,8 @@ from layerwise.runs.metrics import finite, write_results
 from layerwise.runs.run_files import REPORT, RESULTS, sealed
 from layerwise.training.classification import classification_report
 
+Errors = tuple[type[Exception], ...]
+
 
 class Recorder:
     """Records a run. Its methods are called by all processes; the main process writes.
@@ -58,7 +60,8 @@ class Recorder:
         with contextlib.suppress(LayerwiseError):  # the full disk that ended the run may refuse this, too
             if distributed.is_main():
                 results = self._write(status, error=str(error))
-                self._report()
+                with contextlib.suppress(LayerwiseError):
+                    self._report(fails=(LayerwiseError,))
                 self._run.loggers.end(results)
 
     def close(self) -> None:
@@ -93,20 +96,23 @@ class Recorder:
             with report_warnings(self._folder, self._run.display.warn):
                 keep_samples(self._folder, self._run.data, stages, self._finished)
 
-    def _report(self) -> None:
+    def _report(self, fails: Errors = ()) -> None:
         if self._run.config.report and distributed.is_main():
-            write_report(self._folder, self._run.display.warn, self._run.network)
+            write_report(self._folder, self._run.display.warn, self._run.network, fails)
 
 
-def write_report(folder: Path, warn: Callable[[str], None], network: BlockNet | None = None) -> None:
-    """Writes report.html of a run. It never fails the run.
+def write_report(
+    folder: Path, warn: Callable[[str], None], network: BlockNet | None = None, fails: Errors = ()
+) -> None:
+    """Writes report.html of a run. Without `fails` it never fails the run.
 
     Args:
         folder: the run folder.
         warn: prints a warning.
         network: of the run, if it is at hand; else its checkpoints are read.
+        fails: errors that are raised and not printed as warnings.
     """
-    with report_warnings(folder, warn):
+    with report_warnings(folder, warn, fails):
         from layerwise.reporting.html.page import render  # slow to import
 
         write_atomically(folder / REPORT, render([read_run(folder, network)]), "The run is intact.", makes_folder=False)
@@ -121,9 +127,11 @@ def has_report(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def report_warnings(folder: Path, warn: Callable[[str], None]) -> Iterator[None]:
-    """Turns an error of any kind into a warning: the run matters more than its report."""
+def report_warnings(folder: Path, warn: Callable[[str], None], fails: Errors = ()) -> Iterator[None]:
+    """Turns an error of any other kind into a warning: the run matters more than its report."""
     try:
         yield
+    except fails:
+        raise
     except Exception as error:
         warn(f"{folder / REPORT} could not be made: {error}")

@@ -258,10 +258,11 @@ class RunFolder:
                     f"{self.path} is in use by process {lock.read().strip() or '?'}. "
                     "Wait for it or stop it, or give this run another name=…."
                 ) from error
-        lock.seek(0)
-        lock.truncate()
-        lock.write(f"{os.getpid()} on {host()}")
-        lock.flush()
+        with writing(self.path / LOCK, NOTHING_STARTED):
+            lock.seek(0)
+            lock.truncate()
+            lock.write(f"{os.getpid()} on {host()}")
+            lock.flush()
 
     def _clear(self) -> None:
         """Deletes an earlier run, its configuration last: without it the rest would be no run's."""
