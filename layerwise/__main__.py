@@ -29,16 +29,16 @@ COMMANDS = {
 def main(words: Sequence[str] | None = None) -> None:
     """Runs a command; `words` are the command line's arguments unless given."""
     words = sys.argv[1:] if words is None else words
-    if not words or words[0] in ("-h", "--help"):
-        print(usage())
-        return
-    if words[0] == "--version":
-        from layerwise import __version__
-
-        print(__version__)
-        return
-    name, arguments = words[0], words[1:]
     with reported():
+        if not words or words[0] in ("-h", "--help"):
+            print(usage())
+            return
+        if words[0] == "--version":
+            from layerwise import __version__
+
+            print(__version__)
+            return
+        name, arguments = words[0], words[1:]
         if name not in COMMANDS:
             hint = " Write `layerwise train KEY=VALUE …`." if "=" in name else suggest(name, COMMANDS)
             raise LayerwiseError(f"unknown command '{name}'.{hint}")

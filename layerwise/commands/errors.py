@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -36,7 +37,7 @@ def reported() -> Iterator[None]:
             raise
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
-        if isinstance(error, OSError) and (exit_code := _closed_output()):
+        if isinstance(error, OSError) and (exit_code := _closed_output(error)):
             sys.exit(exit_code)
         known = explained(error)
         stopped = isinstance(error, KeyboardInterrupt | Interrupted)
@@ -52,23 +53,21 @@ def reported() -> Iterator[None]:
 def _make_printable() -> None:
     """Characters that a terminal's encoding lacks are written as escapes instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        lenient = ("backslashreplace", "surrogateescape" if "utf" in stream.encoding.lower() else "replace")
+        if isinstance(stream, io.TextIOWrapper) and stream.errors not in lenient:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _closed_output() -> int | None:
-    """Where nothing more can be printed on stdout, such as in `| head -1`: says so, and gives the exit code."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        exit_code = 128 + signal.SIGPIPE
-    except OSError as error:
-        say(f"error: the standard output cannot be written: {error.strerror or error}.")
-        exit_code = 2
-    else:
-        return None
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
-    return exit_code
+def _closed_output(error: OSError) -> int | None:
+    """If nothing more can be printed on stdout, such as in `| head -1`: says so, and gives the exit code."""
+    if error.filename is not None or error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EIO):
+        return None  # files are written with their names
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
+    if error.errno == errno.EPIPE:
+        return 128 + signal.SIGPIPE
+    say(f"error: the standard output cannot be written: {error.strerror}.")
+    return 2
 
 
 def loaded_processes() -> ModuleType | None:
@@ -111,7 +110,7 @@ def explained(error: BaseException) -> tuple[str, int] | None:
         return explain(error), 2
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror or error}.", 2
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (isinstance(error, ImportError) and "failed to map segment" in str(error)):
         return f"{OUT_OF_MEMORY} Everything saved is intact.", 2
     if isinstance(error, RuntimeError) and (remedy := remedy_for(error)) is not None:
         return f"{remedy} Everything saved is intact.", 2

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Sequence
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from layerwise.commands.conf_files import CONF
-from layerwise.commands.errors import loaded_processes
+from layerwise.commands.errors import loaded_processes, say
 from layerwise.commands.multirun import Failure, run_job, watched_jobs
 from layerwise.commands.overrides import for_hydra
 from layerwise.commands.slurm_task import submitted_task
@@ -36,5 +37,14 @@ def train(composed: DictConfig) -> float | None:
     """
     from layerwise.experiment.run import run  # loads torch, which --help and a mistyped key need not wait for
 
+    _name_unused_resources()
     with submitted_task():
         return run(composed)
+
+
+def _name_unused_resources() -> None:
+    """Warns of keys of a SLURM job in a command that submits none."""
+    hydra = HydraConfig.get()
+    unused = [word for word in hydra.overrides.task if word.startswith("slurm.")]
+    if unused and not hydra.launcher._target_.endswith("SlurmLauncher"):
+        say(f"warning: {', '.join(unused)} has no effect: it needs --multirun hydra/launcher=slurm.")

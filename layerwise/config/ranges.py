@@ -52,9 +52,9 @@ MOST_WORKERS = 256
 RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     (
         (
-            *("epochs", "batch_size", "plan.epochs", "plan.blocks_per_stage", "plan.prune_to"),
+            *("k", "J", "plan.max_blocks", "epochs", "batch_size", "plan.epochs", "plan.blocks_per_stage"),
             *("plan.prune_epochs", "model.width", "model.head_width", "model.final_head_width", "model.pool"),
-            *("plan.classifier_epochs", "plan.patience", "model.whiten_patch"),
+            *("plan.prune_to", "plan.classifier_epochs", "plan.patience", "model.whiten_patch"),
             *("dataset.limit", "dataset.limit_test", "dataset.size", "dataset.fold"),
             *("slurm.cpus", "slurm.memory_gb", "slurm.minutes", "slurm.parallel"),
         ),
@@ -63,17 +63,17 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     ),
     (
         ("k", "J", "plan.max_blocks"),
-        f"must be 1 or more and at most {DEEPEST}",
-        lambda value: 1 <= value <= DEEPEST,
+        f"must be at most {DEEPEST}",
+        lambda value: value <= DEEPEST,
     ),
     (
         ("dataset.workers",),
-        f"must be at least 0 and at most {MOST_WORKERS}",
-        lambda value: 0 <= value <= MOST_WORKERS,
+        f"must be at most {MOST_WORKERS}",
+        lambda value: value <= MOST_WORKERS,
     ),
     (
         (
-            *("evaluation.every", "optimizer.weight_decay", "objective.l1", "objective.l2"),
+            *("dataset.workers", "evaluation.every", "optimizer.weight_decay", "objective.l1", "objective.l2"),
             *("plan.finetune.epochs", "plan.finetune.autoencoder_epochs", "slurm.gpus"),
             *("dataset.cutout", "dataset.padding"),
         ),
