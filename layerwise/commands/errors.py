@@ -181,7 +181,8 @@ def explain(error: Exception) -> str:
         if error.missing_cfg_file in MISSING_PLUGINS:
             return MISSING_PLUGINS[error.missing_cfg_file]
         group, _, name = error.missing_cfg_file.rpartition("/")
-        return f"{group}={name}: unknown choice.{suggest(name, error.options or choices(group))}"
+        given = f"{group}={name}" if group else f"--config-name {name}"
+        return f"{given}: unknown choice.{suggest(name, error.options or choices(group))}"
     if unknown := re.match(r"Could not override '([^']+)'\.\s+To append", text):
         return f"unknown key '{unknown[1]}'.{suggest_key(unknown[1])}"
     return " ".join(line.strip() for line in text.splitlines() if line.strip()) or type(error).__name__

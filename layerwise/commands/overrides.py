@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from argparse import ArgumentParser
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
@@ -48,6 +49,8 @@ def for_hydra(words: Sequence[str]) -> list[str]:
         raise LayerwiseError(f"{' and '.join(modes)}: use one of them.".replace("shell_", "shell-"))
     if options.resolve and not (options.cfg or options.help):
         raise LayerwiseError("--resolve: shows resolved values with --cfg job. Add it, or leave out --resolve.")
+    if options.experimental_rerun and not Path(options.experimental_rerun).is_file():
+        raise LayerwiseError(f"--experimental-rerun {options.experimental_rerun}: no such file.")
     if options.shell_completion:
         if not any(re.match(r"(install|uninstall|query)=", word) for word in overrides):
             raise LayerwiseError("--shell-completion: say what to do, such as --shell-completion install=bash.")
