@@ -53,8 +53,10 @@ def reported() -> Iterator[None]:
 def _make_printable() -> None:
     """Characters that a terminal's encoding lacks are written as escapes instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
         lenient = ("backslashreplace", "surrogateescape" if "utf" in stream.encoding.lower() else "replace")
-        if isinstance(stream, io.TextIOWrapper) and stream.errors not in lenient:
+        if stream.errors not in lenient:
             stream.reconfigure(errors="backslashreplace")
 
 

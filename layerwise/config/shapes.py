@@ -8,6 +8,9 @@ from omegaconf import AnyNode, BooleanNode, Container, DictConfig, ListConfig, N
 
 from layerwise.core.errors import LayerwiseError, one_line
 
+SWITCHES = ("true", "false", "1", "0", "on", "off", "yes", "no", "none")
+"""Values of a switch, and null; what else OmegaConf takes for true is a mistake."""
+
 
 def check_shapes(schema: DictConfig, composed: DictConfig, prefix: str = "") -> None:
     """Refuses what OmegaConf would convert silently or refuse without a name.
@@ -50,6 +53,6 @@ def _problem(expected: Node, found: Node, plain: Any) -> str | None:
         return None if lists else "must be a list of single values, such as [3]"
     if isinstance(found, DictConfig) or (isinstance(found, ListConfig) and not isinstance(expected, AnyNode)):
         return "must be a single value"
-    if isinstance(expected, BooleanNode) and isinstance(plain, int | float) and plain not in (0, 1):
+    if isinstance(expected, BooleanNode) and str(plain).lower() not in SWITCHES:
         return "must be true or false"
     return None
