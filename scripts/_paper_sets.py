@@ -104,6 +104,7 @@ SCALES: dict[str, dict[str, tuple[str, ...]]] = {
             *("plan.prune_to=16", "plan.prune_epochs=2"),
         ),
         "compressed_shape": ("model.width=16", "model.head_width=16", "plan.epochs=10"),
+        "pooled": ("model.widths=[16,16,32,32,32,32]", "model.head_widths=[32,32,32,32,32,32]", "epochs=3"),
     },
     "tiny": {
         "simcnn": (*_TINY, "model.width=4", "model.head_width=4"),

@@ -25,6 +25,7 @@ from layerwise.data.images.decoding import UnreadableImage, decode
 from layerwise.data.images.folders import ClassFolders
 from layerwise.data.images.listing import Walk
 from layerwise.data.images.record_writer import Preparation, RecordWriter
+from layerwise.runs.run_files import read_spec
 
 # Bytes
 
@@ -332,7 +333,7 @@ def test_a_run_whose_images_were_replaced_under_the_same_names_is_refused(root, 
     options |= dict.fromkeys(("dataset.limit", "dataset.limit_test"))
     assert train_py(**options).code == 0
     folder = tmp_path / "out" / "mine"
-    before = DatasetSpec.from_json((folder / "dataset.json").read_text())
+    before = read_spec(folder / "dataset.json")
     assert before.title == "images"
     sorted((folder / "checkpoints").iterdir())[-1].unlink()
     assert train_py(**options).code == 0  # goes on

@@ -23,7 +23,7 @@ REFUSED = {
     # Heads, fine-tuning, pruning, stages of other runs
     "plan.head=carry": "plan.head … carry",
     "plan=joint +plan.head=carried": "Use plan.head=fresh",
-    "plan.finetune=10": "such as plan.finetune.epochs=10",
+    "plan.finetune=10": "plan.finetune=10: is a group of keys … epochs",
     "plan.finetune.lr=0": "plan.finetune.lr=0.0: must be more than 0",
     "plan.finetune.lr=0.1": "it needs plan.finetune.epochs",
     "plan.finetune.autoencoder_epochs=1": "unknown key 'plan.finetune.autoencoder_epochs'",
@@ -98,7 +98,7 @@ REFUSED = {
     "dataset.labelled=0.001": "dataset.labelled=0.001 … leaves 1",
     "dataset.labelled=0.2": "batch_size=64 … only 40 labelled training samples … batch_size=40",
     "plan=autoencoder dataset.labelled=0.1": "there are only 20 labelled training samples",
-    "dataset.class_weights=equal": "dataset.class_weights=equal … balanced, or a list of 10 numbers",
+    "dataset.class_weights=equal": "dataset.class_weights=equal … balanced … a list of numbers above 0",
     "dataset.class_weights=[1,2]": "dataset.class_weights=[1, 2] … a list of 10 numbers above 0",
     "dataset.padding=8": "dataset.padding=8 … less than the 8 pixels",
     "dataset.border=reflect dataset.augment=false": "dataset.border=reflect … dataset.augment",
