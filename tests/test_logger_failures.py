@@ -32,12 +32,12 @@ def wait_until_open(folder: Path) -> None:
 
 
 def service() -> psutil.Process:
-    """W&B's own process, once it is there."""
+    """W&B's newest process, once it is there: that of an earlier test may still be ending."""
     deadline = time.monotonic() + 20
     while not (found := [p for p in psutil.Process().children() if "wandb-core" in p.name()]):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    return found[0]
+    return max(found, key=psutil.Process.create_time)
 
 
 def test_a_run_whose_wandb_is_killed_ends_with_the_same_results_and_is_sent_later(train_py, tmp_path, monkeypatch):
