@@ -144,6 +144,7 @@ def train_py(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
 @pytest.fixture
 def no_wandb_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No account and no settings of whoever runs the tests, and no service of W&B after them."""
+    os.environ.pop("WANDB_SERVICE", None)  # an earlier test's service; monkeypatch would name it again
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     for name in ("HOME", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):

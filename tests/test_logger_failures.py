@@ -41,9 +41,9 @@ def service() -> psutil.Process:
 
 
 def test_a_run_whose_wandb_is_killed_ends_with_the_same_results_and_is_sent_later(train_py, tmp_path, monkeypatch):
-    at_epoch(monkeypatch, 1, lambda _: wait_until_open(tmp_path / "out" / "struck") or service().kill())
-    outcome = train_py(name="struck", **OFFLINE)
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        at_epoch(patched, 1, lambda _: wait_until_open(tmp_path / "out" / "struck") or service().kill())
+        outcome = train_py(name="struck", **OFFLINE)
     assert outcome.code == 0
     assert outcome.err.count("warning:") == 1
     folder = tmp_path / "out" / "struck"

@@ -113,6 +113,7 @@ class WandbRun:
         for process in psutil.Process().children():
             if process.name().startswith("wandb-core"):
                 process.kill()
+                os.environ.pop("WANDB_SERVICE", None)  # the next job of a multirun would look for it
         if "wandb" in sys.modules:
             sys.modules["wandb"].teardown()
 
