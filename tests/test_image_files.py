@@ -17,6 +17,7 @@ from PIL import Image
 
 from helpers.commands import ROOT
 from helpers.data import CPU
+from helpers.run_folders import results_of
 from layerwise.analysis.predicting import image_files
 from layerwise.core.errors import LayerwiseError
 from layerwise.data.dataset import DatasetSpec
@@ -355,3 +356,4 @@ def test_the_report_calls_a_folder_and_a_table_by_their_names(root, tmp_path, tr
     outcome = train_py(name="mine", epochs=1, J=1, **{"model.downsample": "[]"}, **options)
     assert outcome.code == 0, outcome.err
     assert "simcnn on images, greedy" in (tmp_path / "out" / "mine" / "report.html").read_text()
+    assert results_of(tmp_path / "out" / "mine")["dataset"] == "images"

@@ -566,11 +566,15 @@ MLP = {
 
 def test_a_table_is_trained_on_to_the_end_and_the_network_scores_its_raw_rows(train_py, tmp_path):
     path = write_clouds(tmp_path / "clouds.csv")
-    outcome = train_py(**MLP, epochs=4, **{"dataset.path": path, "dataset.test": 0.25})
+    outcome = train_py(**MLP, epochs=4, **{"dataset.path": path, "dataset.test": 0.25, "report": "true"})
     assert outcome.code == 0, outcome.err
     folder = only_run(tmp_path)
-    final = results_of(folder)["final"]
+    results = results_of(folder)
+    final = results["final"]
     assert final["test_top1"] > 60
+    assert results["dataset"] == "clouds.csv"  # its own name
+    assert f"{results['name']} on clouds.csv" in outcome.out
+    assert "mlp on clouds.csv, greedy" in (folder / "report.html").read_text()
     net = layerwise.load(folder)
     assert net.spec.classes == ("a", "b", "c")
     _, (rows, labels) = read(TableFiles(path, test=0.25))

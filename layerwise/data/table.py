@@ -96,7 +96,7 @@ def _read_files(files: TableFiles, changed: tuple[tuple[int, int], ...]) -> tupl
     described = DatasetSpec("table", (features.shape[1],), classes, (), (), len(train[1]), len(test[1]))
     notes = [note for column in columns for note in column.notes(kinds[column.name])]
     digest = hashlib.sha256(content).hexdigest()[:8]
-    described = replace(described, digest=digest, columns=kinds, title=files.path.stem, notes=tuple(notes))
+    described = replace(described, digest=digest, columns=kinds, title=files.path.name, notes=tuple(notes))
     return described, train, test
 
 

@@ -74,7 +74,8 @@ class Recorder:
         run.folder.check_present()
         reported = [outcome.rows for outcome in finished]
         parameters = total_parameters(list(run.costs[: run.agenda.depth(reported)]))
-        results = assemble_results(run.config, self._folder.name, run.agenda, finished, parameters, status)
+        data = run.data.spec.title or run.data.spec.name
+        results = assemble_results(run.config, self._folder.name, data, run.agenda, finished, parameters, status)
         operations = run.work.operations(run.stages_after(finished)[: len(finished)])
         results |= {"pflop": operations.in_pflop(), **run.facts, **more}
         origin = {"origin": run.folder.origin.as_plain()}

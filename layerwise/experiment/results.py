@@ -22,6 +22,7 @@ SCHEMA = 1
 def assemble_results(
     config: ResolvedConfig,
     name: str,
+    data: str,
     agenda: Agenda,
     finished: Sequence[FinishedStage],
     parameters: int,
@@ -31,6 +32,7 @@ def assemble_results(
 
     Args:
         config: the resolved configuration.
+        data: what the data set is called: of a table or a folder its own name.
         parameters: number of parameters of the resulting network, all its blocks and their last head.
         status: "running", "completed", "interrupted" or "failed".
     """
@@ -54,7 +56,7 @@ def assemble_results(
         "name": name,
         "seed": config.seed,
         "model": config.model.name,
-        "dataset": config.dataset.name,
+        "dataset": data,
         "plan": config.plan.name.value,
         "k": config.k,
         "J": config.J,

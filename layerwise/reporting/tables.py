@@ -104,7 +104,9 @@ def results_table(results: dict[str, Any]) -> Table:
         notes.append("* best validation accuracy so far")
     if any(column.cell(row) == UNKNOWN for column in columns for row in rows):
         notes.append(f"{UNKNOWN} no classifier or decoder at that depth gives this figure")
-    return _table(results["name"], columns, rows, notes)
+    data = results.get("dataset", "")
+    title = results["name"] if data in results["name"] else f"{results['name']} on {data}"
+    return _table(title, columns, rows, notes)
 
 
 def costs_table(costs: Sequence[BlockCost], cache_bytes: Sequence[int], title: str) -> Table:

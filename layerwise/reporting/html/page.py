@@ -83,8 +83,7 @@ class RunView:
     def what(self) -> str:
         """`SimCNN`-like words: network, data, plan and the paper's symbols."""
         config = self.run.config
-        data = self.run.spec.title or config.dataset.name
-        return f"{config.model.name} on {data}, {config.plan.name.value}, k = {config.k}, J = {config.J}"
+        return f"{config.model.name} on {self.run.data}, {config.plan.name.value}, k = {config.k}, J = {config.J}"
 
     @property
     def machine(self) -> str:

@@ -102,6 +102,11 @@ class ReportedRun:
         """The configuration by dotted key."""
         return flat(as_plain(self.config))
 
+    @property
+    def data(self) -> str:
+        """What the data set is called: of a table or a folder its own name."""
+        return self.spec.title or self.spec.name
+
     @cached_property
     def paper(self) -> str | None:
         """The paper's experiment with such a network."""
@@ -187,7 +192,7 @@ def labelled(runs: Sequence[ReportedRun]) -> list[ReportedRun]:
     """The runs with short labels that differ: from a few keys if these tell the runs apart, else their names."""
     chosen: list[str] = []
     for key in LABELLED_BY:
-        values = [str(run.settings.get(key)) for run in runs]  # each network has keys of its own
+        values = [str(_told(run).get(key)) for run in runs]  # each network has keys of its own
         if len(set(values)) > 1:
             chosen.append(key)
         labels = [_label(run, chosen) for run in runs]
@@ -200,8 +205,14 @@ def labelled(runs: Sequence[ReportedRun]) -> list[ReportedRun]:
     ]
 
 
+def _told(run: ReportedRun) -> dict[str, Any]:
+    """The configuration by dotted key, with the data set's own name."""
+    return run.settings | {"dataset.name": run.data}
+
+
 def _label(run: ReportedRun, keys: Sequence[str]) -> str:
     """`joint, k = 3`."""
-    values = {key: run.settings[key] for key in keys if key in run.settings}
+    told = _told(run)
+    values = {key: told[key] for key in keys if key in told}
     words = [str(v) if key.endswith("name") else f"{key.split('.')[-1]} = {v}" for key, v in values.items()]
     return ", ".join(words)
