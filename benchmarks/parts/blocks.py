@@ -11,12 +11,10 @@ import torch
 from benchmarks.parts.ceilings import fastest_product
 from benchmarks.plain_process import PlainProcess
 from benchmarks.steps import BATCH, block_segment, network, precision_on, source_of, stepper, take_turns, trainer_of
-from layerwise.analysis.cluster import stage_work
 from layerwise.config.paper import simcnn_values
 from layerwise.data.torchvision_sets import CIFAR10
 from layerwise.models.blocknet import BlockNet
-from layerwise.models.costs import block_costs, meta_copy
-from layerwise.training.plan import greedy
+from layerwise.models.costs import block_costs, meta_copy, step_macs
 
 
 @dataclass(frozen=True)
@@ -83,6 +81,6 @@ def measure(device: torch.device, nets: Sequence[Net] = NETS, rounds: int = 2, s
 def operations(net: BlockNet) -> list[int]:
     """Floating-point operations that a training step of each block takes for an image, with the blocks before it."""
     on_meta = meta_copy(net)
-    works = [stage_work(on_meta, stage, CIFAR10.shape, BATCH) for stage in greedy(len(net.blocks), 1)]
+    trained = [step_macs(on_meta, block_segment(on_meta, depth), CIFAR10.shape) for depth in on_meta.depths]
     forward = [cost.block_macs for cost in block_costs(net, CIFAR10.shape, torch.float32)]
-    return [2 * (work.train_macs + sum(forward[:j])) for j, work in enumerate(works)]
+    return [2 * (macs + sum(forward[:j])) for j, macs in enumerate(trained)]

@@ -25,9 +25,7 @@ def summarise(config: ResolvedConfig) -> None:
     network = build.build_network(config, spec, stages)
     costs = build.build_costs(config, network, spec, precision.dtype)
     images, held_out = build.sample_counts(config, spec)
-    needed = build.cached_epochs(stages) if config.dataset.augment and spec.augmented else 1
-    views = needed if config.cache.views == "epochs" else min(config.cache.views, needed)
-    codec = build.codec(config, precision)
+    views, codec = build.cached_views(config, spec, stages), build.codec(config, precision)
     sizes = [store_bytes(cost.output_shape, images, views, held_out, codec) for cost in costs]
     title = f"{config.model.name} k={config.k} J={config.J} on {spec.name} {'×'.join(map(str, spec.shape))}"
     stored = {CacheKind.none: 0, CacheKind.memory: views, CacheKind.disk: views}.get(config.cache.kind)

@@ -13,10 +13,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from layerwise.core.types import Shape, Target
-from layerwise.models.blocknet import BlockNet, count_parameters
+from layerwise.models.blocknet import BlockNet, Segment, count_parameters
 from layerwise.models.heads import PredSim
 
 M = TypeVar("M", bound=nn.Module)
+
+COUNTED_IMAGES = 2
+"""A batch norm in training refuses a single image whose features have one position."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,22 @@ def block_costs(network: BlockNet, image_shape: Shape, dtype: torch.dtype) -> li
             )
         )
     return costs
+
+
+def step_macs(network: BlockNet, segment: Segment, image_shape: Shape) -> int:
+    """Multiply-accumulates per image of forward and backward of a segment; its input needs no gradient.
+
+    Args:
+        network: of the segment, on the meta device.
+        image_shape: (C, H, W) of x_0.
+    """
+    with torch.no_grad():
+        x = network.eval().features(torch.empty(COUNTED_IMAGES, *image_shape, device="meta"), segment.start)
+    with FlopCounterMode(display=False) as counter:
+        outputs = [output for readout in segment.train()(x) for output in readout if output is not None]
+        torch.stack([output.sum() for output in outputs]).sum().backward()
+    macs: int = counter.get_total_flops() // (2 * COUNTED_IMAGES)
+    return macs
 
 
 def total_parameters(costs: Sequence[BlockCost]) -> int:

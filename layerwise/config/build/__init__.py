@@ -1,7 +1,7 @@
 """From a resolved configuration to the objects of a run."""
 
 from layerwise.config.build.data import build_batch_plan, build_data, build_spec, check_data_suffice, sample_counts
-from layerwise.config.build.features import build_cache_decision, build_source, cached_epochs, codec
+from layerwise.config.build.features import build_cache_decision, build_source, cached_views, codec
 from layerwise.config.build.network import build_agenda, build_costs, build_network
 from layerwise.config.build.training import (
     build_graph,
@@ -27,7 +27,7 @@ __all__ = [
     "build_source",
     "build_spec",
     "build_team",
-    "cached_epochs",
+    "cached_views",
     "check_data_suffice",
     "codec",
     "sample_counts",

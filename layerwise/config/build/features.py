@@ -35,6 +35,12 @@ def cached_epochs(stages: Sequence[Stage]) -> int:
     return max((stage.epochs for stage in stages if stage.start > 0), default=1)
 
 
+def cached_views(config: ResolvedConfig, spec: DatasetSpec, stages: Sequence[Stage]) -> int:
+    """Views of each training sample that a cache stores: `cache.views`, but not more than differ."""
+    differing = cached_epochs(stages) if config.dataset.augment and spec.augmented else 1
+    return differing if config.cache.views == "epochs" else min(config.cache.views, differing)
+
+
 def build_cache_decision(
     config: ResolvedConfig,
     spec: DatasetSpec,
