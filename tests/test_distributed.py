@@ -39,6 +39,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "averaged": {"optimizer.average": 0.9, "evaluation.every": 1},
     "averaged-blocks": {**SIMULTANEOUS, "distributed.parallel": "blocks", "optimizer.average": 0.9},
     "carried": {"plan.head": "carried", "model.downsample": "[]"},
+    "frozen": {"plan.head": "frozen", "model.downsample": "[]"},
     "warm-start": {"plan.warm_start": "true", "model.downsample": "[]"},
     "pairs": {"plan.blocks_per_stage": 2, "J": 4, "plan.finetune.epochs": 1},
     "pruned": {"plan.prune_to": 5, "plan.prune_epochs": 1},

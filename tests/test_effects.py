@@ -32,6 +32,8 @@ WITHOUT = [
     (["optimizer.momentum=0", "optimizer.restart_momentum=false"], "optimizer.restart_momentum"),
     (["optimizer.weight_decay=0", "optimizer.norm_decay=false"], "optimizer.norm_decay"),
     (["objective.similarity=0.5"], "objective.similarity"),
+    (["+optimizer.epsilon=1e-7"], "optimizer.epsilon"),
+    (["dataset.validation_split=last"], "dataset.validation_split"),
     (["objective.reconstruction=absolute_error"], "objective.reconstruction"),
     (["plan.prune_epochs=3"], "plan.prune_epochs"),
     (["k=1", "model.head_width=7"], "model.head_width"),

@@ -82,6 +82,31 @@ def test_the_carried_head_starts_where_it_ended_and_a_fresh_one_does_not(train_p
             assert not any(torch.equal(a, b) for a, b in zip(begun, head_of(seen[stage][1]), strict=True))
 
 
+@pytest.mark.parametrize("plan", ["greedy", "autoencoder"])
+def test_a_frozen_head_is_the_first_one_and_the_rest_is_trained(train_py, monkeypatch, plan):
+    seen = begun_and_ended(monkeypatch)
+    options = {**MLP, "model.batch_norm": "true", "k": 2, "plan": plan, "plan.head": "frozen", "J": 3}
+    assert train_py(**options, **{"plan.finetune.epochs": 1}).code == 0
+    stages = range(0, 6, 2) if plan == "autoencoder" else range(3)  # behind each encoder a classifier, which is fresh
+    first, *frozen = [seen[stage] for stage in stages]
+    assert not torch.equal(head_of(first[0])[0], head_of(first[1])[0])
+    for begun, ended in frozen:
+        for state in (begun, ended):  # with the statistics of its batch norms
+            assert all(torch.equal(a, b) for a, b in zip(head_of(first[1]), head_of(state), strict=True))
+        blocks = [name for name in begun if name.startswith("blocks.")]
+        assert not any(torch.equal(begun[name], ended[name]) for name in blocks)
+    before, after = seen[max(seen)]
+    assert not any(torch.equal(a, b) for a, b in zip(head_of(before), head_of(after), strict=True))  # fine-tuning
+
+
+def test_a_head_of_another_shape_is_trained_where_it_would_be_frozen(train_py, monkeypatch):
+    seen = begun_and_ended(monkeypatch)
+    options = {**MLP, "model.width": None, "model.widths": "[16,8]", "plan.head": "frozen", "J": None}
+    outcome = train_py(**options)
+    assert "depth 2: the head of depth 1 has another shape; it starts fresh" in outcome.err
+    assert not torch.equal(*(head_of(state)[0] for state in seen[1]))
+
+
 def test_fine_tuning_changes_all_layers_at_its_own_learning_rate(train_py, tmp_path, monkeypatch):
     seen = begun_and_ended(monkeypatch)
     assert train_py(**MLP, **{"plan.finetune.epochs": 2, "J": 3}).code == 0
@@ -216,6 +241,17 @@ def test_fine_tuning_changes_no_mark_of_improvement(trained):
     assert results["blocks"][3]["validation"]["top1"] != grown[3], "fine-tuning is to change something here"
     expected = [all(score > earlier for earlier in grown[:i]) for i, score in enumerate(grown)]
     assert [row["improved"] for row in results["blocks"]] == expected
+
+
+def test_the_training_loss_of_each_depth_is_compared_with_the_best_so_far(train_py, tmp_path):
+    outcome = train_py(**MLP | {"J": 5, "epochs": 1, "optimizer.lr": 0.3})
+    rows = results_of(only_run(tmp_path))["blocks"]
+    losses = [row["train"]["loss"] for row in rows]
+    expected = [all(loss < earlier for earlier in losses[:i]) for i, loss in enumerate(losses)]
+    assert [row["improved_loss"] for row in rows] == expected
+    worse = ", ".join(str(i) for i, better in enumerate(expected, 1) if not better)
+    assert worse, "the point of this setting is that some depth does not improve"
+    assert f"no better training loss than before at depth {worse}" in outcome.out
 
 
 def test_fine_tuning_for_long_asks_for_no_more_views(train_py, tmp_path):

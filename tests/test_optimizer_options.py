@@ -32,3 +32,10 @@ def test_a_one_cycle_has_the_warm_up_and_the_end_that_are_given():
     chosen = ("optimizer.schedule=onecycle", "optimizer.warmup=0.1", "optimizer.final=0.05")
     assert build_schedule(configured(*chosen)) == OneCycle(0.1, 0.05)
     assert build_schedule(configured(chosen[0])) == OneCycle()
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw"])
+def test_adam_has_the_epsilon_that_is_given(kind):
+    assert build_optimizer(configured(f"optimizer={kind}"), plain_net()).defaults["eps"] == 1e-8
+    given = configured(f"optimizer={kind}", "optimizer.epsilon=1e-7")
+    assert build_optimizer(given, plain_net()).defaults["eps"] == 1e-7

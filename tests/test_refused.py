@@ -40,6 +40,11 @@ REFUSED = {
     "plan.warm_start=true model.activation=gelu": "model.activation=gelu",
     "plan.warm_start=true model.widths=[4,8] -model.width": "plan.warm_start … model.width",
     # Networks
+    "model.activation=swish": "model.activation=swish: use relu, … or a list of these by block",
+    "model.activation=[relu,none,1]": "model.activation=['relu', 'none', 1]: use relu",
+    "model.activation=[]": "model.activation=[]: use relu",
+    "plan.warm_start=true model.activation=[none,tanh]": "model.activation=['none', 'tanh'] cannot be the identity",
+    "model=mlp model.dropout=1 MLP": "model.dropout=1.0: must be at least 0 and less than 1",
     "model.head=mlp plan=simultaneous": "model.head",
     "model.head=predsim model.pool=3": "model.pool=3 has no effect: it needs model.head=cnn",
     "model.head=mlp_sr -model.head_width dataset.limit=193": "leaves a last batch of 1 of the 193 samples",

@@ -17,6 +17,7 @@ from layerwise.config.schema import Config, DatasetConfig
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import key
 from layerwise.data import table
+from layerwise.data.choices import ValidationSplit
 from layerwise.data.dataset import Dataset
 from layerwise.data.factory import describe, load
 from layerwise.data.split import balanced_order, class_weights, fold_out, fraction_of, hold_out, stratified_order
@@ -171,6 +172,14 @@ def test_samples_are_counted_without_reading_them(fold):
     train, held_out = sample_counts(config, data.spec)
     assert abs(train - len(data.splits["train"])) <= 1  # folds differ by one
     assert abs(held_out - len(data.splits["validation"]) - len(data.splits["test"])) <= 1
+
+
+def test_the_last_samples_can_be_held_out():
+    whole = digits()
+    data = digits(validation=0.2, validation_split=ValidationSplit.last, seed=3)
+    n = len(whole.splits["train"])
+    assert numbers_of(data, "validation") == set(range(n - round(0.2 * n), n))
+    assert numbers_of(data, "train") == set(range(n - round(0.2 * n)))
 
 
 def test_validation_samples_depend_on_the_seed():

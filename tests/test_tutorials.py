@@ -13,6 +13,8 @@ import layerwise
 from helpers.commands import ROOT, TINY, run_script
 from helpers.run_folders import metrics_of, only_run, results_of
 from layerwise.core.files import load_tree
+from layerwise.models.choices import Activation, Initialisation
+from layerwise.models.mlp import Mlp
 
 TINY_LEAVES_OUT = dict.fromkeys(TINY)
 """The experiment files say all that the tiny run overrides."""
@@ -59,9 +61,6 @@ def test_the_supervised_network_keeps_all_but_the_new_layer_and_the_head(train_p
 
 
 def test_he_uniform_layers_start_within_their_bound():
-    from layerwise.models.choices import Initialisation
-    from layerwise.models.mlp import Mlp
-
     net = Mlp([1000, 50], initialisation=Initialisation.he_uniform).build((2,), 3)
     for block, fan_in in zip(net.blocks, (2, 1000), strict=True):
         bound = (6 / fan_in) ** 0.5
@@ -70,6 +69,56 @@ def test_he_uniform_layers_start_within_their_bound():
         assert torch.equal(block[-2].bias, torch.zeros_like(block[-2].bias))
     (head,) = list(net.head(1))
     assert head.weight.abs().max() <= (6 / 1003) ** 0.5  # Glorot-uniform
+
+
+BOUNDS = {"glorot_uniform": (6 / 1050) ** 0.5, "uniform": 0.05}
+
+
+@pytest.mark.parametrize("name", ["glorot_uniform", "glorot_normal", "uniform", "constant"])
+def test_perceptrons_start_with_the_weights_that_are_named(name):
+    net = Mlp([1000, 50], initialisation=Initialisation(name)).build((2,), 3)
+    weight, head = net.blocks[1][0].weight, net.head(1)[0].weight
+    if name == "constant":
+        assert (weight == 0.05).all()
+        assert (head == 0.05).all()
+    elif name == "glorot_normal":
+        assert weight.std().item() == pytest.approx((2 / 1050) ** 0.5, rel=0.02)
+    else:
+        assert 0.95 * BOUNDS[name] < weight.abs().max() <= BOUNDS[name]
+    assert not any(block[-2].bias.any() for block in net.blocks)
+
+
+def test_the_units_of_a_layer_that_starts_constant_stay_equal(trained):
+    """The demonstration of weight symmetry: no number of units is better than one."""
+    options = {"model": "mlp", "k": 1, "J": 1, "model.width": 6, "model.head_width": None, "model.downsample": None}
+    options |= {"epochs": 5, "optimizer.lr": 0.5, "optimizer.schedule": "constant", "dataset.standardise": "false"}
+    for name, equal in (("constant", True), ("uniform", False)):
+        net = layerwise.load(trained(name=name, precision="fp32", **options, **{"model.initialisation": name}))
+        weight = net.blocks[0][1].weight
+        assert torch.allclose(weight, weight[:1].expand_as(weight), atol=1e-5) == equal
+        assert not torch.allclose(weight, torch.full_like(weight, 0.05), atol=1e-3)  # it has learnt
+
+
+def test_each_block_and_its_head_have_the_activation_of_the_list():
+    net = Mlp([4] * 3, k=2, activation=[Activation.sigmoid, Activation.none]).build((2,), 3)
+    kinds = [[type(layer) for layer in net.blocks[j - 1]] for j in (1, 2, 3)]
+    assert kinds == [[torch.nn.Flatten, torch.nn.Linear, torch.nn.Sigmoid], [torch.nn.Linear], [torch.nn.Linear]]
+    assert [any(isinstance(layer, torch.nn.Sigmoid) for layer in net.head(j)) for j in (1, 2, 3)] == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_dropout_is_in_hidden_layers_in_training_only(assert_goes_on_to_the_bit):
+    net = Mlp([50], k=2, dropout=0.5).build((2,), 3)
+    x = torch.randn(3, 2)
+    assert isinstance(net.blocks[0][-1], torch.nn.Dropout)
+    assert sum(isinstance(layer, torch.nn.Dropout) for layer in net.modules()) == 2  # not behind the class scores
+    assert not torch.equal(net(x), net(x))
+    assert torch.equal(net.eval()(x), net(x))
+    options = {"model": "mlp", "k": 1, "model.head_width": None, "model.downsample": None, "model.dropout": 0.5}
+    assert_goes_on_to_the_bit(lambda stage, saves: (stage, saves) == (2, 3), precision="fp32", **options)
 
 
 def test_the_autoencoder_judges_each_depth_by_a_fresh_classifier(train_py, tmp_path):
@@ -114,6 +163,19 @@ def test_the_cifar_perceptron_is_the_published_one(train_py):
     )
     linear = json.loads(tutorial(train_py, "tutorial_mlp_cifar10", summary="json", **{"model.activation": "none"}).out)
     assert linear["parameters"] == summary["parameters"]
+
+
+def test_the_published_codes_freeze_the_head_and_leave_later_layers_linear(train_py):
+    keras, pytorch = (
+        json.loads(tutorial(train_py, f"tutorial_mlp_cifar10_{name}", summary="json").out)["config"]
+        for name in ("keras", "pytorch")
+    )
+    for config, epochs, lr in ((keras, 25, 1e-3), (pytorch, 1, 1e-4)):
+        assert (config["J"], config["epochs"], config["batch_size"], config["optimizer"]["lr"]) == (10, epochs, 250, lr)
+    assert (keras["plan"]["head"], keras["model"]["initialisation"]) == ("frozen", "glorot_uniform")
+    assert (keras["dataset"]["validation_split"], keras["optimizer"]["epsilon"]) == ("last", 1e-7)
+    assert (pytorch["plan"]["head"], pytorch["model"]["activation"]) == ("carried", ["relu", "none"])
+    assert (pytorch["dataset"]["validation"], pytorch["model"]["initialisation"]) == (0.0, "pytorch")
 
 
 def test_pretraining_uses_all_inputs_and_a_tenth_of_the_labels(train_py, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from layerwise.config.networks.base import activations
 from layerwise.config.networks.simcnn import SimCnnConfig
 from layerwise.config.schema import Config, HeadStart, OptimizerKind, Parallel, Plan
 from layerwise.core.choices import PrecisionName
@@ -36,9 +37,9 @@ def _check_growth(config: Config) -> None:
         )
     if plan.max_blocks is not None and config.J not in (None, plan.max_blocks):
         raise LayerwiseError(f"plan.max_blocks={plan.max_blocks} conflicts with J={config.J}; set only one of them.")
-    if plan.head is HeadStart.carried and not config.grows:
+    if plan.head is not HeadStart.fresh and not config.grows:
         raise LayerwiseError(
-            "plan.head=carried: only plan=greedy and plan=autoencoder carry a head from block to block. "
+            f"plan.head={plan.head.value}: only plan=greedy and plan=autoencoder carry a head from block to block. "
             "Use plan.head=fresh."
         )
     for key, value in {"plan.patience": plan.patience, "plan.search_fraction": plan.search_fraction}.items():
@@ -80,9 +81,9 @@ def _check_warm_start(config: Config) -> None:
         )
     if any(len(set(widths or [0])) > 1 for widths in (model.widths, model.head_widths)):
         raise LayerwiseError("plan.warm_start=true needs blocks and heads of one width each. Use model.width.")
-    if model.activation not in (Activation.relu, Activation.none):
+    if not set(activations(model.activation)) <= {Activation.relu, Activation.none}:
         raise LayerwiseError(
-            f"plan.warm_start=true: a block with model.activation={model.activation.value} cannot be the identity on "
+            f"plan.warm_start=true: a block with model.activation={model.activation} cannot be the identity on "
             "the outputs of the one before. Use relu."
         )
 

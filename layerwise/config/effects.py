@@ -89,7 +89,7 @@ EFFECTS: dict[str, Effect] = {
     ),
     **dict.fromkeys(("model.kind", "model.name", "model.depth", "model.width", "model.widths"), ALWAYS),
     **dict.fromkeys(("model.downsample", "model.input_downsample", "model.whiten_input", "model.batch_norm"), ALWAYS),
-    **dict.fromkeys(("model.bias", "model.activation", "model.initialisation"), ALWAYS),
+    **dict.fromkeys(("model.bias", "model.activation", "model.initialisation", "model.dropout"), ALWAYS),
     "model.head": _CUT,
     **dict.fromkeys(("model.head_width", "model.head_widths", "model.final_head_width"), _CONVOLVES),
     **dict.fromkeys(("model.whiten_patch", "model.whiten_shift"), _WHITENS),
@@ -109,6 +109,7 @@ EFFECTS: dict[str, Effect] = {
         ALWAYS,
     ),
     **dict.fromkeys(("dataset.standardise", "dataset.limit", "dataset.limit_test"), ALWAYS),
+    "dataset.validation_split": Effect("dataset.validation above 0", lambda c: c.dataset.validation > 0),
     "dataset.fold": Effect("dataset.folds", lambda c: c.dataset.folds is not None),
     "dataset.augment": Effect("a data set of images", lambda c: c.dataset.name not in VECTORS),
     **dict.fromkeys(("dataset.flip", "dataset.cutout", "dataset.padding", "dataset.border"), _AUGMENTS),
@@ -145,6 +146,9 @@ EFFECTS: dict[str, Effect] = {
     "optimizer.name": Effect("optimizer=timm", lambda c: c.optimizer.kind is OptimizerKind.timm),
     "optimizer.momentum": Effect(
         "optimizer=sgd or timm", lambda c: c.optimizer.kind in (OptimizerKind.sgd, OptimizerKind.timm)
+    ),
+    "optimizer.epsilon": Effect(
+        "optimizer=adam or adamw", lambda c: c.optimizer.kind in (OptimizerKind.adam, OptimizerKind.adamw)
     ),
     "optimizer.nesterov": Effect("optimizer=sgd", lambda c: c.optimizer.kind is OptimizerKind.sgd),
     **dict.fromkeys(("optimizer.decay", "optimizer.decay_every"), _schedule(ScheduleName.step)),

@@ -104,8 +104,8 @@ def check_pruning(config: ResolvedConfig) -> None:
         raise LayerwiseError(f"{key} cannot be combined with model.widths. Use model.width.")
     if plan.prune_to >= model.width:
         raise LayerwiseError(f"{key} must be less than model.width={model.width}, the number of filters in block 1.")
-    if plan.blocks_per_stage > 1 or plan.warm_start or plan.head is HeadStart.carried:
+    if plan.blocks_per_stage > 1 or plan.warm_start or plan.head is not HeadStart.fresh:
         raise LayerwiseError(
-            f"{key} cannot be combined with plan.blocks_per_stage, plan.warm_start or plan.head=carried. "
+            f"{key} cannot be combined with plan.blocks_per_stage, plan.warm_start or plan.head={plan.head.value}. "
             "Leave one of them out."
         )

@@ -14,7 +14,7 @@ from omegaconf import MISSING
 from layerwise.config.networks.base import NetworkConfig
 from layerwise.config.networks.simcnn import SimCnnConfig
 from layerwise.core.choices import PrecisionName
-from layerwise.data.choices import Border, Flip
+from layerwise.data.choices import Border, Flip, ValidationSplit
 from layerwise.features.choices import FeatureDtype
 from layerwise.models.choices import EnsembleOn
 from layerwise.training.choices import LossName
@@ -37,6 +37,7 @@ class HeadStart(Enum):
 
     fresh = "fresh"
     carried = "carried"
+    frozen = "frozen"
 
 
 class OptimizerKind(Enum):
@@ -113,6 +114,7 @@ class DatasetConfig:
     name: str = MISSING
     root: str = field(default="data", metadata=WHERE)
     validation: float = 0.0
+    validation_split: ValidationSplit = ValidationSplit.random
     folds: int | None = None
     fold: int = 1
     labelled: float = 1.0
@@ -188,6 +190,7 @@ class OptimizerConfig:
     lr: float | None = None
     momentum: float | None = None
     weight_decay: float | None = None
+    epsilon: float | None = None
     nesterov: bool = False
     schedule: ScheduleName = ScheduleName.step
     decay: float | None = None

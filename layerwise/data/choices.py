@@ -18,3 +18,10 @@ class Flip(Enum):
     random = "random"
     alternating = "alternating"
     none = "none"
+
+
+class ValidationSplit(Enum):
+    """Values of `dataset.validation_split`: which training samples are held out."""
+
+    random = "random"
+    last = "last"

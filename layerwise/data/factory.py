@@ -13,7 +13,7 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.core.machine import available_memory
 from layerwise.data import table, torchvision_sets, toy
 from layerwise.data.augment import CropFlip, Cutout
-from layerwise.data.choices import Border, Flip
+from layerwise.data.choices import Border, Flip, ValidationSplit
 from layerwise.data.dataset import WHOLE, Dataset, DatasetSpec, Resident, Shards, Split, SplitName
 from layerwise.data.split import (
     TEST_PART,
@@ -139,6 +139,7 @@ def load(
     files: TableFiles | None = None,
     test: float = TEST_PART,
     validation: float = 0.0,
+    validation_split: ValidationSplit = ValidationSplit.random,
     folds: int | None = None,
     fold: int = 1,
     limit_train: int | None = None,
@@ -158,7 +159,8 @@ def load(
     Args:
         spec: from `describe`, perhaps `augmented`.
         root, files, test: as there.
-        validation: fraction of the training samples that is held out, stratified.
+        validation: fraction of the training samples that is held out.
+        validation_split: a stratified random part of them, or the last ones.
         folds: instead, cut the training samples in so many parts and hold one of them out.
         fold: which one, 1 … folds.
         limit_train: number of training samples, the first of a seeded, class-balanced order.
@@ -182,7 +184,8 @@ def load(
     splits: dict[SplitName, Split] = {"train": train, "test": test_split}
     if validation or folds is not None:
         labels = train.labels
-        kept, held = hold_out(labels, validation, seed) if folds is None else fold_out(labels, folds, fold)
+        last = validation_split is ValidationSplit.last
+        kept, held = hold_out(labels, validation, seed, last) if folds is None else fold_out(labels, folds, fold)
         splits |= {"train": train.take(kept), "validation": train.take(held)}
     labels = splits["train"].labels
     some = fraction_of(labels, labelled, seed, "dataset.labelled") if labelled < 1 else None

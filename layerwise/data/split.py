@@ -49,8 +49,11 @@ def _ranks(labels: Tensor, family: int) -> tuple[Tensor, Tensor, Tensor]:
     return by_class, rank, counts[classes].double()
 
 
-def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Positions that stay for training, and those held out for choosing; stratified, both sorted.
+def hold_out(labels: Tensor, fraction: float, seed: int, last: bool = False) -> tuple[Tensor, Tensor]:
+    """Positions that stay for training, and those held out for choosing, both sorted.
+
+    Args:
+        last: holds out the last samples; else a stratified random part.
 
     Raises:
         LayerwiseError: nothing would be held out, or nothing left.
@@ -61,6 +64,9 @@ def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor
             f"dataset.validation={fraction}: of {len(labels)} training samples this holds out {held}. "
             "Choose a fraction that leaves some on both sides, such as 0.1, or 0 for no validation split."
         )
+    if last:
+        positions = torch.arange(len(labels), device=labels.device)
+        return positions[:-held], positions[-held:]
     order = stratified_order(labels, key("validation", seed))
     return order[held:].sort().values, order[:held].sort().values
 

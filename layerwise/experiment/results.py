@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,16 +87,20 @@ def stage_entry(stage: Stage, outcome: FinishedStage) -> dict[str, Any]:
 
 
 def improvements(rows: list[dict[str, Any]]) -> dict[int, dict[str, bool]]:
-    """Returns, for each depth with a validation accuracy, whether that is the best so far.
+    """Returns, for each depth, whether its validation accuracy and its training loss are the best so far.
 
     Args:
         rows: rows of the grown depths, before any fine-tuning.
     """
-    best, found = -1.0, {}
+    accuracy, loss = -math.inf, math.inf
+    found: dict[int, dict[str, bool]] = {row["block"]: {} for row in rows}
     for row in rows:
         if "validation" in row:
-            found[row["block"]] = {"improved": row["validation"]["top1"] > best}
-            best = max(best, row["validation"]["top1"])
+            found[row["block"]]["improved"] = row["validation"]["top1"] > accuracy
+            accuracy = max(accuracy, row["validation"]["top1"])
+        if "train" in row:
+            found[row["block"]]["improved_loss"] = row["train"]["loss"] < loss
+            loss = min(loss, row["train"]["loss"])
     return found
 
 

@@ -18,7 +18,7 @@ from layerwise.experiment.scores import ByDepth, score_now, stage_rows
 from layerwise.features.sources import Source
 from layerwise.models.blocknet import Segment
 from layerwise.runs.finished import FinishedStage, segment_of
-from layerwise.training.beginnings import carry_head, warm_start, whiten_input
+from layerwise.training.beginnings import carry_head, have_same_shape, warm_start, whiten_input
 from layerwise.training.plan import Stage
 from layerwise.training.pruning import most_important, prune_block, taylor_importance
 from layerwise.training.reports import EpochReport
@@ -88,6 +88,9 @@ def begin(run: Run, stages: Sequence[Stage], stage: Stage, source: Source, advan
     """Builds the trainer, and restores its checkpoint or sets the weights that the stage begins with."""
     segment = segment_of(run.network, stage)
     segment.requires_grad_(True)  # fine-tuning trains blocks that were frozen
+    readers = run.network.readers(stage.target)
+    if stage.freeze_head and stage.carry_from and have_same_shape(readers, stage.carry_from, stage.stop):
+        readers[str(stage.stop)].requires_grad_(False)
     if run.data.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(run.data.device)
     trainer = build_trainer(run, stages, stage, segment)

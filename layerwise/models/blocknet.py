@@ -150,6 +150,14 @@ class Segment(nn.Module):
         # plain pairs, since to look modules up by name is a good part of a small network's forward pass
         self._path = [(None, self._head(start))] + [(b, self._head(d)) for d, b in enumerate(self.blocks, start + 1)]
 
+    def train(self, mode: bool = True) -> Segment:
+        """Sets the mode of training; a head without a trained parameter stays a constant function."""
+        super().train(mode)
+        for head in self.heads.values():
+            if not any(parameter.requires_grad for parameter in head.parameters()):
+                head.eval()
+        return self
+
     def forward(self, x: Tensor) -> list[Readout]:
         return self.walk(x)[0]
 

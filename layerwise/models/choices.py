@@ -12,6 +12,7 @@ class Activation(Enum):
     gelu = "gelu"
     silu = "silu"
     tanh = "tanh"
+    sigmoid = "sigmoid"
     none = "none"
 
 
@@ -44,12 +45,18 @@ class HeadKind(Enum):
 class Initialisation(Enum):
     """Values of `model.initialisation`; each network has some of them.
 
-    pytorch: PyTorch's own. he_uniform (perceptrons): He-uniform weights, heads Glorot-uniform, zero biases.
+    pytorch: PyTorch's own. Perceptrons, all with zero biases: he_uniform: He-uniform weights, heads Glorot-uniform;
+    glorot_uniform, glorot_normal: Glorot's (Xavier's) for all layers; uniform: in ±0.05; constant: all weights 0.05, so
+    that the units of a layer stay equal. Convolutions:
     he: He-normal kernels of the fan-out, zero biases. dirac: the kernels of blocks copy their input channels as far
     as there are as many outputs; what is left of them is PyTorch's.
     """
 
     pytorch = "pytorch"
     he_uniform = "he_uniform"
+    glorot_uniform = "glorot_uniform"
+    glorot_normal = "glorot_normal"
+    uniform = "uniform"
+    constant = "constant"
     he = "he"
     dirac = "dirac"

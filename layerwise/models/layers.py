@@ -5,7 +5,7 @@ Whitening: Jordan, 94% on CIFAR-10 in 3.29 Seconds on a Single GPU (2024).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -25,6 +25,7 @@ _ACTIVATIONS: dict[Activation, Callable[[], list[nn.Module]]] = {
     Activation.gelu: lambda: [nn.GELU()],
     Activation.silu: lambda: [nn.SiLU()],
     Activation.tanh: lambda: [nn.Tanh()],
+    Activation.sigmoid: lambda: [nn.Sigmoid()],
     Activation.none: list,
 }
 
@@ -32,6 +33,15 @@ _ACTIVATIONS: dict[Activation, Callable[[], list[nn.Module]]] = {
 def activation_layers(activation: Activation) -> list[nn.Module]:
     """Returns ρ as a list of one layer, or of none for the identity. ReLU overwrites its input."""
     return _ACTIVATIONS[activation]()
+
+
+Activations = Activation | Sequence[Activation]
+"""ρ of all blocks, or of each; the last one is also that of the blocks after it."""
+
+
+def activation_of(activations: Activations, j: int) -> Activation:
+    """Returns ρ of block j, which counts from 1."""
+    return activations if isinstance(activations, Activation) else activations[min(j, len(activations)) - 1]
 
 
 def downsample_and_convolve(

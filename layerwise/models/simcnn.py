@@ -20,9 +20,11 @@ from layerwise.models.choices import Activation, Downsampling, Initialisation
 from layerwise.models.heads import QUADRANTS, Head, PooledHead
 from layerwise.models.layers import (
     PLAIN_NORM,
+    Activations,
     Norm,
     Whitening,
     activation_layers,
+    activation_of,
     downsample_and_convolve,
     initialise_convolutions,
 )
@@ -58,7 +60,7 @@ class SimCnn:
     whiten_input: bool = False
     whiten_patch: int = 3
     whiten_shift: bool = False
-    activation: Activation = Activation.relu
+    activation: Activations = Activation.relu
     initialisation: Initialisation = Initialisation.pytorch
     norm: Norm = PLAIN_NORM
 
@@ -95,20 +97,20 @@ class SimCnn:
 
     def _block(self, j: int, shape: Shape) -> nn.Sequential:
         """Block j for inputs x_{j−1} of a shape."""
-        channels, M = shape[0], self.widths[j - 1]
+        channels, M, rho = shape[0], self.widths[j - 1], activation_of(self.activation, j)
         layers: list[nn.Module] = []
         if j == 1 and self.input_downsample:
             layers += [nn.PixelUnshuffle(2)]  # [B, C, H, W] → [B, 4C, H/2, W/2]
             channels *= 4
         if j == 1 and self.whiten_input:
             whitening = Whitening(channels, self.whiten_patch, self.whiten_shift)
-            layers += [whitening, *activation_layers(self.activation)]
+            layers += [whitening, *activation_layers(rho)]
             channels = whitening.out_channels
         operator = self.downsampling if j in self.downsample else None
         bias = not self.batch_norm if self.bias is None else j in self.bias
         layers += downsample_and_convolve(channels, M, operator, bias)
         layers += [self.norm.layer(M)] if self.batch_norm else []
-        return nn.Sequential(*layers, *activation_layers(self.activation))
+        return nn.Sequential(*layers, *activation_layers(rho))
 
 
 def doubled(width: int, J: int, downsample: Collection[int]) -> list[int]:

@@ -102,6 +102,8 @@ def results_table(results: dict[str, Any]) -> Table:
         notes.append(f"the result is the network of depth {final['block']}, test {final['test_top1']:.2f} %")
     if any(row.get("improved") for row in rows):
         notes.append("* best validation accuracy so far")
+    if worse := [str(row["block"]) for row in rows if row.get("improved_loss") is False]:
+        notes.append(f"no better training loss than before at depth {', '.join(worse)}")
     if any(column.cell(row) == UNKNOWN for column in columns for row in rows):
         notes.append(f"{UNKNOWN} no classifier or decoder at that depth gives this figure")
     data = results.get("dataset", "")

@@ -41,11 +41,16 @@ def carry_head(readers: nn.ModuleDict, before: int, depth: int) -> bool:
     Returns:
         False if the two differ in shape; then nothing is copied.
     """
-    trained, new = readers[str(before)].state_dict(), readers[str(depth)].state_dict()
-    if [value.shape for value in trained.values()] != [value.shape for value in new.values()]:
+    if not have_same_shape(readers, before, depth):
         return False
-    readers[str(depth)].load_state_dict(trained)
+    readers[str(depth)].load_state_dict(readers[str(before)].state_dict())
     return True
+
+
+def have_same_shape(readers: nn.ModuleDict, *depths: int) -> bool:
+    """Whether the heads or decoders at some depths can have each other's weights."""
+    shapes = [[value.shape for value in readers[str(depth)].state_dict().values()] for depth in depths]
+    return all(shape == shapes[0] for shape in shapes)
 
 
 @torch.no_grad()

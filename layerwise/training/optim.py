@@ -113,14 +113,20 @@ def sgd(parameters: Parameters, *, lr: float, momentum: float, weight_decay: flo
     )
 
 
-def adam(parameters: Parameters, *, lr: float, weight_decay: float) -> torch.optim.Adam:
+ADAM_EPSILON = 1e-8
+"""PyTorch's default; Keras has 1e-7."""
+
+
+def adam(parameters: Parameters, *, lr: float, weight_decay: float, epsilon: float = ADAM_EPSILON) -> torch.optim.Adam:
     """Adam as one fused kernel over all parameters."""
-    return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+    return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, eps=epsilon, fused=True)
 
 
-def adamw(parameters: Parameters, *, lr: float, weight_decay: float) -> torch.optim.AdamW:
+def adamw(
+    parameters: Parameters, *, lr: float, weight_decay: float, epsilon: float = ADAM_EPSILON
+) -> torch.optim.AdamW:
     """Adam with decoupled weight decay, as one fused kernel over all parameters."""
-    return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+    return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, eps=epsilon, fused=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -29,6 +29,7 @@ class Stage:
         depths: depths whose heads are trained and evaluated.
         target: what the heads predict: class labels, or the network's input (then the heads are decoders).
         carry_from: depth of the trained head whose weights the head at `stop` begins with, or None.
+        freeze_head: whether that head keeps these weights, so that only the blocks are trained.
         restart_head: whether the head at `stop` begins with fresh weights, though an earlier stage has trained it.
         warm_start: whether the block begins as the identity (proposition 3.1).
         detached: whether the gradient stops behind each head.
@@ -43,6 +44,7 @@ class Stage:
     epochs: int
     target: Target = "labels"
     carry_from: int | None = None
+    freeze_head: bool = False
     restart_head: bool = False
     warm_start: bool = False
     detached: bool = False

@@ -80,6 +80,7 @@ def build_data(config: ResolvedConfig, spec: DatasetSpec, device: torch.device) 
         files=table_files(config),
         test=dataset.test,
         validation=dataset.validation,
+        validation_split=dataset.validation_split,
         folds=dataset.folds,
         fold=dataset.fold,
         limit_train=dataset.limit,

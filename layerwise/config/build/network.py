@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -31,8 +32,15 @@ def build_agenda(config: ResolvedConfig) -> Agenda:
 
 
 def _build_growth(config: ResolvedConfig) -> list[Stage]:
+    stages = _stages_of_plan(config)
+    if config.plan.head is HeadStart.frozen:
+        return [replace(stage, freeze_head=stage.carry_from is not None) for stage in stages]
+    return stages
+
+
+def _stages_of_plan(config: ResolvedConfig) -> list[Stage]:
     J, epochs, plan = config.J, config.plan.epochs, config.plan
-    carried = plan.head is HeadStart.carried
+    carried = plan.head is not HeadStart.fresh
     if plan.name is Plan.joint:
         return joint(J, epochs)
     if plan.name is Plan.simultaneous:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from layerwise.config.build.data import build_batch_plan
+from layerwise.config.networks.base import given
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import OptimizerKind, Parallel, ScheduleName
 from layerwise.core import distributed
@@ -19,6 +20,7 @@ from layerwise.models.costs import block_costs
 from layerwise.training.block_parallel import BlockParallel, cuts
 from layerwise.training.objectives import LocalLoss, Objective, Penalised, Reconstruction
 from layerwise.training.optim import (
+    ADAM_EPSILON,
     Constant,
     Cosine,
     OneCycle,
@@ -93,7 +95,10 @@ def build_optimizer(config: ResolvedConfig, module: nn.Module) -> torch.optim.Op
         return timm_optimizer(optimizer.name, trained, lr=lr, momentum=momentum, weight_decay=weight_decay)
     if optimizer.kind is OptimizerKind.sgd:
         return sgd(trained, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=optimizer.nesterov)
-    return (adam if optimizer.kind is OptimizerKind.adam else adamw)(trained, lr=lr, weight_decay=weight_decay)
+    epsilon = given(optimizer.epsilon, ADAM_EPSILON)
+    return (adam if optimizer.kind is OptimizerKind.adam else adamw)(
+        trained, lr=lr, weight_decay=weight_decay, epsilon=epsilon
+    )
 
 
 def build_objective(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from layerwise.core.errors import LayerwiseError
-from layerwise.models.choices import EnsembleOn, HeadKind, Initialisation
+from layerwise.models.choices import Activation, EnsembleOn, HeadKind, Initialisation
 
 if TYPE_CHECKING:  # torch
     from layerwise.config.resolved import ResolvedConfig
@@ -53,7 +53,7 @@ class NetworkConfig:
         """
 
     def check(self) -> None:
-        """Refuses a head or an initialisation that the network does not support.
+        """Refuses a head, an initialisation or an activation that the network does not support.
 
         Raises:
             LayerwiseError: names the key.
@@ -65,6 +65,8 @@ class NetworkConfig:
             if chosen is not None and chosen not in supported:
                 known = ", ".join(one.value for one in supported)
                 raise LayerwiseError(f"model={self.kind} does not support model.{name}={chosen.value}. Use {known}.")
+        if (named := getattr(self, "activation", None)) is not None:
+            activations(named)
 
     def resolve(self, config: Config) -> tuple[int, ResolvedNetwork]:
         """Returns J, and the keys with nothing left open.
@@ -122,6 +124,22 @@ def _first_of(model: NetworkConfig, several: str, one: str) -> int | None:
     """The first of a list of widths, or else the one width; None where the network has neither key."""
     widths: list[int] | None = getattr(model, several, None)
     return widths[0] if widths else getattr(model, one, None)
+
+
+def activations(named: Any) -> list[Activation]:
+    """The activations that `model.activation` names, one or a list by block.
+
+    Raises:
+        LayerwiseError: there is no such activation.
+    """
+    names = named if isinstance(named, list) else [named]
+    known = [one.value for one in Activation]
+    for name in names or [named]:
+        if name not in known:
+            raise LayerwiseError(
+                f"model.activation={named}: use {', '.join(known)}, or a list of these by block, such as [relu,none]."
+            )
+    return [Activation(name) for name in names]
 
 
 def given(value: T | None, otherwise: T) -> T:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from layerwise.config.networks.base import NetworkConfig, ResolvedNetwork, check_depth, check_one_of, given
-from layerwise.models.choices import Activation, Initialisation
+from layerwise.config.networks.base import NetworkConfig, ResolvedNetwork, activations, check_depth, check_one_of, given
+from layerwise.models.choices import Initialisation
 
 if TYPE_CHECKING:  # torch
     from layerwise.config.resolved import ResolvedConfig
@@ -22,15 +22,16 @@ WIDTH, BLOCKS = 256, 3
 class MlpConfig(NetworkConfig):
     """The keys of conf/model/mlp.yaml."""
 
-    initialisations: ClassVar = (Initialisation.pytorch, Initialisation.he_uniform)
+    initialisations: ClassVar = tuple(one for one in Initialisation if one.value not in ("he", "dirac"))
 
     kind: str = "mlp"
     width: int | None = None
     head_width: int | None = None
     batch_norm: bool | None = None
     widths: list[int] | None = None
-    activation: Activation = Activation.relu
+    activation: Any = "relu"  # a name or a list of names by block
     initialisation: Initialisation = Initialisation.pytorch
+    dropout: float = 0.0
 
     def fixed_depth(self, joint: bool) -> int | None:
         return None if self.widths is None else len(self.widths)
@@ -58,7 +59,8 @@ class ResolvedMlp(MlpConfig, ResolvedNetwork):
     def architecture(self, config: ResolvedConfig) -> Mlp:
         from layerwise.models.mlp import Mlp
 
-        return Mlp(self.widths, config.k, self.head_width, self.activation, self.batch_norm, self.initialisation)
+        rest = (self.batch_norm, self.initialisation, self.dropout)
+        return Mlp(self.widths, config.k, self.head_width, activations(self.activation), *rest)
 
     def check_samples(self, spec: DatasetSpec, J: int) -> None:
         """It reads images and vectors."""

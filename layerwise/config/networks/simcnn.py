@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from layerwise.config.networks.base import NetworkConfig, ResolvedNetwork, check_depth, check_one_of, given
+from layerwise.config.networks.base import NetworkConfig, ResolvedNetwork, activations, check_depth, check_one_of, given
 from layerwise.config.paper import simcnn_values
 from layerwise.core.errors import LayerwiseError
-from layerwise.models.choices import Activation, Downsampling, HeadKind, Initialisation
+from layerwise.models.choices import Downsampling, HeadKind, Initialisation
 
 if TYPE_CHECKING:  # torch
     from layerwise.config.resolved import ResolvedConfig
     from layerwise.config.schema import Config
     from layerwise.data.dataset import DatasetSpec
+    from layerwise.models.choices import Activation
     from layerwise.models.heads import Head
     from layerwise.models.layers import Norm
     from layerwise.models.simcnn import SimCnn
@@ -47,7 +48,7 @@ class SimCnnConfig(NetworkConfig):
     pool: int | None = None
     head_scale: float = 1.0
     widths: list[int] | None = None
-    activation: Activation = Activation.relu
+    activation: Any = "relu"  # a name or a list of names by block
     initialisation: Initialisation = Initialisation.pytorch
 
     def fixed_depth(self, joint: bool) -> int | None:
@@ -105,7 +106,7 @@ class ResolvedSimCnn(SimCnnConfig, ResolvedNetwork):
             whiten_input=self.whiten_input,
             whiten_patch=self.whiten_patch,
             whiten_shift=self.whiten_shift,
-            activation=self.activation,
+            activation=activations(self.activation),
             initialisation=self.initialisation,
             norm=self._norm,
         )
@@ -127,6 +128,7 @@ class ResolvedSimCnn(SimCnnConfig, ResolvedNetwork):
 
     def _heads(self, k: int, J: int) -> list[Head]:
         from layerwise.models.heads import QUADRANTS, CnnHead, MlpSrHead, PooledHead, PredSimHead
+        from layerwise.models.layers import activation_of
 
         unsized: dict[HeadKind, Head] = {HeadKind.mlp_sr: MlpSrHead(self.batch_norm), HeadKind.predsim: PredSimHead()}
         if self.head in unsized:
@@ -134,13 +136,12 @@ class ResolvedSimCnn(SimCnnConfig, ResolvedNetwork):
         widths = [*self._of_each(self.head_widths, self.head_width, J)]
         if self.final_head_width is not None:
             widths[-1] = self.final_head_width
-        rest = (self.batch_norm, self.activation, self._norm)
-        pool = given(self.pool, QUADRANTS)
-        sized: dict[HeadKind, Callable[[int], Head]] = {
-            HeadKind.cnn: lambda width: CnnHead(k, width, self.batch_norm, pool, self.activation, self._norm),
-            HeadKind.pooled: lambda width: PooledHead(k, width, *rest, self.head_scale),
+        pool, named = given(self.pool, QUADRANTS), activations(self.activation)
+        sized: dict[HeadKind, Callable[[int, Activation], Head]] = {
+            HeadKind.cnn: lambda width, rho: CnnHead(k, width, self.batch_norm, pool, rho, self._norm),
+            HeadKind.pooled: lambda width, rho: PooledHead(k, width, self.batch_norm, rho, self._norm, self.head_scale),
         }
-        return [sized[self.head](width) for width in widths]
+        return [sized[self.head](width, activation_of(named, j)) for j, width in enumerate(widths, 1)]
 
     def _biased(self, k: int, J: int) -> Collection[int] | None:
         """Numbers of the blocks with a bias; null is the paper's code, whose network for k = 1 has one in block 1."""
