@@ -104,7 +104,7 @@ NEEDED = {
 def test_every_head_that_a_network_supports_builds(kind, head):
     config = configured(f"model={kind}", f"model.head={head.value}", *NEEDED.get(("model", kind), []))
     with torch.device("meta"):
-        network = config.model.architecture(config).build((3, 32, 32), 10)
+        network = config.model.architecture(config.k, config.J, config.joint).build((3, 32, 32), 10)
     assert network.depths == tuple(range(1, config.J + 1))
 
 

@@ -25,7 +25,7 @@ def paper_simcnn(dataset: str, k: int, **changes) -> BlockNet:
     config = configured(f"dataset={dataset}", f"k={k}", *(f"model.{key}={value}" for key, value in changes.items()))
     shape, classes = (IMAGENET, 1000) if dataset == "imagenet" else (CIFAR10, 10)
     with torch.device("meta"):
-        return config.model.architecture(config).build(shape, classes)
+        return config.model.architecture(config.k, config.J, config.joint).build(shape, classes)
 
 
 def millions(network: BlockNet, shape: tuple[int, int, int]) -> float:
@@ -188,7 +188,7 @@ def test_mlp_sr_is_pooled_convolved_and_connected():
 @pytest.mark.parametrize("head", HeadKind)
 def test_every_head_stands_behind_every_block_of_a_simcnn(head):
     config = configured("k=2", "model.width=8", f"model.head={head.value}")
-    net = config.model.architecture(config).build(CIFAR10, 10)
+    net = config.model.architecture(config.k, config.J, config.joint).build(CIFAR10, 10)
     x = torch.randn(2, *CIFAR10)
     for depth in net.depths:
         assert net(x, depth).shape == (2, 10)

@@ -24,7 +24,7 @@ def resolve(config: Config) -> ResolvedConfig:
         LayerwiseError: a depth that the network does not have, or options that exclude each other.
     """
     training = training_values(config.dataset.name)
-    J, model = config.model.resolve(config)
+    J, model = config.model.resolve(config.choices)
     epochs = given(config.epochs, training.epochs)
     plan_epochs = given(config.plan.epochs, _stages_to_match(config, J) * epochs)
     lr = given(config.optimizer.lr, training.lr)

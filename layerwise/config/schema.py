@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from layerwise.config.networks.base import NetworkConfig
+from layerwise.config.networks.base import Choices, NetworkConfig
 from layerwise.config.networks.simcnn import SimCnnConfig
 from layerwise.core.choices import PrecisionName
 from layerwise.data.choices import Border, Flip, ValidationSplit
@@ -319,6 +319,12 @@ class Config:
     def joint(self) -> bool:
         """Whether all blocks are trained end to end."""
         return self.plan.name is Plan.joint
+
+    @property
+    def choices(self) -> Choices:
+        """What the network depends on beside its own keys."""
+        J, key = (self.J, "J") if self.plan.max_blocks is None else (self.plan.max_blocks, "plan.max_blocks")
+        return Choices(self.k, J, key, self.dataset.name, self.plan.name.value, self.joint)
 
     @property
     def grows(self) -> bool:

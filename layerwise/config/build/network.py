@@ -64,9 +64,8 @@ def build_network(config: ResolvedConfig, spec: DatasetSpec, stages: Sequence[St
     depths: dict[Target, set[int]] = {"labels": set(), "inputs": set()}
     for stage in stages:
         depths[stage.target] |= set(stage.depths)
-    built = config.model.architecture(config).build(
-        spec.shape, len(spec.classes), depths=depths["labels"], seed=config.seed
-    )
+    architecture = config.model.architecture(config.k, config.J, config.joint)
+    built = architecture.build(spec.shape, len(spec.classes), depths=depths["labels"], seed=config.seed)
     heads = {depth: built.head(depth) for depth in built.depths}
     decoders = _build_decoders(built, spec, depths["inputs"], config.seed)
     return BlockNet(list(built.blocks), heads, config.ensemble.on, decoders)

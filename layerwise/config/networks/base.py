@@ -6,6 +6,7 @@ no value is missing, describes the network itself (`architecture`).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -13,16 +14,32 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.models.choices import Activation, EnsembleOn, HeadKind, Initialisation
 
 if TYPE_CHECKING:  # torch
-    from layerwise.config.resolved import ResolvedConfig
-    from layerwise.config.schema import Config
     from layerwise.data.dataset import DatasetSpec
     from layerwise.models.blocknet import Architecture
 
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Choices:
+    """What else is chosen that a network depends on.
+
+    Attributes:
+        J: number of blocks that is asked for, or None.
+        J_key: the key that asks for it.
+        dataset, plan: their names.
+    """
+
+    k: int
+    J: int | None
+    J_key: str
+    dataset: str
+    plan: str
+    joint: bool
+
+
 @dataclass
-class NetworkConfig:
+class NetworkConfig(ABC):
     """The keys of `model` that every network has; a subclass for each kind of network adds its own.
 
     Attributes:
@@ -43,7 +60,7 @@ class NetworkConfig:
         return self.kind
 
     def fixed_depth(self, joint: bool) -> int | None:
-        """J where the network decides it; None where it can be chosen.
+        """J where the network decides it, as a list of widths does; None where it can be chosen.
 
         Args:
             joint: with plan=joint, which may leave the network whole.
@@ -51,6 +68,8 @@ class NetworkConfig:
         Raises:
             LayerwiseError: there is no such network, or it cannot be cut into blocks.
         """
+        widths: list[int] | None = getattr(self, "widths", None)
+        return None if widths is None else len(widths)
 
     def check(self) -> None:
         """Refuses a head, an initialisation or an activation that the network does not support.
@@ -68,25 +87,49 @@ class NetworkConfig:
         if (named := getattr(self, "activation", None)) is not None:
             activations(named)
 
-    def resolve(self, config: Config) -> tuple[int, ResolvedNetwork]:
+    @abstractmethod
+    def resolve(self, choices: Choices) -> tuple[int, ResolvedNetwork]:
         """Returns J, and the keys with nothing left open.
-
-        Args:
-            config: whose network this is; not resolved.
 
         Raises:
             LayerwiseError: a depth that the network does not have, or keys that contradict each other.
         """
-        raise NotImplementedError
+
+    def check_depth(self, choices: Choices, fixed: int | None) -> int | None:
+        """Returns J if something decides it.
+
+        Args:
+            fixed: number of blocks that the network has, if it has a fixed one.
+
+        Raises:
+            LayerwiseError: the keys contradict each other.
+        """
+        key, wanted = choices.J_key, choices.J
+        if fixed is None:
+            return wanted
+        if wanted in (None, fixed):
+            return fixed
+        widths = getattr(self, "widths", None)
+        if widths is not None:
+            raise LayerwiseError(
+                f"{key}={wanted} conflicts with model.widths={widths} of {fixed} block(s). Leave {key} out."
+            )
+        raise LayerwiseError(
+            f"{key}={wanted}: {self.label} has {fixed} block(s) with plan={choices.plan}. Use {key}=null."
+        )
 
 
 @dataclass
 class ResolvedNetwork(NetworkConfig):
     """A network's keys with nothing left open. A subclass narrows the keys' types."""
 
-    def architecture(self, config: ResolvedConfig) -> Architecture:
-        """Returns the description of the network of a configuration whose `model` these keys are."""
-        raise NotImplementedError
+    @abstractmethod
+    def architecture(self, k: int, J: int, joint: bool) -> Architecture:
+        """Returns the description of the network.
+
+        Args:
+            joint: with plan=joint, which may leave the network whole.
+        """
 
     def check_samples(self, spec: DatasetSpec, J: int) -> None:
         """Refuses data that the network cannot read.
@@ -145,31 +188,6 @@ def activations(named: Any) -> list[Activation]:
 def given(value: T | None, otherwise: T) -> T:
     """A value, or another one where it is null."""
     return otherwise if value is None else value
-
-
-def check_depth(config: Config, fixed: int | None) -> int | None:
-    """Returns J if something decides it: the network, `plan.max_blocks` or `J`.
-
-    Args:
-        config: not resolved.
-        fixed: number of blocks that the network has, if it has a fixed one.
-
-    Raises:
-        LayerwiseError: the keys contradict each other.
-    """
-    wanted = config.J if config.plan.max_blocks is None else config.plan.max_blocks
-    if fixed is None:
-        return wanted
-    if wanted in (None, fixed):
-        return fixed
-    key = "J" if config.plan.max_blocks is None else "plan.max_blocks"
-    widths = getattr(config.model, "widths", None)
-    if widths is not None:
-        raise LayerwiseError(
-            f"{key}={wanted} conflicts with model.widths={widths} of {fixed} block(s). Leave {key} out."
-        )
-    plan = config.plan.name.value
-    raise LayerwiseError(f"{key}={wanted}: {config.model.label} has {fixed} block(s) with plan={plan}. Use {key}=null.")
 
 
 def check_one_of(model: Any, *pairs: tuple[str, str]) -> None:

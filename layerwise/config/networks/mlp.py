@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from layerwise.config.networks.base import NetworkConfig, ResolvedNetwork, activations, check_depth, check_one_of, given
+from layerwise.config.networks.base import (
+    Choices,
+    NetworkConfig,
+    ResolvedNetwork,
+    activations,
+    check_one_of,
+    given,
+)
 from layerwise.models.choices import Initialisation
 
 if TYPE_CHECKING:  # torch
-    from layerwise.config.resolved import ResolvedConfig
-    from layerwise.config.schema import Config
     from layerwise.data.dataset import DatasetSpec
     from layerwise.models.mlp import Mlp
 
@@ -33,12 +38,9 @@ class MlpConfig(NetworkConfig):
     initialisation: Initialisation = Initialisation.pytorch
     dropout: float = 0.0
 
-    def fixed_depth(self, joint: bool) -> int | None:
-        return None if self.widths is None else len(self.widths)
-
-    def resolve(self, config: Config) -> tuple[int, ResolvedMlp]:
+    def resolve(self, choices: Choices) -> tuple[int, ResolvedMlp]:
         check_one_of(self, ("width", "widths"))
-        J = given(check_depth(config, self.fixed_depth(joint=False)), BLOCKS)
+        J = given(self.check_depth(choices, self.fixed_depth(joint=False)), BLOCKS)
         values = {
             "name": self.label,
             "width": None,
@@ -56,11 +58,11 @@ class ResolvedMlp(MlpConfig, ResolvedNetwork):
     widths: list[int]
     batch_norm: bool
 
-    def architecture(self, config: ResolvedConfig) -> Mlp:
+    def architecture(self, k: int, J: int, joint: bool) -> Mlp:
         from layerwise.models.mlp import Mlp
 
         rest = (self.batch_norm, self.initialisation, self.dropout)
-        return Mlp(self.widths, config.k, self.head_width, activations(self.activation), *rest)
+        return Mlp(self.widths, k, self.head_width, activations(self.activation), *rest)
 
     def check_samples(self, spec: DatasetSpec, J: int) -> None:
         """It reads images and vectors."""

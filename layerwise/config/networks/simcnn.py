@@ -6,14 +6,19 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from layerwise.config.networks.base import NetworkConfig, ResolvedNetwork, activations, check_depth, check_one_of, given
+from layerwise.config.networks.base import (
+    Choices,
+    NetworkConfig,
+    ResolvedNetwork,
+    activations,
+    check_one_of,
+    given,
+)
 from layerwise.config.paper import simcnn_values
 from layerwise.core.errors import LayerwiseError
 from layerwise.models.choices import Downsampling, HeadKind, Initialisation
 
 if TYPE_CHECKING:  # torch
-    from layerwise.config.resolved import ResolvedConfig
-    from layerwise.config.schema import Config
     from layerwise.data.dataset import DatasetSpec
     from layerwise.models.choices import Activation
     from layerwise.models.heads import Head
@@ -51,13 +56,10 @@ class SimCnnConfig(NetworkConfig):
     activation: Any = "relu"  # a name or a list of names by block
     initialisation: Initialisation = Initialisation.pytorch
 
-    def fixed_depth(self, joint: bool) -> int | None:
-        return None if self.widths is None else len(self.widths)
-
-    def resolve(self, config: Config) -> tuple[int, ResolvedSimCnn]:
+    def resolve(self, choices: Choices) -> tuple[int, ResolvedSimCnn]:
         check_one_of(self, ("width", "widths"), ("head_width", "head_widths"))
-        paper = simcnn_values(config.dataset.name, config.k)
-        J = given(check_depth(config, self.fixed_depth(joint=False)), paper.J)
+        paper = simcnn_values(choices.dataset, choices.k)
+        J = given(self.check_depth(choices, self.fixed_depth(joint=False)), paper.J)
         head_width, head_widths = self.head_width, self.head_widths
         if head_widths is not None and len(head_widths) != J:
             raise LayerwiseError(
@@ -92,16 +94,16 @@ class ResolvedSimCnn(SimCnnConfig, ResolvedNetwork):
     input_downsample: bool
     batch_norm: bool
 
-    def architecture(self, config: ResolvedConfig) -> SimCnn:
+    def architecture(self, k: int, J: int, joint: bool) -> SimCnn:
         from layerwise.models.simcnn import SimCnn
 
         return SimCnn(
-            widths=self._of_each(self.widths, self.width, config.J),
-            heads=self._heads(config.k, config.J),
+            widths=self._of_each(self.widths, self.width, J),
+            heads=self._heads(k, J),
             downsample=self.downsample,
             downsampling=self.downsampling,
             batch_norm=self.batch_norm,
-            bias=self._biased(config.k, config.J),
+            bias=self._biased(k, J),
             input_downsample=self.input_downsample,
             whiten_input=self.whiten_input,
             whiten_patch=self.whiten_patch,

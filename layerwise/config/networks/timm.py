@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from layerwise.config.networks.base import NetworkConfig, ResolvedNetwork, check_depth
+from layerwise.config.networks.base import Choices, NetworkConfig, ResolvedNetwork
 from layerwise.core.errors import LayerwiseError
 from layerwise.models.choices import EnsembleOn, HeadKind
 
 if TYPE_CHECKING:  # torch
-    from layerwise.config.resolved import ResolvedConfig
-    from layerwise.config.schema import Config
     from layerwise.models.timm_net import TimmStages, TimmWhole
 
 
@@ -40,9 +38,9 @@ class TimmConfig(NetworkConfig):
             raise LayerwiseError("model=timm: choose a network with model.name, such as model.name=resnet18.")
         super().check()
 
-    def resolve(self, config: Config) -> tuple[int, ResolvedTimm]:
-        J = self.fixed_depth(config.joint)
-        check_depth(config, J)
+    def resolve(self, choices: Choices) -> tuple[int, ResolvedTimm]:
+        J = self.fixed_depth(choices.joint)
+        self.check_depth(choices, J)
         return J, ResolvedTimm(**{**vars(self), "name": self.label})
 
 
@@ -52,14 +50,14 @@ class ResolvedTimm(TimmConfig, ResolvedNetwork):
 
     name: str
 
-    def architecture(self, config: ResolvedConfig) -> TimmStages | TimmWhole:
+    def architecture(self, k: int, J: int, joint: bool) -> TimmStages | TimmWhole:
         from layerwise.models.heads import CnnHead, Head, MlpSrHead, PredSimHead
         from layerwise.models.timm_net import TimmStages, TimmWhole
 
-        if config.joint:
+        if joint:
             return TimmWhole(self.name)
         heads: dict[HeadKind, Head] = {
-            HeadKind.cnn: CnnHead(config.k, self.head_width),
+            HeadKind.cnn: CnnHead(k, self.head_width),
             HeadKind.mlp_sr: MlpSrHead(),
             HeadKind.predsim: PredSimHead(),
         }

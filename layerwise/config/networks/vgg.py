@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from layerwise.config.networks.base import NetworkConfig, ResolvedNetwork, check_depth, given
+from layerwise.config.networks.base import Choices, NetworkConfig, ResolvedNetwork, given
 from layerwise.core.errors import LayerwiseError
 from layerwise.models.choices import EnsembleOn
 
 if TYPE_CHECKING:  # torch
-    from layerwise.config.resolved import ResolvedConfig
-    from layerwise.config.schema import Config
     from layerwise.models.vgg import Vgg
 
 
@@ -35,11 +33,11 @@ class AlexNetConfig(NetworkConfig):
 
         return block_count(self.layers())
 
-    def resolve(self, config: Config) -> tuple[int, ResolvedAlexNet]:
+    def resolve(self, choices: Choices) -> tuple[int, ResolvedAlexNet]:
         from layerwise.models.vgg import FIRST_WIDTH
 
         J = self.fixed_depth(joint=False)
-        check_depth(config, J)
+        self.check_depth(choices, J)
         resolved = ResolvedVgg if isinstance(self, VggConfig) else ResolvedAlexNet
         return J, resolved(**{**vars(self), "name": self.label, "width": given(self.width, FIRST_WIDTH)})
 
@@ -51,10 +49,10 @@ class ResolvedAlexNet(AlexNetConfig, ResolvedNetwork):
     name: str
     width: int
 
-    def architecture(self, config: ResolvedConfig) -> Vgg:
+    def architecture(self, k: int, J: int, joint: bool) -> Vgg:
         from layerwise.models.vgg import Vgg
 
-        return Vgg(self.layers(), config.k, self.width)
+        return Vgg(self.layers(), k, self.width)
 
 
 @dataclass
