@@ -1,4 +1,7 @@
-"""The parts of scripts/benchmark.py run and count what they say; how fast anything is no test asks."""
+"""The parts of the benchmark run and count what they say, and the plain implementation that they compare with learns.
+
+How fast anything is no test asks.
+"""
 
 from __future__ import annotations
 
@@ -7,76 +10,124 @@ import os
 import sys
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch.utils.data import DataLoader
 
 from helpers.commands import ROOT
+from helpers.configs import configured
 from helpers.data import CPU
 from helpers.photographs import write_imagenette
 from helpers.processes import FORKS
+from layerwise.config import build
+from layerwise.config.paper import simcnn_values
 
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import __main__ as command
-from benchmarks import plain_process
-from benchmarks.parts import (
-    augment,
-    blocks,
-    cache,
-    ceilings,
-    decode,
-    evaluate,
-    full,
-    logging,
-    processes,
-    run,
-    slopes,
-    small,
-    startup,
-)
-from benchmarks.parts import compile as compiling
+from benchmarks import plain, plain_process
+from benchmarks.parts import blocks, ceilings, decode, slopes
 from benchmarks.steps import network
 from benchmarks.tables import grid, markdown
 
+TINY = {
+    "ceilings": {"sides": (16, 32), "copied_bytes": 1000},
+    "blocks": {"nets": [blocks.Net(k=1, width=4, head_width=4, downsample=(2,), J=2)], "rounds": 1, "seconds": 0.0},
+    "compile": {"width": 8, "rounds": 1, "steps": 1},
+    "augment": {"images": 128, "rounds": 1},
+    "cache": {"width": 4, "head_width": 4, "batches": 1},
+    "evaluate": {"width": 4, "images": 128, "rounds": 1},
+    "slopes": {
+        "depths": (1, 2, 3),
+        "rounds": 1,
+        "words": ("dataset=digits", "dataset.limit=150", "dataset.limit_test=50", "model.width=4", "epochs=1"),
+    },
+    "startup": {"rounds": 1},
+    "small": {"rounds": 1, "words": ("J=2", "epochs=20")},
+    "logging": {"rounds": 1, "words": ("J=1", "epochs=2", "dataset.limit=200", "model.downsample=[]")},
+}
+"""Arguments of the parts that need no data."""
+
+ON_CIFAR10 = {
+    "run": {"images": 256, "epochs": 1, "width": 4, "runs": ["k = 1, a cached view an epoch"]},
+    "full": {
+        "runs": {
+            "paper_cifar10_k3": (
+                *("compile=false", "epochs=1", "dataset.limit=256", "dataset.limit_test=64", "model.width=4"),
+                "model.head_width=4",
+            )
+        },
+        "images": 256,
+        "width": 4,
+        "head_width": 4,
+    },
+}
+
 
 @pytest.fixture(autouse=True)
-def forked_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plain implementation's process begins with PyTorch imported."""
+def tiny_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plain implementation's process begins with PyTorch imported, nothing is compiled, and matrices are small."""
     monkeypatch.setattr(plain_process.multiprocessing, "get_context", lambda method: FORKS)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(ceilings, "SIDES", {"cpu": (16,)})
 
 
-def test_the_part_small_gives_rates_of_both_loops():
-    figures = small.measure(CPU, rounds=1, words=("J=2", "epochs=20"))
-    assert set(figures) == {"ours", "bare", "ratio", "whole_run", "whole_run_ratio"}
-    assert all(value > 0 for value in figures.values())
+def rows_of(figures: dict) -> list[dict]:
+    """The groups of figures, and those that stand alone."""
+    groups = [value for value in figures.values() if isinstance(value, dict)]
+    return [*groups, {name: value for name, value in figures.items() if not isinstance(value, dict)}]
+
+
+def assert_plausible(figures: dict) -> None:
+    """All figures are positive, and ratios are those of the figures beside them."""
+    assert figures
+    for row in rows_of(figures):
+        assert all(value > 0 for name, value in row.items() if "exponent" not in name and "recomputed" not in name)
+        if {"ours", "plain", "ratio"} <= set(row):
+            assert row["ratio"] == pytest.approx(row["ours"] / row["plain"])
+
+
+@pytest.mark.parametrize("part", TINY)
+def test_a_part_gives_its_figures(part, monkeypatch, tmp_path):
+    monkeypatch.setenv("LAYERWISE_DATA", str(tmp_path))  # without CIFAR-10
+    figures = command.PARTS[part](CPU, **TINY[part])
+    if part == "slopes":  # small runs may have any slope
+        assert figures.pop("exponent")
+    assert_plausible(figures)
+
+
+def test_the_part_decode_compares_files_and_records(tmp_path):
+    folder = write_imagenette(tmp_path) / "imagenette2-160"
+    figures = decode.measure(folder, CPU, images=20, sizes=(16,), rounds=1)
+    assert list(figures) == ["as they are, 16 pixels", "enlarged, 16 pixels"]
+    assert_plausible(figures)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("part", ON_CIFAR10)
+def test_a_part_on_cifar10_compares_whole_commands(part):
+    assert_plausible(command.PARTS[part](CPU, **ON_CIFAR10[part]))
 
 
 @pytest.mark.real_data
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
 def test_the_part_processes_gives_rates_of_one_and_of_two():
-    figures = processes.measure(rounds=1, words=("dataset.limit=512", "model.width=8", "model.head_width=8"))
-    for way in ("data", "blocks"):
-        row = figures[way]
-        assert row["ratio"] == pytest.approx(row["two"] / row["one"]) == pytest.approx(2 * row["efficiency"])
-    assert len(figures["blocks"]["utilisation"]) == 2
+    words = ("dataset.limit=512", "model.width=8", "model.head_width=8")
+    figures = command.PARTS["processes"](rounds=1, words=words)
+    assert len(figures["blocks"].pop("utilisation")) == 2
+    assert_plausible(figures)
 
 
-def test_the_part_processes_says_that_it_needs_data(monkeypatch, tmp_path, capsys):
+def test_parts_that_lack_something_say_so(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("LAYERWISE_DATA", str(tmp_path))
-    assert processes.measure() == {}
-    assert "not measured" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "run", "memory", "processes", "decode", "full", "--device=cpu"])
+    command.main()
+    assert capsys.readouterr().out.count("not measured") == 5
 
 
-def test_the_part_logging_gives_the_share_of_the_loggers():
-    figures = logging.measure(CPU, rounds=1, words=("J=1", "epochs=2", "dataset.limit=200", "model.downsample=[]"))
-    assert set(figures) == {"none", "both", "ratio", "share", "begin", "end"}
-    assert all(value > 0 for value in figures.values())
-
-
-def test_the_part_ceilings_gives_three_rates():
-    figures = ceilings.measure(CPU, sides=(16, 32), copied_bytes=1000)
-    assert {figures["float32_side"], figures["bfloat16_side"]} <= {16, 32}
-    assert all(value > 0 for value in figures.values())
+# What is counted
 
 
 def test_a_product_counts_its_operations():
@@ -93,103 +144,38 @@ def test_the_operations_of_a_step_are_those_of_its_layers():
     assert blocks.operations(net) == [2 * (2 * first + 3 * head), 2 * (first + 2 * second + 3 * head)]
 
 
-def test_the_part_blocks_compares_each_block_with_the_plain_one(monkeypatch):
-    monkeypatch.setattr("benchmarks.parts.ceilings.SIDES", {"cpu": (16,)})
-    figures = blocks.measure(
-        CPU, nets=[blocks.Net(k=1, width=4, head_width=4, downsample=(2,), J=2)], rounds=1, seconds=0.0
-    )
-    assert list(figures) == ["k = 1, M = 4, j = 1", "k = 1, M = 4, j = 2"]
-    for row in figures.values():
-        assert row["ratio"] == pytest.approx(row["ours"] / row["plain"])
-        assert row["ours_of_ceiling"] / row["plain_of_ceiling"] == pytest.approx(row["ratio"])
-
-
-def test_the_part_compile_compares_steps(monkeypatch):
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    figures = compiling.measure(CPU, width=8, rounds=1, steps=1)
-    assert list(figures) == ["j = 1", "j = 2", "j = 3"]
-    assert all(row["compiled_ratio"] == pytest.approx(row["compiled"] / row["plain"]) for row in figures.values())
-
-
-def test_the_parts_augment_and_evaluate_compare_both():
-    for figures in (augment.measure(CPU, images=128, rounds=1), evaluate.measure(CPU, width=4, images=128, rounds=1)):
-        assert figures["ratio"] == pytest.approx(figures["ours"] / figures["plain"])
-
-
-def test_the_part_decode_compares_files_and_records(tmp_path):
-    folder = write_imagenette(tmp_path) / "imagenette2-160"
-    figures = decode.measure(folder, CPU, images=20, sizes=(16,), rounds=1)
-    assert list(figures) == ["as they are, 16 pixels", "enlarged, 16 pixels"]
-    for row in figures.values():
-        assert row["ratio"] == pytest.approx(row["ours"] / row["plain"])
-        assert row["records_ratio"] == pytest.approx(row["records"] / row["plain"])
-    assert decode.measure(None, CPU) == {}
-
-
-def test_the_part_cache_measures_memory_and_disk():
-    figures = cache.measure(CPU, width=4, head_width=4, batches=1)
-    assert list(figures) == ["memory", "disk"]
-    for row in figures.values():
-        assert all(value > 0 for value in row.values())
-        assert row["write_of_step"] / row["read_of_step"] == pytest.approx(row["read_gb_s"] / row["write_gb_s"])
-
-
 def test_an_exponent_is_that_of_the_power_law():
-    assert slopes.exponent([1, 2, 4, 8], [3, 6, 12, 24]) == pytest.approx(1)
     assert slopes.exponent([1, 2, 4, 8], [5 * n**2 for n in (1, 2, 4, 8)]) == pytest.approx(2)
 
 
-def test_the_part_slopes_fits_real_runs():
-    words = ("dataset=digits", "dataset.limit=150", "dataset.limit_test=50", "model.width=4", "epochs=1")
-    figures = slopes.measure(CPU, depths=(1, 2, 3), rounds=1, words=words)
-    assert list(figures) == ["J = 1", "J = 2", "J = 3", "exponent", "stage 1", "stage 2", "stage 3"]
-    for way in ("cached", "recomputed"):
-        assert figures["J = 3"][way] == pytest.approx(sum(figures[f"stage {j}"][way] for j in (1, 2, 3)))
-        assert figures["J = 3"][f"whole_{way}"] > figures["J = 3"][way]
+# The command
 
 
-def test_the_part_startup_compares_commands_with_importing_hydra(monkeypatch, tmp_path):
-    monkeypatch.setenv("LAYERWISE_DATA", str(tmp_path))  # without CIFAR-10
-    figures = startup.measure(CPU, rounds=1)
-    assert {"demo_digits_seconds", "imports_seconds", "import hydra", "layerwise --help", "report"} <= set(figures)
-    assert figures["import hydra"]["ratio"] == 1
-    assert figures["layerwise --help"]["seconds"] < figures["demo_digits_seconds"]
-
-
-@pytest.mark.real_data
-def test_the_part_run_compares_whole_commands():
-    figures = run.measure(CPU, images=256, epochs=1, width=4, runs=["k = 1, a cached view an epoch"])
-    row = figures["k = 1, a cached view an epoch"]
-    assert row["command_ratio"] == pytest.approx(row["plain_command"] / row["ours_command"])
-    assert row["ours_run"] < row["ours_command"]
-    assert row["plain_run"] < row["plain_command"]
-
-
-@pytest.mark.real_data
-def test_the_part_full_compares_the_papers_schedule_with_an_epoch_of_the_plain_one():
-    tiny = ("compile=false", "epochs=1", "dataset.limit=256", "dataset.limit_test=64", "model.width=4")
-    figures = full.measure(CPU, {"paper_cifar10_k3": (*tiny, "model.head_width=4")}, images=256, width=4, head_width=4)
-    row = figures["paper_cifar10_k3"]
-    assert row["ratio"] == pytest.approx(row["plain_run_extrapolated"] / row["run"])
-    assert row["top1"] >= 0
-
-
-def test_a_cpu_measures_some_parts_only_where_they_are_named(monkeypatch, capsys):
+def test_a_cpu_measures_some_parts_only_where_they_are_named(monkeypatch):
     measured = []
     for name in command.PARTS:
         monkeypatch.setitem(command.PARTS, name, lambda *_, name=name: measured.append(name) or {})
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "--device", "cpu"])
     command.main()
     assert set(command.PARTS) - set(measured) == {"compile", "full", "small", "logging", "processes"}
-    monkeypatch.setattr(sys, "argv", ["benchmark.py", "compile", "small", "--device", "cpu"])
-    command.main()
-    assert measured[-2:] == ["compile", "small"]
 
 
-def test_parts_for_gpus_are_left_out_elsewhere(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["benchmark.py", "full", "--device", "cpu"])
-    command.main()
-    assert "full: not measured, it needs a GPU" in capsys.readouterr().out
+def test_the_command_prints_and_saves_what_the_parts_give_beside_earlier_figures(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(command.PARTS, "cache", lambda device: {"share": 0.25})
+    monkeypatch.setitem(command.PARTS, "run", lambda device, images: {"k = 3": {"images": images}})
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+    (tmp_path / "results").mkdir()
+    for words in (["cache"], ["run", "--run-images", "640", "--json", str(tmp_path / "run.json")]):
+        monkeypatch.setattr(sys, "argv", ["benchmark.py", *words, "--device", "cpu", "--save"])
+        command.main()
+    assert "run (0 s)" in capsys.readouterr().out
+    assert set(json.loads((tmp_path / "run.json").read_text())) == {"hardware", "versions", "run"}
+    (saved,) = (tmp_path / "results").glob("benchmark_cpu_*_cores.json")
+    figures = json.loads(saved.read_text())
+    assert (figures["cache"], figures["run"]) == ({"share": 0.25}, {"k = 3": {"images": 640}})
+    assert "## cache" in saved.with_suffix(".md").read_text()
+    command.save({**figures, "versions": {"torch": "2.9"}, "cache": {}}, tmp_path / "results")
+    assert "cache" not in json.loads(saved.read_text())  # of other versions, and not measured
 
 
 def test_figures_become_a_table():
@@ -197,48 +183,51 @@ def test_figures_become_a_table():
     header, rows = grid({"j = 1": {"a": 1.0}, "j = 2": {"a": 2.0, "b": [1.0, 2.0]}, "side": 64})
     assert header == ["", "a", "b", "side"]
     assert rows == [["j = 1", "1", "", ""], ["j = 2", "2", "1, 2", ""], ["", "", "", "64"]]
-
-
-FOUND = {"hardware": {"device": "cpu", "cores": 2}, "versions": {"torch": "2.8"}}
-
-
-def test_saved_figures_stay_beside_new_ones_of_the_same_machine(tmp_path):
-    command.save({**FOUND, "data": {"share": 0.5}, "decode": {}}, tmp_path)
-    command.save({**FOUND, "vgg": {"ratio": 0.75}}, tmp_path)
-    saved = tmp_path / "benchmark_cpu_2_cores.json"
-    assert json.loads(saved.read_text()) == {**FOUND, "data": {"share": 0.5}, "vgg": {"ratio": 0.75}}
-    text = saved.with_suffix(".md").read_text()
-    assert "device cpu, cores 2." in text
-    assert "## vgg" in text
-    assert "| ratio |\n| --- |\n| 0.75 |" in text
-    assert "## decode" not in text  # it was not measured
-
-    command.save({**FOUND, "versions": {"torch": "2.9"}, "vgg": {"ratio": 0.7}}, tmp_path)
-    assert "data" not in json.loads(saved.read_text())
-
-
-def test_files_are_named_for_the_hardware():
     assert command.hardware_name({"gpu": "NVIDIA H200", "cores": 16}) == "nvidia_h200"
-    assert command.hardware_name({"cores": 2}) == "cpu_2_cores"
 
 
 def test_every_part_says_what_its_figures_are():
     assert all(len(caption) > 20 for caption in command.CAPTIONS.values())
-    assert "Args:" not in markdown({**FOUND, "blocks": {"x": 1.0}}, command.CAPTIONS)
+    found = {"hardware": {"device": "cpu"}, "versions": {"torch": "2.8"}, "blocks": {"x": 1.0}}
+    assert "Args:" not in markdown(found, command.CAPTIONS)
     apart = command.FOR_GPUS | command.ON_REQUEST
     assert all((f"\n[{n}] " if n in apart else f"\n{n} ") in command.__doc__ for n in command.PARTS)
 
 
-def test_the_command_prints_and_saves_what_the_parts_give(monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(command.PARTS, "cache", lambda device: {"share": 0.25})
-    monkeypatch.setitem(command.PARTS, "run", lambda device, images: {"k = 3": {"images": images}})
-    monkeypatch.setattr(command, "ROOT", tmp_path)
-    (tmp_path / "results").mkdir()
-    words = ["cache", "run", "--run-images", "640", "--device", "cpu", "--save", "--json", str(tmp_path / "all.json")]
-    monkeypatch.setattr(sys, "argv", ["benchmark.py", *words])
-    command.main()
-    figures = json.loads((tmp_path / "all.json").read_text())
-    assert (figures["cache"], figures["run"]) == ({"share": 0.25}, {"k = 3": {"images": 640}})
-    (saved,) = (tmp_path / "results").glob("benchmark_cpu_*_cores.json")
-    assert json.loads(saved.read_text()) == figures
-    assert "run (0 s)" in capsys.readouterr().out
+# The plain implementation
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_the_plain_network_is_ours(k):
+    values = simcnn_values("cifar10", k)
+    net = plain.network(k, values.J, values.width, values.head_width, values.downsample)
+    config = configured(f"k={k}")
+    ours = build.build_network(config, build.build_spec(config), build.build_agenda(config).stages())
+    x = torch.randn(1, 3, 32, 32)
+    assert torch.equal(net.eval()(x), ours.eval()(x))  # the same initialisation, too
+
+
+def coloured(n: int, transform) -> list[tuple[torch.Tensor, int]]:
+    """PIL images of CIFAR-10's shape whose class is their colour, behind a transform."""
+    noise = np.random.default_rng(0)
+    samples = []
+    for i in range(n):
+        colour = np.array([25 * (i % 10), 250 - 25 * (i % 10), 10 * (i % 10)])
+        pixels = np.clip(colour + noise.integers(0, 20, (32, 32, 3)), 0, 255).astype(np.uint8)
+        samples.append((transform(Image.fromarray(pixels)), i % 10))
+    return samples
+
+
+def test_the_plain_implementation_learns_and_trains_only_the_present_block(capsys):
+    torch.manual_seed(0)
+    net = plain.network(k=2, J=2, width=8, head_width=8, downsample=[2])
+    first_of = {name: value.clone() for name, value in net.state_dict().items()}
+    trained = DataLoader(coloured(400, plain.TRAIN), 20, shuffle=True)
+    rows = plain.train(net, trained, DataLoader(coloured(100, plain.TEST), 50), epochs=3, device=CPU)
+    assert [row["test"] > 40 for row in rows] == [True, True]
+    assert rows[1]["ensemble"] > 40
+    assert capsys.readouterr().out.count("block 2, epoch") == 3
+    assert not torch.equal(net.state_dict()["blocks.1.1.weight"], first_of["blocks.1.1.weight"])
+    block_1 = {name: value.clone() for name, value in net.blocks[0].state_dict().items()}
+    plain.train_epoch(net, 2, plain.sgd(net, 2, 0.1), trained, CPU)
+    assert all(torch.equal(value, block_1[name]) for name, value in net.blocks[0].state_dict().items())
