@@ -113,6 +113,9 @@ EFFECTS: dict[str, Effect] = {
     "dataset.fold": Effect("dataset.folds", lambda c: c.dataset.folds is not None),
     "dataset.augment": Effect("a data set of images", lambda c: c.dataset.name not in VECTORS),
     **dict.fromkeys(("dataset.flip", "dataset.cutout", "dataset.padding", "dataset.border"), _AUGMENTS),
+    "dataset.fresh_views": Effect(
+        f"{_AUGMENTS.needs}, and a plan of several stages", lambda c: _AUGMENTS.holds(c) and not c.joint
+    ),
     **dict.fromkeys(("dataset.size", "dataset.workers", "dataset.unreadable", "dataset.exif"), _dataset(*IMAGE_FILES)),
     **dict.fromkeys(("dataset.path", "dataset.label", "dataset.test_path"), _dataset("table")),
     **dict.fromkeys(("dataset.separator", "dataset.columns", "dataset.drop", "dataset.missing"), _dataset("table")),

@@ -127,6 +127,7 @@ class DatasetConfig:
     cutout: int = 0
     padding: int | None = None
     border: Border = Border.black
+    fresh_views: bool = False
     size: int | None = None
     workers: int | None = field(default=None, metadata=WHERE)
     unreadable: Unreadable = Unreadable.fatal

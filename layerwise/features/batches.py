@@ -10,6 +10,9 @@ from torch import Tensor
 from layerwise.core.randomness import bits, key
 from layerwise.core.shard import EVERYTHING, Shard
 
+VIEWS_OF_A_STAGE = 1 << 20
+"""More than the epochs of any stage, and even, so that alternating flips begin alike."""
+
 
 @dataclass(frozen=True)
 class BatchPlan:
@@ -23,6 +26,7 @@ class BatchPlan:
     Attributes:
         batch_size: B, images per training step in all processes together; the last step of an epoch may have fewer.
         shard: the part of the training split that this process holds.
+        fresh_views: whether each stage augments the images anew; else epoch e of every stage sees the same views.
         batches_a_pass: number of training batches in one pass without gradients: larger passes keep a GPU busy, and
             still take less memory than training on one batch.
     """
@@ -31,6 +35,7 @@ class BatchPlan:
     seed: int
     shard: Shard = EVERYTHING
     batches_a_pass: int = 1
+    fresh_views: bool = False
 
     @property
     def size(self) -> int:
@@ -41,6 +46,10 @@ class BatchPlan:
     def pass_size(self) -> int:
         """Images of this process in one pass of an evaluation, or while a cache is advanced."""
         return self.size * self.batches_a_pass
+
+    def view(self, stage: int, epoch: int) -> int:
+        """Returns the view of the training images in an epoch; stage and epoch count from 0."""
+        return epoch + (VIEWS_OF_A_STAGE * stage if self.fresh_views else 0)
 
     def order(self, stage: int, epoch: int, n: int, device: torch.device) -> Tensor:
         """Returns the positions [n] of this process's first n samples, shuffled by (seed, stage, epoch) alone."""

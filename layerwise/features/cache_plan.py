@@ -66,6 +66,7 @@ def decide_cache(
     views: int | None,
     epochs: int,
     augmented: bool,
+    fresh_views: bool,
     codec: FeatureCodec,
     computed: torch.dtype,
     budget_bytes: int | None,
@@ -81,6 +82,7 @@ def decide_cache(
         images, held_out: numbers of training images, and of validation and test images, in this process.
         views: V, or None for one view per epoch.
         augmented: whether training images are augmented; if not, there is only one view.
+        fresh_views: whether each stage augments them anew, so that no cache serves a later stage.
         budget_bytes: the user's upper bound for each process, or None.
         sharing: number of processes that share the host's memory or the disk (a GPU is not shared).
 
@@ -94,6 +96,10 @@ def decide_cache(
     none = CacheDecision("none", None, views=0, codec=codec, exact=True, bytes=0)
     if kind == "none" or not shapes:
         return none
+    if fresh_views and augmented:
+        if kind != "auto":
+            raise LayerwiseError(f"dataset.fresh_views=true cannot be cached: remove it, or cache={kind}.")
+        return replace(none, message="no cache, the prefix is recomputed: each stage sees fresh views of the images")
     free = (_free_on_disk(folder) if kind == "disk" else available_memory(HOST)) // sharing
     budget = min(free, budget_bytes if budget_bytes is not None else int(SHARE_OF_FREE * free))
     place, fits = "disk" if kind == "disk" else "host", size <= budget

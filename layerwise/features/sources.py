@@ -50,7 +50,7 @@ class Source(ABC):
     def train(self, stage: int, epoch: int, first_step: int = 0, target: Target = "labels") -> Iterator[Batch]:
         """Yields the shuffled, augmented batches of an epoch from a step on: all samples that have the target."""
         order = self.plan.order(stage, epoch, self.data.having_here(target), self.data.device)
-        return self.batches("train", order[first_step * self.plan.size :], self.plan.size, self.view(epoch), target)
+        return self.batches("train", order[first_step * self.plan.size :], self.plan.size, self.view(stage, epoch), target)
 
     def evaluate(self, split: SplitName, target: Target = "labels", mirrored: bool = False) -> Iterator[Batch]:
         """Yields all samples of a split in order, not augmented; of the training split those that have the target.
@@ -71,9 +71,9 @@ class Source(ABC):
         """Returns the largest number of batches that a pass over a split takes in any process."""
         return -(-self.data.shards[split].most(len(self.data.labels[split])) // self.plan.pass_size)
 
-    @abstractmethod
-    def view(self, epoch: int) -> int:
+    def view(self, stage: int, epoch: int) -> int:
         """Returns the view that an epoch trains on."""
+        return self.plan.view(stage, epoch)
 
     @abstractmethod
     def batches(
@@ -98,9 +98,6 @@ class Source(ABC):
 
 class Recompute(Source):
     """Runs the frozen blocks on freshly augmented images at each step, as the paper's code does."""
-
-    def view(self, epoch: int) -> int:
-        return epoch
 
     def batches(
         self, split: SplitName, order: Tensor, size: int, view: int | None, target: Target, mirrored: bool = False
@@ -145,7 +142,7 @@ class Cached(Source):
         if missing := prefix[depth:]:
             self.advance(missing)
 
-    def view(self, epoch: int) -> int:
+    def view(self, stage: int, epoch: int) -> int:
         return epoch % self.views if self.store else epoch
 
     def batches(

@@ -22,6 +22,7 @@ def decide_small(kind: str, folder: Path, **changes: Any) -> CacheDecision:
         "views": 1,
         "epochs": 1,
         "augmented": False,
+        "fresh_views": False,
         "codec": FeatureCodec(FeatureDtype.float32),
         "computed": torch.float32,
         "budget_bytes": None,

@@ -179,4 +179,6 @@ def sample_counts(config: ResolvedConfig, spec: DatasetSpec) -> tuple[int, int]:
 def build_batch_plan(config: ResolvedConfig, data: Dataset) -> BatchPlan:
     """How epochs are cut into batches."""
     batches_a_pass = 4 if data.device.type == "cuda" else 1  # on a CPU larger ones would leave its caches
-    return BatchPlan(config.batch_size, config.seed, data.shards["train"], batches_a_pass)
+    return BatchPlan(
+        config.batch_size, config.seed, data.shards["train"], batches_a_pass, fresh_views=config.dataset.fresh_views
+    )
