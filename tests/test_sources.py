@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
-from helpers.caches import stores
+from helpers.caches import decide_small, stores
 from helpers.data import CPU
 from helpers.networks import tiny_net
 from helpers.training import FP32
+from layerwise.core.errors import LayerwiseError
 from layerwise.core.interrupt import StopRequest
 from layerwise.core.precision import Precision
 from layerwise.core.shard import Shard
@@ -53,6 +55,30 @@ def test_a_view_per_epoch_equals_recomputing_to_the_bit_at_each_depth(tiny_data,
         cached.advance([net.blocks[stage]])
     cached.close()
     assert not (tmp_path / "cache").exists()
+
+
+def test_fresh_views_differ_from_stage_to_stage_and_those_of_the_first_are_the_same_as_without(tiny_data):
+    views = {}
+    for fresh in (False, True):
+        source = Recompute(tiny_data, replace(PLAN, fresh_views=fresh), FP32)
+        order = PLAN.order(0, 0, 70, CPU)
+        for stage in (0, 1):
+            images = [batch.inputs for batch in source.batches("train", order, 70, source.view(stage, 0), "labels")]
+            views[fresh, stage] = torch.cat(images)
+    assert torch.equal(views[False, 0], views[False, 1])
+    assert torch.equal(views[False, 0], views[True, 0])
+    assert not torch.equal(views[True, 0], views[True, 1])
+    alternating = [replace(PLAN, fresh_views=True).view(stage, epoch) % 2 for stage in (0, 1, 2) for epoch in (0, 1)]
+    assert alternating == [0, 1] * 3
+
+
+def test_fresh_views_are_not_cached(tmp_path):
+    decision = decide_small("auto", tmp_path, augmented=True, fresh_views=True)
+    assert decision.kind == "none"
+    assert "fresh views" in decision.message
+    with pytest.raises(LayerwiseError, match=r"dataset\.fresh_views=true cannot be cached: remove it, or cache=memory"):
+        decide_small("memory", tmp_path, augmented=True, fresh_views=True)
+    assert decide_small("memory", tmp_path, augmented=False, fresh_views=True).kind == "memory"
 
 
 def test_fewer_views_are_an_approximation_that_repeats_them(tiny_data):
