@@ -11,6 +11,7 @@ from helpers.configs import configured
 from helpers.run_folders import only_run, results_of
 from layerwise.config.build import build_objective, build_optimizer
 from layerwise.models.blocknet import Readout
+from layerwise.models.heads import SingleLogit
 from layerwise.training.choices import LossName
 from layerwise.training.objectives import LocalLoss, Penalised, Reconstruction, class_loss
 from layerwise.training.optim import adamw
@@ -35,6 +36,17 @@ def test_class_losses_are_the_textbooks(name, expected):
     torch.testing.assert_close(terms["means"]["loss"][0], expected)
     torch.testing.assert_close(terms["loss"], sum(terms["means"]["loss"]))
     assert [int(count) for count in terms["counts"]["correct"]] == [1, 1]
+
+
+def test_a_single_logit_has_the_binary_cross_entropy():
+    head = SingleLogit(nn.Linear(3, 1))
+    x, y = torch.randn(5, 3), torch.tensor([0, 1, 1, 0, 1])
+    z = head.head(x).squeeze(1)
+    expected = F.binary_cross_entropy_with_logits(z, y.float())
+    torch.testing.assert_close(class_loss(LossName.cross_entropy, head(x), y), expected)
+    smooth = F.binary_cross_entropy_with_logits(z, y * 0.8 + 0.1)
+    torch.testing.assert_close(class_loss(LossName.cross_entropy, head(x), y, label_smoothing=0.2), smooth)
+    assert head(x).argmax(1).tolist() == (z > 0).long().tolist()
 
 
 def test_smoothing_mixes_the_targets_of_a_binary_cross_entropy():

@@ -39,6 +39,8 @@ REFUSED = {
     "plan.warm_start=true plan.blocks_per_stage=2": "needs model=simcnn and plan.blocks_per_stage=1",
     "plan.warm_start=true model.activation=gelu": "model.activation=gelu",
     "plan.warm_start=true model.widths=[4,8] -model.width": "plan.warm_start … model.width",
+    "objective.single_logit=true": "objective.single_logit=true is for two classes; digits has 10",
+    "objective.single_logit=true objective.loss=squared_error": "Leave out objective.loss=squared_error",
     # Networks
     "model.activation=swish": "model.activation=swish: use relu, … or a list of these by block",
     "model.activation=[relu,none,1]": "model.activation=['relu', 'none', 1]: use relu",

@@ -583,6 +583,26 @@ def test_a_table_is_trained_on_to_the_end_and_the_network_scores_its_raw_rows(tr
     assert 100 * (predicted == labels).double().mean().item() == pytest.approx(final["test_top1"])
 
 
+def test_two_classes_can_have_a_single_logit(train_py, tmp_path):
+    path = write_clouds(tmp_path / "clouds.csv", names="ab", classes=2)
+    options = {"objective.single_logit": "true", "objective.loss": "binary_cross_entropy", "precision": "fp32"}
+    options |= {"dataset.path": path, "dataset.test": 0.25, "optimizer.lr": 0.1, "report": "true"}
+    outcome = train_py(**MLP, epochs=8, **options)
+    assert outcome.code == 0, outcome.err
+    folder = only_run(tmp_path)
+    (*_, row) = results_of(folder)["blocks"]
+    net = layerwise.load(folder)
+    _, (rows, labels) = read(TableFiles(path, test=0.25))
+    with torch.no_grad():
+        scores = net(net.normalise(rows))
+    logit = scores[:, 1]
+    assert not scores[:, 0].any()
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(logit, labels.float())
+    assert loss.item() == pytest.approx(row["test"]["loss"], rel=1e-4)
+    assert 100 * ((logit > 0) == labels.bool()).double().mean().item() == pytest.approx(row["test"]["top1"])
+    assert row["test"]["top1"] > 80
+
+
 def test_a_convolutional_network_for_a_table_is_refused(train_py, tmp_path):
     path = write_clouds(tmp_path / "clouds.csv")
     outcome = train_py(dataset="table", **{"dataset.path": path})

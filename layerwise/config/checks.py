@@ -7,7 +7,7 @@ from layerwise.config.networks.simcnn import SimCnnConfig
 from layerwise.config.schema import Config, HeadStart, OptimizerKind, Parallel, Plan
 from layerwise.core.choices import PrecisionName
 from layerwise.core.errors import LayerwiseError
-from layerwise.models.choices import Activation
+from layerwise.models.choices import Activation, HeadKind
 from layerwise.training.choices import LossName
 
 
@@ -116,6 +116,14 @@ def _check_objective(config: Config) -> None:
     if config.plan.name is Plan.autoencoder and in_unit and config.dataset.standardise:
         raise LayerwiseError(
             "objective.reconstruction=binary_cross_entropy needs inputs in [0, 1]: dataset.standardise=false."
+        )
+    if objective.single_logit and objective.loss not in (LossName.cross_entropy, LossName.binary_cross_entropy):
+        raise LayerwiseError(
+            f"objective.single_logit=true has a binary cross-entropy. Leave out objective.loss={objective.loss.value}."
+        )
+    if objective.single_logit and getattr(config.model, "head", None) is HeadKind.predsim:
+        raise LayerwiseError(
+            "objective.single_logit=true cannot be combined with model.head=predsim. Use another head."
         )
     if objective.label_smoothing > 0 and objective.loss in (LossName.squared_error, LossName.absolute_error):
         raise LayerwiseError(

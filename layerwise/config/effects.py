@@ -162,6 +162,7 @@ EFFECTS: dict[str, Effect] = {
         lambda c: c.optimizer.schedule is ScheduleName.step and _MOMENTUM.holds(c),
     ),
     **dict.fromkeys(("objective.loss", "objective.label_smoothing", "objective.l1", "objective.l2"), ALWAYS),
+    "objective.single_logit": ALWAYS,
     "objective.reconstruction": _plan(Plan.autoencoder),
     "objective.similarity": Effect("model.head=predsim", lambda c: _head(c) is HeadKind.predsim),
     "ensemble.on": Effect("a plan other than joint, which has one head", lambda c: not c.joint),

@@ -12,6 +12,7 @@ from layerwise.config.resolved import ResolvedConfig, ResolvedEnsemble, Resolved
 from layerwise.config.schema import Config, FinetuneConfig, HeadStart, Plan
 from layerwise.core.errors import LayerwiseError
 from layerwise.models.choices import HeadKind
+from layerwise.training.choices import LossName
 
 FINETUNE_DIVISOR = 10
 """Training's learning rate over fine-tuning's, unless plan.finetune.lr is given."""
@@ -52,6 +53,10 @@ def resolve(config: Config) -> ResolvedConfig:
             decay=given(config.optimizer.decay, training.decay),
             decay_every=given(config.optimizer.decay_every, training.decay_every),
         ),
+        # of the scores (0, z) of a single logit z the cross-entropy is the binary cross-entropy of z
+        objective=replace(config.objective, loss=LossName.cross_entropy)
+        if config.objective.single_logit
+        else config.objective,
         ensemble=ResolvedEnsemble(on=config.ensemble.on or model.ensemble_on or training.ensemble_on),
     )
     check_pruning(resolved)

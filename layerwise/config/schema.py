@@ -216,6 +216,7 @@ class ObjectiveConfig:
     similarity: float = 0.99
     l1: float = 0.0
     l2: float = 0.0
+    single_logit: bool = False
 
 
 @dataclass

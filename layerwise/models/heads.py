@@ -142,6 +142,21 @@ class Scale(nn.Module):
         return x * self.factor
 
 
+class SingleLogit(nn.Module):
+    """A head for two classes that ends with one logit z, made from a head that is built for one class.
+
+    Its class scores are (0, z): their softmax is (1 − σ(z), σ(z)), and their cross-entropy the binary one of z.
+    """
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        z: Tensor = self.head(x)  # [B, 1]
+        return torch.cat([torch.zeros_like(z), z], dim=1)
+
+
 @dataclass(frozen=True)
 class MlpSrHead:
     """A multi-layer perceptron on a spatially reduced input (DGL: MLP-SR), as wide as x_j.

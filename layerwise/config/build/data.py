@@ -52,6 +52,10 @@ def build_spec(config: ResolvedConfig) -> DatasetSpec:
         raise LayerwiseError(f"dataset.name={dataset.name}: unknown.{suggest(dataset.name, NAMES)}")
     files = table_files(config)
     spec = describe(dataset.name, Path(dataset.root), dataset.size, files, dataset.test, dataset.exif)
+    if config.objective.single_logit and len(spec.classes) != 2:
+        raise LayerwiseError(
+            f"objective.single_logit=true is for two classes; {spec.name} has {len(spec.classes)}. Leave it out."
+        )
     if config.evaluation.mirror:
         check_mirrors(spec, "evaluation.mirror=true")
     spec = augmented(spec, dataset.flip, dataset.cutout, dataset.padding, dataset.border)

@@ -16,7 +16,7 @@ from layerwise.core.types import Target
 from layerwise.data.dataset import DatasetSpec
 from layerwise.models.blocknet import BlockNet
 from layerwise.models.costs import BlockCost, block_costs
-from layerwise.models.heads import linear_decoder
+from layerwise.models.heads import SingleLogit, linear_decoder
 from layerwise.models.simcnn import doubled
 from layerwise.training.plan import Agenda, FineTuning, Stage, autoencoder, compressed, greedy, joint, simultaneous
 from layerwise.training.pruning import pruned_copy
@@ -65,8 +65,10 @@ def build_network(config: ResolvedConfig, spec: DatasetSpec, stages: Sequence[St
     for stage in stages:
         depths[stage.target] |= set(stage.depths)
     architecture = config.model.architecture(config.k, config.J, config.joint)
-    built = architecture.build(spec.shape, len(spec.classes), depths=depths["labels"], seed=config.seed)
-    heads = {depth: built.head(depth) for depth in built.depths}
+    single = config.objective.single_logit
+    outputs = 1 if single else len(spec.classes)
+    built = architecture.build(spec.shape, outputs, depths=depths["labels"], seed=config.seed)
+    heads = {depth: SingleLogit(built.head(depth)) if single else built.head(depth) for depth in built.depths}
     decoders = _build_decoders(built, spec, depths["inputs"], config.seed)
     return BlockNet(list(built.blocks), heads, config.ensemble.on, decoders)
 
