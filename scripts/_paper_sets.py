@@ -48,7 +48,8 @@ SETS: dict[str, tuple[Row, ...]] = {
         Row("pooled_cifar10", "pooled", ("plan=joint", "plan.epochs=6")),
     ),
     "imagenet": (
-        Row("paper_imagenet_k1"),
+        Row("paper_imagenet_k1_table3"),
+        Row("paper_imagenet_k1_table7"),
         Row("paper_imagenet_k2"),
         Row("paper_imagenet_k3"),
         Row("paper_imagenet_k3_head1024", "narrow_head", reuses="paper_imagenet_k3"),

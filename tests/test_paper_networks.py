@@ -5,16 +5,18 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torchvision.models import vgg11_bn
 
 from helpers.configs import configured
+from layerwise.config.build.training import build_schedule
 from layerwise.core.errors import LayerwiseError
 from layerwise.models import timm_net
 from layerwise.models.blocknet import BlockNet
 from layerwise.models.choices import HeadKind
 from layerwise.models.costs import block_costs, total_parameters
-from layerwise.models.heads import CnnHead, MlpSrHead
+from layerwise.models.heads import CnnHead, MlpSrHead, average
 from layerwise.models.timm_net import TimmStages, TimmWhole
 from layerwise.models.vgg import ALEXNET_LAYERS, VGG_LAYERS, Vgg, block_count
 
@@ -61,6 +63,40 @@ def biased(net: BlockNet) -> list[bool]:
 )
 def test_parameter_counts_on_imagenet(k, changes, size):
     assert millions(paper_simcnn("imagenet", k, **changes), IMAGENET) == size
+
+
+@pytest.mark.parametrize(
+    ("table", "parameters", "sides"),
+    [(7, 95_913_960, [112, 112, 56, 28, 14, 14]), (3, 606_840_808, [112, 112, 56, 28, 14, 14, 7, 7])],
+)
+def test_the_two_networks_of_k1_on_imagenet(table, parameters, sides):
+    config = configured(f"experiment=paper_imagenet_k1_table{table}")
+    with torch.device("meta"):
+        net = config.model.architecture(config.k, config.J, config.joint).build(IMAGENET, 1000)
+    costs = block_costs(net, IMAGENET, torch.float32)
+    assert total_parameters(costs) == parameters
+    assert [cost.output_shape[1] for cost in costs] == sides
+    assert all(biased(net))
+    assert len(net.head(6)) == 3 + (table == 7)  # at 14×14 an average to 4×4 leaves out two rows
+
+
+@pytest.mark.parametrize(("side", "pool", "window"), [(14, 4, 3), (7, 2, 3), (8, 2, 4)])
+def test_an_average_without_overlap_is_one_of_whole_windows(side, pool, window):
+    x = torch.randn(2, 3, side, side)
+    expected = F.avg_pool2d(x, window)
+    assert expected.shape[2] == pool
+    torch.testing.assert_close(nn.Sequential(*average(x.shape[2:], pool, overlap=False))(x), expected)
+    overlapping = nn.Sequential(*average(x.shape[2:], pool))(x)
+    assert torch.allclose(overlapping, expected) is (side % pool == 0)
+
+
+def test_vgg11_decays_after_19_and_39_of_44_epochs():
+    config = configured("experiment=paper_imagenet_vgg11")
+    schedule, steps = build_schedule(config), 44 * 5005
+    lr = [config.optimizer.lr * schedule(step / steps) for step in range(steps)]
+    drops = [step for step in range(1, steps) if lr[step] != lr[step - 1]]
+    assert (config.plan.epochs, drops) == (44, [19 * 5005, 39 * 5005])
+    assert [lr[0], lr[drops[0]], lr[drops[1]]] == pytest.approx([0.1, 0.01, 0.001])
 
 
 def test_imagenet_networks_begin_by_moving_2x2_pixels_into_channels():

@@ -95,7 +95,7 @@ EFFECTS: dict[str, Effect] = {
     **dict.fromkeys(("model.whiten_patch", "model.whiten_shift"), _WHITENS),
     **dict.fromkeys(("model.norm_scale", "model.norm_momentum", "model.norm_epsilon"), _NORMS),
     "model.head_scale": Effect("model.head=pooled", lambda c: _head(c) is HeadKind.pooled),
-    "model.pool": Effect("model.head=cnn", lambda c: _head(c) is HeadKind.cnn),
+    **dict.fromkeys(("model.pool", "model.pool_overlap"), Effect("model.head=cnn", lambda c: _head(c) is HeadKind.cnn)),
     "model.downsampling": Effect("a downsampled block", lambda c: bool(getattr(c.model, "downsample", None))),
     **dict.fromkeys(
         (
@@ -154,7 +154,11 @@ EFFECTS: dict[str, Effect] = {
         "optimizer=adam or adamw", lambda c: c.optimizer.kind in (OptimizerKind.adam, OptimizerKind.adamw)
     ),
     "optimizer.nesterov": Effect("optimizer=sgd", lambda c: c.optimizer.kind is OptimizerKind.sgd),
-    **dict.fromkeys(("optimizer.decay", "optimizer.decay_every"), _schedule(ScheduleName.step)),
+    **dict.fromkeys(("optimizer.decay", "optimizer.decay_at"), _schedule(ScheduleName.step)),
+    "optimizer.decay_every": Effect(
+        "optimizer.schedule=step and optimizer.decay_at=null",
+        lambda c: c.optimizer.schedule is ScheduleName.step and c.optimizer.decay_at is None,
+    ),
     **dict.fromkeys(("optimizer.warmup", "optimizer.start", "optimizer.final"), _schedule(ScheduleName.onecycle)),
     "optimizer.norm_decay": Effect("optimizer.weight_decay above 0", lambda c: c.optimizer.weight_decay > 0),
     "optimizer.restart_momentum": Effect(
@@ -180,7 +184,14 @@ REFUSED = {
     *("dataset.fold", "dataset.flip", "dataset.cutout", "plan.finetune.lr", "plan.finetune.autoencoder_epochs"),
     *("plan.blocks_per_stage", "plan.patience"),
     *("dataset.padding", "dataset.border", "optimizer.warmup", "optimizer.start", "optimizer.final"),
-    *("model.head_widths", "model.final_head_width", "model.pool", "model.head_scale", "model.whiten_patch"),
+    *(
+        "model.head_widths",
+        "model.final_head_width",
+        "model.pool",
+        "model.pool_overlap",
+        "model.head_scale",
+        "model.whiten_patch",
+    ),
     *("model.whiten_shift", "model.norm_scale", "model.norm_momentum", "model.norm_epsilon"),
 }
 """Keys that stop a run when they are set without effect; the others are warned about."""

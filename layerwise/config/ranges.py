@@ -127,6 +127,11 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         lambda value: len(value) > 0 and min(value) >= 1,
     ),
     (
+        ("optimizer.decay_at",),
+        "must be a list of fractions of a stage, more than 0 and less than 1 each, in ascending order",
+        lambda value: len(value) > 0 and all(0 < one < 1 for one in value) and value == sorted(set(value)),
+    ),
+    (
         ("cache.views",),
         "must be 'epochs' or a number of views, 1 or more",
         lambda value: value == "epochs" or (type(value) is int and value >= 1),

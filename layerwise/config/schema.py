@@ -196,6 +196,7 @@ class OptimizerConfig:
     schedule: ScheduleName = ScheduleName.step
     decay: float | None = None
     decay_every: float | None = None
+    decay_at: list[float] | None = None  # in place of decay_every
     warmup: float = 0.25
     final: float = 0.0
     start: float = 0.04

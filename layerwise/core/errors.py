@@ -62,11 +62,14 @@ SUGGESTED = 100
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """Return `" Did you mean 'width'?"` if a known word is close, else the sorted list of known words."""
+    """Return `" Did you mean 'width'?"` if a known word is close, else the sorted list of known words.
+
+    Words that go on behind the given one (`paper_k1_table3` for `paper_k1`) are closer than all others.
+    """
     choices = sorted(set(known))
-    near = difflib.get_close_matches(word, choices, n=1)
-    if near:
-        return f" Did you mean '{near[0]}'?"
+    near = [choice for choice in choices if choice.startswith(f"{word}_")] if word else []
+    if near := near[:2] or difflib.get_close_matches(word, choices, n=1):
+        return f" Did you mean {' or '.join(map(repr, near))}?"
     return f" Known: {', '.join(choices[:SUGGESTED])}{', …' if len(choices) > SUGGESTED else ''}."
 
 

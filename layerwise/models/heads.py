@@ -8,6 +8,7 @@ Networks with Local Error Signals (ICML 2019).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, prod
@@ -67,6 +68,8 @@ class CnnHead:
         pool: positions per side that A averages to, or H and W of x_j where these are smaller.
         activation: ρ.
         norm: the batch norms.
+        overlap: where a side is no multiple of `pool`, the windows of A overlap; false: they do not, and the last rows
+            and columns are left out.
     """
 
     k: int
@@ -75,6 +78,7 @@ class CnnHead:
     pool: int = QUADRANTS
     activation: Activation = Activation.relu
     norm: Norm = PLAIN_NORM
+    overlap: bool = True
 
     def build(self, shape: Shape, classes: int) -> nn.Sequential:
         pool = min(self.pool, *shape[1:])
@@ -84,9 +88,23 @@ class CnnHead:
             layers += [nn.Conv2d(c_in, c_out, 3, padding=1, bias=not self.batch_norm)]
             layers += [self.norm.layer(c_out)] if self.batch_norm else []
             layers += activation_layers(self.activation)
-        layers += [nn.AdaptiveAvgPool2d(pool)]  # [B, M̃, 2, 2]
+        layers += average(shape[1:], pool, self.overlap)  # [B, M̃, 2, 2]
         layers += [self.norm.layer(channels[-1])] if self.batch_norm else []
         return nn.Sequential(*layers, nn.Flatten(), FullPrecisionLinear(channels[-1] * pool**2, classes))
+
+
+def average(sides: Sequence[int], pool: int, overlap: bool = True) -> list[nn.Module]:
+    """Returns A, [B, C, H, W] → [B, C, pool, pool].
+
+    Args:
+        sides: H and W, pool or more.
+        overlap: as in `CnnHead`.
+    """
+    kept = [side - side % pool for side in sides]
+    if overlap or kept == list(sides):
+        return [nn.AdaptiveAvgPool2d(pool)]
+    crop = nn.ZeroPad2d((0, kept[1] - sides[1], 0, kept[0] - sides[0]))  # a negative padding leaves out
+    return [crop, nn.AdaptiveAvgPool2d(pool)]
 
 
 LEAST_POOLED = 4

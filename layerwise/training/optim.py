@@ -27,13 +27,20 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class StepDecay:
-    """×gamma after each fraction `every` of the stage (CIFAR-10: ×0.2 after every 15 of 50 epochs)."""
+    """×gamma after each fraction `every` of the stage (CIFAR-10: ×0.2 after every 15 of 50 epochs).
+
+    Attributes:
+        at: fractions of the stage; not empty: ×gamma after each of these instead.
+    """
 
     every: float
     gamma: float
+    at: Sequence[float] = ()
     decays_in_steps: bool = True
 
     def __call__(self, progress: float) -> float:
+        if self.at:
+            return float(self.gamma ** sum(progress + 1e-9 >= one for one in self.at))
         return float(self.gamma ** math.floor(progress / self.every + 1e-9))  # 1e-9: 0.9 / 0.3 must give 3
 
 

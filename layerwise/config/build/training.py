@@ -75,7 +75,7 @@ def build_schedule(config: ResolvedConfig) -> Schedule:
     """`optimizer.schedule`."""
     optimizer = config.optimizer
     schedules: dict[ScheduleName, Schedule] = {
-        ScheduleName.step: StepDecay(optimizer.decay_every, optimizer.decay),
+        ScheduleName.step: StepDecay(optimizer.decay_every, optimizer.decay, optimizer.decay_at or ()),
         ScheduleName.cosine: Cosine(),
         ScheduleName.onecycle: OneCycle(optimizer.warmup, optimizer.final, optimizer.start),
         ScheduleName.constant: Constant(),

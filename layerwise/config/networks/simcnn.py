@@ -51,6 +51,7 @@ class SimCnnConfig(NetworkConfig):
     norm_momentum: float = 0.1
     norm_epsilon: float = 1e-5
     pool: int | None = None
+    pool_overlap: bool = True
     head_scale: float = 1.0
     widths: list[int] | None = None
     activation: Any = "relu"  # a name or a list of names by block
@@ -140,7 +141,9 @@ class ResolvedSimCnn(SimCnnConfig, ResolvedNetwork):
             widths[-1] = self.final_head_width
         pool, named = given(self.pool, QUADRANTS), activations(self.activation)
         sized: dict[HeadKind, Callable[[int, Activation], Head]] = {
-            HeadKind.cnn: lambda width, rho: CnnHead(k, width, self.batch_norm, pool, rho, self._norm),
+            HeadKind.cnn: lambda width, rho: CnnHead(
+                k, width, self.batch_norm, pool, rho, self._norm, self.pool_overlap
+            ),
             HeadKind.pooled: lambda width, rho: PooledHead(k, width, self.batch_norm, rho, self._norm, self.head_scale),
         }
         return [sized[self.head](width, activation_of(named, j)) for j, width in enumerate(widths, 1)]

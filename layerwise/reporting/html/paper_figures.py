@@ -32,7 +32,8 @@ PAPER_FIGURES: dict[str, PaperFigure] = {
     "paper_cifar10_k3": PaperFigure(91.7, 92.8),
     "baseline_cifar10_alexnet": PaperFigure(89.0),
     "baseline_cifar10_vgg11": PaperFigure(92.5),
-    "paper_imagenet_k1": PaperFigure(58.1, 59.3),
+    "paper_imagenet_k1_table3": PaperFigure(58.1, 59.3),
+    "paper_imagenet_k1_table7": PaperFigure(),
     "paper_imagenet_k2": PaperFigure(65.7, 67.1),
     "paper_imagenet_k3": PaperFigure(69.7, 71.6),
     "paper_imagenet_k3_head1024": PaperFigure(69.2),
@@ -64,6 +65,8 @@ def experiment_of(config: Config) -> str | None:
     elif isinstance(model, SimCnnConfig) and plan.prune_to is None:
         last = "" if model.final_head_width is None else f"_head{model.final_head_width}"
         names = [f"paper_{data}_k{config.k}{last}"]
+        if data == "imagenet" and config.k == 1:
+            names = ["paper_imagenet_k1_table3" if config.J == 8 else "paper_imagenet_k1_table7"]
     else:
         names = []
     return next((name for name in names if name in PAPER_FIGURES), None)
