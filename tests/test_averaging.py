@@ -40,7 +40,7 @@ def test_the_average_is_the_textbooks_with_a_decay_that_warms_up():
 def test_training_does_not_depend_on_it_and_the_stage_ends_with_it(tiny_data):
     plain, averaged = trainer_of(tiny_net()), trainer_of(tiny_net(), average=0.9)
     reports = [train(trainer, tiny_data) for trainer in (plain, averaged)]
-    assert [report.loss for report in reports[0]] == [report.loss for report in reports[1]]
+    assert [report.scores for report in reports[0]] == [report.scores for report in reports[1]]
     last = weights_of(plain.segment)
     assert_same(weights_of(averaged.segment), last)
     with averaged.final_weights():

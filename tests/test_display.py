@@ -55,7 +55,7 @@ def report(epoch: int) -> EpochReport:
     )
 
 
-SEEN = Glance(steps=5, loss=1.7, top1=38.0, images=500, seconds=1.0)
+SEEN = Glance(steps=5, scores={"loss": 1.7, "top1": 38.0}, images=500, seconds=1.0)
 
 
 def display_on(terminal: bool, width: int = 130) -> Display:

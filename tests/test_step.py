@@ -89,7 +89,7 @@ def test_twenty_steps_in_float32_are_to_the_bit_those_of_a_simple_loop(tiny_data
             optimizer.step()
             losses.append(loss.item() * len(y))
     assert torch.equal(weights(net), weights(simple))
-    assert last.loss[0] == pytest.approx(sum(losses[-5:]) / 70, rel=1e-6)
+    assert last.scores[0]["loss"] == pytest.approx(sum(losses[-5:]) / 70, rel=1e-6)
 
 
 def test_a_captured_step_is_to_the_bit_the_plain_one_also_from_a_checkpoint(tiny_data):
@@ -100,7 +100,7 @@ def test_a_captured_step_is_to_the_bit_the_plain_one_also_from_a_checkpoint(tiny
         again.append(report)
         if report.epoch == 1:
             state = copy.deepcopy(trainer.state_dict())
-    assert [(r.loss, r.top1, r.lr) for r in again] == [(r.loss, r.top1, r.lr) for r in reports]
+    assert [(r.scores, r.lr) for r in again] == [(r.scores, r.lr) for r in reports]
     assert torch.equal(weights(net), weights(plain))
     graph = trainer.take_step.graph
     assert (graph.warm_ups, graph.replays) == (3, EPOCHS * 4 - 3)  # the four batches of 6 images run apart
@@ -164,7 +164,7 @@ def test_twenty_steps_of_all_fast_ways_differ_from_the_simple_ones_by_rounding_o
             loss.backward()
             optimizer.step()
             losses.append(loss.item() * len(y))
-        assert reports[epoch].loss[0] == pytest.approx(sum(losses) / 70, rel=0.01)
+        assert reports[epoch].scores[0]["loss"] == pytest.approx(sum(losses) / 70, rel=0.01)
     assert trainer.take_step.graph.replays > 0
 
 
@@ -172,7 +172,7 @@ def test_compiled_steps_differ_by_rounding_only(tiny_data):
     plain, net = tiny_net(), tiny_net()
     reports = train(trainer_of(plain, epochs=EPOCHS), tiny_data)
     again = train(trainer_of(net, epochs=EPOCHS, compiled_for=16), tiny_data)
-    assert [r.loss[0] for r in again] == pytest.approx([r.loss[0] for r in reports], rel=1e-4)
+    assert [r.scores[0]["loss"] for r in again] == pytest.approx([r.scores[0]["loss"] for r in reports], rel=1e-4)
     torch.testing.assert_close(weights(net), weights(plain), rtol=1e-3, atol=1e-4)
 
 
@@ -211,5 +211,5 @@ def test_a_cuda_graph_gives_the_losses_of_plain_steps(compiled_for):
     for graph in (None, CudaGraph(device)):
         net = tiny_net().to(device)
         trainer = trainer_of(net, precision=precision, epochs=EPOCHS, graph=graph, compiled_for=compiled_for)
-        reports.append([report.loss[0] for report in train(trainer, data)])
+        reports.append([report.scores[0]["loss"] for report in train(trainer, data)])
     assert reports[0] == pytest.approx(reports[1], rel=1e-4)

@@ -52,13 +52,13 @@ def test_reports_are_exact_counts(tiny_data):
         losses.append(F.cross_entropy(z, y, reduction="sum").detach())
         correct += int((z.argmax(1) == y).sum())
     assert report.images == 70
-    assert report.loss[0] == pytest.approx(float(sum(losses)) / 70, rel=1e-5)
-    assert report.top1[0] == pytest.approx(100 * correct / 70)
+    assert report.scores[0]["loss"] == pytest.approx(float(sum(losses)) / 70, rel=1e-5)
+    assert report.scores[0]["top1"] == pytest.approx(100 * correct / 70)
 
 
 def test_label_smoothing_is_in_the_loss(tiny_data):
     plain, smooth = (train(trainer_of(tiny_net(), label_smoothing=s, epochs=1), tiny_data) for s in (0.0, 0.5))
-    assert plain[0].loss[0] != smooth[0].loss[0]
+    assert plain[0].scores[0]["loss"] != smooth[0].scores[0]["loss"]
     z, y = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
     expected = F.cross_entropy(z, y, label_smoothing=0.5)
     torch.testing.assert_close(LocalLoss(0.5)([Readout(z)], y)["loss"], expected)
@@ -75,7 +75,7 @@ def test_clipping_bounds_the_gradient(tiny_data):
 def test_half_precisions_learn_about_the_same(tiny_data, dtype):
     full = train(trainer_of(tiny_net(), epochs=3), tiny_data)
     half = train(trainer_of(tiny_net(), epochs=3, precision=Precision(dtype, "cpu")), tiny_data)
-    assert half[-1].loss[0] == pytest.approx(full[-1].loss[0], rel=0.05)
+    assert half[-1].scores[0]["loss"] == pytest.approx(full[-1].scores[0]["loss"], rel=0.05)
     assert half[-1].loss != full[-1].loss  # it did use the format
 
 
@@ -99,7 +99,7 @@ def test_a_saved_stage_goes_on_to_the_bit_from_any_step(tiny_data, stop_after, a
     assert part.steps_done == stop_after
     resumed.load_state_dict(part.state_dict())
     rest = train(resumed, tiny_data)
-    assert (rest[-1].loss, rest[-1].top1) == (reports[-1].loss, reports[-1].top1)
+    assert rest[-1].scores == reports[-1].scores
     for trainer in (whole, resumed):
         trainer.end()
     for a, b in zip(whole.segment.state_dict().values(), resumed.segment.state_dict().values(), strict=True):

@@ -11,9 +11,10 @@ from typing import Any
 from layerwise.config.identity import identity
 from layerwise.config.parse import from_yaml
 from layerwise.core.errors import LayerwiseError
+from layerwise.core.measures import ACCURACY, measure_of
 from layerwise.runs import run_files
 from layerwise.runs.folder import in_use
-from layerwise.runs.metrics import validation_top1
+from layerwise.runs.metrics import validation_quality
 from layerwise.runs.run_files import CONFIG, LOCK, RESULTS
 
 COMPLETED, RUNNING, STOPPED, DAMAGED = "completed", "running", "stopped", "damaged"
@@ -36,7 +37,7 @@ class Collected:
         status: that of results.json; "running" if a process works in the folder, "stopped" if results.json says
             "running" but none does, "damaged" if a file cannot be read, or "not begun to report".
         config: configuration by dotted key, without keys that say only where it runs.
-        figures: depth, accuracies, parameters and seconds, as far as known.
+        figures: depth, accuracies or R² and MAE, parameters and seconds, as far as known.
         error: why it failed, or which file is damaged.
     """
 
@@ -103,11 +104,13 @@ def read_results(path: Path) -> tuple[dict[str, Any], dict[str, float]]:
     if results is None:
         raise LayerwiseError(f"{path}: there is no such file.")
     final = results["final"] or {}
+    measure = measure_of(final, "test_") or ACCURACY
     figures = {
         "depth": final.get("block"),
-        "test %": final.get("test_top1"),
-        "ensemble %": final.get("ensemble_top1"),
-        "validation %": validation_top1(results),
+        f"test {measure.unit}": final.get(f"test_{measure.name}"),
+        f"ensemble {measure.unit}": final.get(f"ensemble_{measure.name}"),
+        f"validation {measure.unit}": validation_quality(results),
+        "test MAE": final.get("test_mae"),
         "parameters": final.get("parameters"),
         "seconds": results["seconds"],
     }

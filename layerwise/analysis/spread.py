@@ -12,6 +12,6 @@ def spread(values: list[float]) -> dict[str, Any]:
     return {"mean": statistics.fmean(values), "std": std, "values": values}
 
 
-def with_spread(values: dict[str, Any]) -> str:
+def with_spread(values: dict[str, Any], form: str = ".2f") -> str:
     """`75.5 ± 0.4`."""
-    return f"{values['mean']:.2f}" + ("" if values["std"] is None else f" ± {values['std']:.2f}")
+    return f"{values['mean']:{form}}" + ("" if values["std"] is None else f" ± {values['std']:{form}}")

@@ -4,9 +4,9 @@
     layerwise collect outputs/sweep --over seed --csv sweep.csv
 
 A row per run: its name, its status, the configuration keys in which the runs differ, its final depth, top-1 accuracies
-of the last head, of the ensemble and on held-out samples, parameters and seconds. Incomplete runs show the stages that
-are finished. With --over KEY, completed runs that differ in KEY alone share a row: mean ± sample standard deviation.
-Markdown goes to stdout, unless --csv or --markdown names a file.
+(or R² and MAE) of the last head, of the ensemble and on held-out samples, parameters and seconds. Incomplete runs show
+the stages that are finished. With --over KEY, completed runs that differ in KEY alone share a row: mean ± sample
+standard deviation. Markdown goes to stdout, unless --csv or --markdown names a file.
 
 Incomplete runs are named on stderr with the reason, and make the exit code 1: failed, interrupted, running (a process
 works on it), stopped (none does), not begun to report, or damaged.
@@ -30,8 +30,12 @@ from layerwise.config.keys import key_names, suggest_key
 from layerwise.config.schema import Config
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import write_atomically
+from layerwise.core.measures import ACCURACY, R2
 
-FIGURES = ("depth", "test %", "ensemble %", "validation %", "parameters", "seconds")
+FIGURES = (
+    *("depth", "test %", "ensemble %", "validation %"),
+    *("test R²", "test MAE", "ensemble R²", "validation R²", "parameters", "seconds"),
+)
 
 
 def main(words: Sequence[str]) -> None:
@@ -139,8 +143,10 @@ def labels_of(rows: Sequence[Row]) -> list[str]:
 
 
 def figures_of(rows: Sequence[Row]) -> list[str]:
-    """The columns: validation only if any run has it."""
-    return [name for name in FIGURES if name != "validation %" or any(name in row.values for row in rows)]
+    """The columns: those that any run has, and a few always."""
+    found = {name for row in rows for name in row.values}
+    always = {"depth", "parameters", "seconds"} | ({"test %", "ensemble %"} if "test R²" not in found else set())
+    return [name for name in FIGURES if name in found | always]
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
@@ -157,7 +163,9 @@ def cell(name: str, values: list[float]) -> str:
         return UNKNOWN
     if name in ("depth", "parameters"):  # integers; several if the runs differ
         return ", ".join(f"{value:,}" for value in sorted(set(values)))
-    return f"{spread(values)['mean']:.1f}" if name == "seconds" else with_spread(spread(values))
+    if name == "seconds":
+        return f"{spread(values)['mean']:.1f}"
+    return with_spread(spread(values), {"R²": R2.form, "MAE": ".4g"}.get(name.split()[-1], ACCURACY.form))
 
 
 def as_csv(rows: Sequence[Row]) -> str:

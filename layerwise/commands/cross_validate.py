@@ -27,6 +27,7 @@ from layerwise.commands.arguments import Parser, named
 from layerwise.commands.in_process import run_here
 from layerwise.core.errors import LayerwiseError, NonFiniteLoss
 from layerwise.core.files import write_atomically
+from layerwise.core.measures import ACCURACY, measure_of, quality
 from layerwise.reporting.tables import numbers_table, show
 
 REFUSED = {
@@ -52,7 +53,7 @@ def main(words: Sequence[str]) -> None:
     runs, folders = zip(*run_folds(options.folds, options.words), strict=True)
     record = {"folds": options.folds, "arguments": options.words, "runs": list(map(str, folders)), **put_together(runs)}
     show(table(record))
-    print(result_line(record["result"]))
+    print(result_line(record))
     if options.json:
         write_atomically(options.json, json.dumps(record, indent=1) + "\n", kept="The runs are intact.")
 
@@ -77,33 +78,37 @@ def run_folds(folds: int, words: list[str]) -> list[tuple[dict[str, Any], Path]]
 def put_together(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Averages over folds. `depths`: a row for each depth that any fold reached; `result`: the final depths."""
     by_depth = [{row["block"]: row for row in run["blocks"] if "validation" in row} for run in runs]
-    best = Counter(max(sorted(rows), key=lambda d: rows[d]["validation"]["top1"]) for rows in by_depth)
+    best = Counter(max(sorted(rows), key=lambda d: quality(rows[d]["validation"])) for rows in by_depth)
     depths = []
     for depth in sorted(set().union(*by_depth)):
         reached = {fold: rows[depth] for fold, rows in enumerate(by_depth, 1) if depth in rows}
-        figures = accuracies(list(reached.values()))
+        figures = qualities(list(reached.values()))
         depths.append({"block": depth, "in_folds": list(reached), **figures, "best": best[depth]})
     chosen = [run["final"]["block"] for run in runs]
     last = [rows[depth] for rows, depth in zip(by_depth, chosen, strict=True)]
-    return {"depths": depths, "result": {"block": chosen, **accuracies(last)}}
+    measure = measure_of(last[0]["validation"]) or ACCURACY
+    return {"measure": measure.name, "depths": depths, "result": {"block": chosen, **qualities(last)}}
 
 
-def accuracies(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    return {split: spread([row[split]["top1"] for row in rows]) for split in ("validation", "test")}
+def qualities(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Accuracies in %, or R²."""
+    return {split: spread([quality(row[split]) for row in rows]) for split in ("validation", "test")}
 
 
 def table(record: dict[str, Any]) -> Table:
-    headings = ("depth", "folds", "validation %", "test %", "best in")
+    measure = measure_of([record["measure"]]) or ACCURACY
+    headings = ("depth", "folds", f"validation {measure.unit}", f"test {measure.unit}", "best in")
     made = numbers_table(f"{record['folds']} folds: mean ± standard deviation", *headings, min_width=60)
     for row in record["depths"]:
-        figures = [with_spread(row[split]) for split in ("validation", "test")]
+        figures = [with_spread(row[split], measure.form) for split in ("validation", "test")]
         reached = f"{len(row['in_folds'])} of {record['folds']}"
         made.add_row(str(row["block"]), reached, *figures, f"{row['best']} of {record['folds']}")
     return made
 
 
-def result_line(result: dict[str, Any]) -> str:
-    """The last line: accuracies at the final depths."""
+def result_line(record: dict[str, Any]) -> str:
+    """The last line: accuracies or R² at the final depths."""
+    result, measure = record["result"], measure_of([record["measure"]]) or ACCURACY
     depths = ", ".join(f"depth {depth} in {n}" for depth, n in sorted(Counter(result["block"]).items()))
-    validation, test = (with_spread(result[split]) for split in ("validation", "test"))
-    return f"the result ({depths} of {len(result['block'])} folds): validation {validation} %, test {test} %"
+    validation, test = (measure.told(with_spread(result[split], measure.form)) for split in ("validation", "test"))
+    return f"the result ({depths} of {len(result['block'])} folds): validation {validation}, test {test}"

@@ -35,9 +35,3 @@ class Accuracies(Top1, total=False):
     """Accuracies in per cent; with five classes or fewer there is no top5, which would always be 100."""
 
     top5: float
-
-
-class Scores(Accuracies):
-    """Accuracies and mean loss of class scores."""
-
-    loss: float

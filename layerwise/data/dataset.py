@@ -48,8 +48,7 @@ class DatasetSpec:
         exif: image files are turned as their EXIF orientations say.
         columns: of a table, by feature column in order: None for numbers, or its categories, which are one-hot.
         fill: of a table, what takes the place of missing numbers, per feature; empty like `mean`.
-        title: what reports call it: of a table the name of its file, of a folder of images that of the folder; empty
-            for `name`.
+        title: what reports call it: of a table the name of its file, of a folder of images its own; empty for `name`.
         notes: of a table, what was done to its columns, in words.
     """
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from layerwise.config.build import build_scoring
 from layerwise.config.identity import as_plain
 from layerwise.core import distributed
 from layerwise.core.distributed import from_main
@@ -21,7 +22,6 @@ from layerwise.reporting.html.samples import keep_samples
 from layerwise.runs.finished import FinishedStage
 from layerwise.runs.metrics import finite, write_results
 from layerwise.runs.run_files import REPORT, RESULTS, sealed
-from layerwise.training.classification import classification_report
 
 Errors = tuple[type[Exception], ...]
 
@@ -49,7 +49,7 @@ class Recorder:
     def completed(self) -> dict[str, Any]:
         """Records that all stages are finished, and returns the results."""
         self._keep_samples()  # first: a completed run does not read its data again
-        results = from_main(lambda: self._write("completed", classification=self._describe_classes()))
+        results = from_main(lambda: self._write("completed", **self._details()))
         self._report()
         self._run.loggers.end(results)  # last: it may wait for a server
         return results
@@ -82,14 +82,13 @@ class Recorder:
         write_results(self._folder / RESULTS, sealed(finite(results | origin)))
         return results
 
-    def _describe_classes(self) -> dict[str, Any]:
-        """Returns the confusion matrix and ROC curves of the resulting classifier on the test samples."""
+    def _details(self) -> dict[str, Any]:
+        """Returns what else is said of the result's predictions of the test samples, such as a confusion matrix."""
         depth = self._run.agenda.depth([outcome.rows for outcome in self._finished])
         scores = [outcome.scores.get("test", {}) for outcome in reversed(self._finished)]
         z = next(by_depth[depth] for by_depth in scores if depth in by_depth)
         data = self._run.data
-        loss = self._run.config.objective.loss
-        return classification_report(z, data.labels["test"].cpu(), data.spec.classes, loss)
+        return build_scoring(self._run.config, data.spec).details(z, data.labels["test"].cpu())
 
     def _keep_samples(self) -> None:
         if self._run.config.report and distributed.is_main():

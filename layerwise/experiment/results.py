@@ -11,6 +11,7 @@ import torch
 
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.core.machine import git_commit, hardware, versions
+from layerwise.core.measures import quality
 from layerwise.core.precision import Precision
 from layerwise.features.cache_plan import CacheDecision
 from layerwise.runs.finished import FinishedStage
@@ -47,7 +48,7 @@ def assemble_results(
         last = next((row for row in scored if row["block"] == depth), scored[-1])
         final = {
             "block": last["block"],
-            **{f"test_{name}": last["test"][name] for name in ("top1", "top5") if name in last["test"]},
+            **{f"test_{name}": value for name, value in last["test"].items() if name != "loss"},
             **{f"ensemble_{name}": value for name, value in last["ensemble"].items()},
             "parameters": parameters,
         }
@@ -87,17 +88,17 @@ def stage_entry(stage: Stage, outcome: FinishedStage) -> dict[str, Any]:
 
 
 def improvements(rows: list[dict[str, Any]]) -> dict[int, dict[str, bool]]:
-    """Returns, for each depth, whether its validation accuracy and its training loss are the best so far.
+    """Returns, for each depth, whether its validation scores and its training loss are the best so far.
 
     Args:
         rows: rows of the grown depths, before any fine-tuning.
     """
-    accuracy, loss = -math.inf, math.inf
+    best, loss = -math.inf, math.inf
     found: dict[int, dict[str, bool]] = {row["block"]: {} for row in rows}
     for row in rows:
         if "validation" in row:
-            found[row["block"]]["improved"] = row["validation"]["top1"] > accuracy
-            accuracy = max(accuracy, row["validation"]["top1"])
+            found[row["block"]]["improved"] = quality(row["validation"]) > best
+            best = max(best, quality(row["validation"]))
         if "train" in row:
             found[row["block"]]["improved_loss"] = row["train"]["loss"] < loss
             loss = min(loss, row["train"]["loss"])

@@ -46,7 +46,7 @@ from layerwise.runs.checkpoints import Checkpoints, rows_of
 from layerwise.runs.depth_search import run_config
 from layerwise.runs.finished import FinishedStage, restore
 from layerwise.runs.folder import RunFolder, check_data
-from layerwise.runs.metrics import lost_epochs, read_lines, validation_top1
+from layerwise.runs.metrics import lost_epochs, read_lines, validation_quality
 from layerwise.runs.run_files import METRICS, REPORT
 from layerwise.training.plan import Stage
 
@@ -65,8 +65,8 @@ def run(composed: DictConfig) -> float | None:
     A finished run prints its results again; an unfinished one continues where it stopped.
 
     Returns:
-        The value that a search over configurations maximises: the validation accuracy in per cent, or None without a
-        validation split.
+        The value that a search over configurations maximises: the validation accuracy in per cent, or R², or None
+        without a validation split.
 
     Raises:
         LayerwiseError: the user can fix the cause.
@@ -91,7 +91,7 @@ def run(composed: DictConfig) -> float | None:
         print(f"run folder: {folder}")
         if (folder / REPORT).exists():
             print(f"report: {folder / REPORT}")
-    return validation_top1(results)
+    return validation_quality(results)
 
 
 def run_in_folder(

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from layerwise.config.build import build_objective
+from layerwise.config.build import build_objective, build_scoring
 from layerwise.core.distributed import from_main, gather_rows
 from layerwise.core.machine import return_freed_memory
 from layerwise.data.dataset import SplitName
@@ -16,7 +16,7 @@ from layerwise.features.sources import Source
 from layerwise.models.blocknet import Segment, count_parameters
 from layerwise.models.ensemble import ensemble
 from layerwise.runs.finished import FinishedStage, valid_depths
-from layerwise.training.evaluate import accuracies, mean_losses, predict, score
+from layerwise.training.evaluate import mean_losses, predict
 from layerwise.training.plan import Stage
 from layerwise.training.reports import EpochReport
 
@@ -91,6 +91,7 @@ def class_rows(
 ) -> list[dict[str, Any]]:
     """Returns scores, ensemble and parameters of each depth at which the last of the stages has a classifier."""
     stage, test_labels = stages[-1], run.data.labels["test"].cpu()
+    scoring = build_scoring(run.config, run.data.spec)
     known = [*(outcome.scores.get("test", {}) for outcome in earlier), scores["test"]]
     latest = {depth: z for by_depth in known for depth, z in by_depth.items()}
     valid = valid_depths(stages, "labels")
@@ -101,9 +102,9 @@ def class_rows(
         z = ensemble({d: latest[d].to(run.data.device) for d in valid if d <= depth}, run.config.ensemble.on)
         return {
             "block": depth,
-            "train": {"loss": report.loss[i], "top1": report.top1[i]},
+            "train": report.scores[i],
             **{str(split): _score(run, split, by_depth[depth]) for split, by_depth in scores.items()},
-            "ensemble": dict(accuracies(z, test_labels)),
+            "ensemble": scoring.measures(z, test_labels),
             "parameters": {
                 "block": count_parameters(*run.network.blocks[start:depth]),
                 "head": count_parameters(run.network.head(depth)),
@@ -121,7 +122,7 @@ def reconstruction_rows(
     return [
         {
             "block": depth,
-            "reconstruction": {"train": {"loss": report.loss[i]}, **{split: at[depth] for split, at in losses.items()}},
+            "reconstruction": {"train": report.scores[i], **{split: at[depth] for split, at in losses.items()}},
             "parameters": {
                 "block": count_parameters(*run.network.blocks[stage.start : depth]),
                 "decoder": count_parameters(decoders[str(depth)]),
@@ -147,4 +148,5 @@ def _score(run: Run, split: SplitName, z: Tensor) -> dict[str, float]:
     labels = run.data.labels[split].cpu()
     if split == "train":
         labels = labels[: run.data.having("labels")]
-    return dict(score(z, labels, run.config.objective.loss))  # type: ignore[arg-type]
+    scoring = build_scoring(run.config, run.data.spec)
+    return {"loss": scoring.loss(z, labels), **scoring.measures(z, labels)}

@@ -11,6 +11,7 @@ from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import ProgressName
 from layerwise.core import distributed
 from layerwise.core.errors import Interrupted, LayerwiseError
+from layerwise.core.measures import quality
 from layerwise.runs.depth_search import final_config, search_config
 from layerwise.runs.folder import RunFolder
 
@@ -44,7 +45,7 @@ def search_depth(
     search = {
         "fraction": config.plan.search_fraction,
         "block": depth,
-        "validation": [row["validation"]["top1"] for row in found["blocks"]],
+        "validation": [quality(row["validation"]) for row in found["blocks"]],
         "seconds": found["seconds"],
         "pflop": found.get("pflop"),  # results of earlier versions lack it
     }

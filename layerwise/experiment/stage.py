@@ -265,10 +265,8 @@ def metrics_line(stage: Stage, report: EpochReport, step: int) -> dict[str, Any]
     Args:
         step: steps of the whole run up to the epoch's end.
     """
-    top1: Sequence[float | None] = report.top1 or [None] * len(stage.depths)  # a reconstruction has none
-    heads = [
-        {"block": depth, "loss": loss, "top1": accuracy}
-        for depth, loss, accuracy in zip(stage.depths, report.loss, top1, strict=True)
+    heads: list[dict[str, Any]] = [
+        {"block": depth, **scores} for depth, scores in zip(stage.depths, report.scores, strict=True)
     ]
     line = {
         "stage": stage.index + 1,

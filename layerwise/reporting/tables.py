@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from layerwise.core.measures import ACCURACY, MEASURES, R2, Measure, measure_of
 from layerwise.models.costs import BlockCost, total_parameters
 
 Row = dict[str, Any]
@@ -67,25 +68,36 @@ def fitting(columns: Sequence[Column], widths: Sequence[int], room: int) -> list
 
 
 def score_columns(rows: Sequence[Row]) -> list[Column]:
-    """How good the depths are: accuracies and reconstruction errors, as far as any depth has them."""
-    columns = [
-        Column("test error", lambda row: f"{row['reconstruction']['test']['loss']:.4g}"),
-        Column("train %", lambda row: f"{row['train']['top1']:.2f}", spare=1),
-        Column("validation %", _validation),
-        Column("test %", lambda row: f"{row['test']['top1']:.2f}"),
-        Column("top-5 %", lambda row: f"{row['test']['top5']:.2f}", spare=5),
-        Column("ensemble %", lambda row: f"{row['ensemble']['top1']:.2f}"),
-    ]
+    """How good the depths are: accuracies or R², and reconstruction errors, as far as any depth has them."""
+    columns = [Column("test error", lambda row: f"{row['reconstruction']['test']['loss']:.4g}")]
+    for measure in MEASURES:
+        columns += _columns_of(measure)
     return [column for column in columns if any(column.cell(row) != UNKNOWN for row in rows)]
 
 
-def _validation(row: Row) -> str:
-    mark = (" *" if row["improved"] else "  ") if "improved" in row else ""
-    return f"{row['validation']['top1']:.2f}{mark}"
+def _columns_of(measure: Measure) -> list[Column]:
+    def of(split: str) -> Callable[[Row], str]:
+        return lambda row: measure.number(row[split][measure.name])
+
+    def validation(row: Row) -> str:
+        mark = (" *" if row["improved"] else "  ") if "improved" in row else ""
+        return of("validation")(row) + mark
+
+    further = {
+        ACCURACY: Column("top-5 %", lambda row: f"{row['test']['top5']:.2f}", spare=5),
+        R2: Column("test MAE", lambda row: f"{row['test']['mae']:.4g}"),
+    }
+    return [
+        Column(f"train {measure.unit}", of("train"), spare=1),
+        Column(f"validation {measure.unit}", validation),
+        Column(f"test {measure.unit}", of("test")),
+        further[measure],
+        Column(f"ensemble {measure.unit}", of("ensemble")),
+    ]
 
 
 def results_table(results: dict[str, Any]) -> Table:
-    """A row per block: parameters, accuracies, ensemble, seconds; of an autoencoder also its error.
+    """A row per block: parameters, accuracies or R², ensemble, seconds; of an autoencoder also its error.
 
     With a validation split, `*` marks depths that improved on all before.
     """
@@ -97,11 +109,13 @@ def results_table(results: dict[str, Any]) -> Table:
         *score_columns(rows),
         Column("seconds", lambda row: f"{sum(row['seconds'].values()):.1f}", spare=2),
     ]
-    final, notes = results.get("final"), []
+    final, notes = results.get("final") or {}, []
+    measure = measure_of(final, "test_") or ACCURACY
     if final and rows[-1]["block"] != final["block"]:
-        notes.append(f"the result is the network of depth {final['block']}, test {final['test_top1']:.2f} %")
+        score = measure.told(final[f"test_{measure.name}"])
+        notes.append(f"the result is the network of depth {final['block']}, test {score}")
     if any(row.get("improved") for row in rows):
-        notes.append("* best validation accuracy so far")
+        notes.append(f"* best validation {measure.title} so far")
     if worse := [str(row["block"]) for row in rows if row.get("improved_loss") is False]:
         notes.append(f"no better training loss than before at depth {', '.join(worse)}")
     if any(column.cell(row) == UNKNOWN for column in columns for row in rows):

@@ -18,6 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from layerwise.core.measures import measure_of, measured
 from layerwise.reporting.tables import Column, Row, fitting, score_columns
 from layerwise.training.reports import EpochReport, Glance
 
@@ -193,7 +194,7 @@ class _StageView:
             return
         fraction = seen.steps / self.steps
         left = self.left(seen.seconds / fraction, fraction)
-        figures = f"{_quality(seen.loss, seen.top1)}{self.held_out}  {seen.images_per_second:,.0f} images/s  {left}"
+        figures = f"{_quality(seen.scores)}{self.held_out}  {seen.images_per_second:,.0f} images/s  {left}"
         self.line.draw(self.label, (self.epoch + fraction) / self.epochs, figures)
 
     def end_epoch(self, report: EpochReport, held_out: Mapping[str, Mapping[str, float]]) -> str:
@@ -202,9 +203,9 @@ class _StageView:
         self.epoch, self.epochs_left = self.epoch + 1, self.epochs_left - 1
         self.epoch_seconds = [*self.epoch_seconds[-4:], report.seconds]
         left = self.left(sum(self.epoch_seconds) / len(self.epoch_seconds))
-        scores = "".join(f"  {split} {_measured(values)}" for split, values in held_out.items())
+        scores = "".join(f"  {split} {measured(values)}" for split, values in held_out.items())
         self.held_out = scores or self.held_out
-        quality = _quality(report.loss[-1], report.top1[-1] if report.top1 else None)
+        quality = _quality(report.scores[-1])
         rate = f"{report.images_per_second:,.0f} images/s"
         if self.line is not None and self.line.is_due():
             self.line.draw(self.label, self.epoch / self.epochs, f"{quality}{self.held_out}  {rate}  {left}")
@@ -269,13 +270,8 @@ def _in_one_line(parts: Sequence[RenderableType]) -> Table:
     return grid
 
 
-def _quality(loss: float, top1: float | None) -> str:
-    return f"loss {loss:.4f}" + ("" if top1 is None else f"  train {top1:.2f} %")
-
-
-def _measured(scores: Mapping[str, float]) -> str:
-    """The accuracy, or the error of a reconstruction."""
-    return f"{scores['top1']:.2f} %" if "top1" in scores else f"loss {scores['loss']:.4f}"
+def _quality(scores: Mapping[str, float]) -> str:
+    return f"loss {scores['loss']:.4f}" + (f"  train {measured(scores)}" if measure_of(scores) else "")
 
 
 def _duration(seconds: float) -> str:

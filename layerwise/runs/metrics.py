@@ -14,6 +14,7 @@ from typing import IO, Any
 from layerwise.core.distributed import in_main
 from layerwise.core.errors import LayerwiseError, writing
 from layerwise.core.files import write_atomically
+from layerwise.core.measures import quality
 from layerwise.runs.origin import Origin
 from layerwise.runs.run_files import missing, read_text
 
@@ -142,11 +143,11 @@ def write_results(path: Path, results: dict[str, Any]) -> None:
     write_atomically(path, text + "\n", KEPT, makes_folder=False)
 
 
-def validation_top1(results: dict[str, Any]) -> float | None:
-    """Validation accuracy in % of the final depth; None without a validation split."""
+def validation_quality(results: dict[str, Any]) -> float | None:
+    """Validation accuracy in %, or R², of the final depth; None without a validation split."""
     final = results["final"]
     row: dict[str, Any] = next((row for row in results["blocks"] if final and row["block"] == final["block"]), {})
-    return row["validation"]["top1"] if "validation" in row else None
+    return quality(row["validation"]) if "validation" in row else None
 
 
 def _on_one_line(numbers: re.Match[str]) -> str:

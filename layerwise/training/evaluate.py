@@ -9,10 +9,9 @@ from torch import Tensor
 
 from layerwise.core.distributed import all_reduce_sum
 from layerwise.core.precision import Precision
-from layerwise.core.types import Accuracies, Batch, Scores
+from layerwise.core.types import Accuracies, Batch
 from layerwise.models.blocknet import Segment
-from layerwise.training.choices import LossName
-from layerwise.training.objectives import Objective, class_loss
+from layerwise.training.objectives import Objective
 
 
 @torch.no_grad()
@@ -56,16 +55,6 @@ def mean_losses(
         *sums, n = all_reduce_sum(torch.cat([total, torch.tensor([n], dtype=torch.float64)])).tolist()
         total = torch.tensor(sums, dtype=torch.float64)
     return dict(zip(segment.depths, (total / n).tolist(), strict=True))
-
-
-def score(z: Tensor, targets: Tensor, loss: LossName = LossName.cross_entropy) -> Scores:
-    """Returns the loss and the accuracies of class scores.
-
-    Args:
-        z: [N, c].
-        targets: [N] int64.
-    """
-    return {"loss": float(class_loss(loss, z, targets)), **accuracies(z, targets)}
 
 
 def accuracies(z: Tensor, targets: Tensor) -> Accuracies:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from layerwise.core.errors import LayerwiseError
+from layerwise.core.measures import quality
 from layerwise.core.types import Target
 
 
@@ -163,8 +164,8 @@ class Agenda:
     Attributes:
         growth: the stages that train depth after depth; those of one depth are consecutive.
         finetuning: the stages that train the grown network.
-        patience: number of depths without a better validation accuracy after which growing ends; the best depth is
-            then the result. None: it grows to the end, and the last depth is the result.
+        patience: number of depths without a better validation accuracy (or R²) after which growing ends; the best depth
+            is then the result. None: it grows to the end, and the last depth is the result.
     """
 
     growth: list[Stage]
@@ -195,13 +196,13 @@ class Agenda:
         return sorted({stage.stop for stage in self.growth})
 
     def _validation(self, finished: Sequence[Rows]) -> list[float]:
-        """Returns the validation accuracy of each finished depth; empty without patience."""
+        """Returns the validation accuracy or R² of each finished depth; empty without patience."""
         scores: list[float] = []
         last_stages = {stage.stop: stage for stage in self.growth}.values()
         for stage in last_stages if self.patience is not None else ():
             if stage.index >= len(finished) or len(scores) == self._end(scores):
                 break
-            scores.append(finished[stage.index][-1]["validation"]["top1"])
+            scores.append(quality(finished[stage.index][-1]["validation"]))
         return scores
 
     def _end(self, scores: list[float]) -> int:

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+
+def mean_scores(sums: Mapping[str, Sequence[float]], images: int) -> list[dict[str, float]]:
+    """Returns the mean loss of each head and how good it is, as far as the objective says: `top1` in per cent.
+
+    Args:
+        sums: the objective's sums over the samples by name, with an entry per head.
+        images: number of samples in the sums.
+    """
+    means = {name: [total / images for total in totals] for name, totals in sums.items() if name != "correct"}
+    if "correct" in sums:
+        means["top1"] = [100.0 * total / images for total in sums["correct"]]
+    return [dict(zip(means, values, strict=True)) for values in zip(*means.values(), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -26,14 +40,9 @@ class EpochReport:
     complete: bool
 
     @property
-    def loss(self) -> list[float]:
-        """Mean loss of each head."""
-        return [total / self.images for total in self.sums["loss"]]
-
-    @property
-    def top1(self) -> list[float]:
-        """Accuracy of each head in per cent; empty for a reconstruction."""
-        return [100.0 * total / self.images for total in self.sums.get("correct", [])]
+    def scores(self) -> list[dict[str, float]]:
+        """Of each head, as `mean_scores`."""
+        return mean_scores(self.sums, self.images)
 
     @property
     def images_per_second(self) -> float:
@@ -46,13 +55,12 @@ class Glance:
 
     Attributes:
         steps: steps of the epoch that are done.
-        top1: accuracy so far in per cent; None for a reconstruction.
+        scores: so far, as `mean_scores`.
         images: images of the epoch that all processes have trained on.
     """
 
     steps: int
-    loss: float
-    top1: float | None
+    scores: dict[str, float]
     images: int
     seconds: float
 

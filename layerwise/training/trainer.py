@@ -28,7 +28,7 @@ from layerwise.training.optim import (
     set_learning_rate,
 )
 from layerwise.training.recipe import Recipe
-from layerwise.training.reports import EpochReport, Glance
+from layerwise.training.reports import EpochReport, Glance, mean_scores
 from layerwise.training.running_sums import RunningSums
 from layerwise.training.step import CapturedStep, DeviceGraph, EagerStep, TrainingStep
 from layerwise.training.team import ALONE, Team
@@ -161,9 +161,9 @@ class StageTrainer:
         sums = self.sums.now()
         if not joined():  # several processes check together, at the end of the epoch
             self._check_finite(sums)
-        top1 = 100.0 * float(sums["correct"][-1]) / self.sums.images if "correct" in sums else None
+        scores = mean_scores({name: total[-1:].tolist() for name, total in sums.items()}, self.sums.images)
         images = min(self.step * self.recipe.batch_size, self.recipe.samples)
-        return Glance(self.step, float(sums["loss"][-1]) / self.sums.images, top1, images, seconds)
+        return Glance(self.step, scores[0], images, seconds)
 
     def _check_finite(self, sums: dict[str, Tensor]) -> None:
         """Raises in all processes if a sum of the epoch, or a weight of any process, is not finite. Collective."""

@@ -9,6 +9,7 @@ from layerwise.config.build.training import (
     build_optimizer,
     build_recipe,
     build_schedule,
+    build_scoring,
     build_team,
 )
 
@@ -24,6 +25,7 @@ __all__ = [
     "build_optimizer",
     "build_recipe",
     "build_schedule",
+    "build_scoring",
     "build_source",
     "build_spec",
     "build_team",

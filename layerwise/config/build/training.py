@@ -14,7 +14,7 @@ from layerwise.core.distributed import ranks
 from layerwise.core.interrupt import StopRequest
 from layerwise.core.precision import Precision
 from layerwise.core.types import Target
-from layerwise.data.dataset import Dataset
+from layerwise.data.dataset import Dataset, DatasetSpec
 from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.models.costs import block_costs
 from layerwise.training.block_parallel import BlockParallel, cuts
@@ -35,6 +35,7 @@ from layerwise.training.optim import (
 )
 from layerwise.training.plan import Stage
 from layerwise.training.recipe import Recipe
+from layerwise.training.scoring import ClassScoring, Scoring
 from layerwise.training.step import CudaGraph, DeviceGraph
 from layerwise.training.team import ALONE, DataParallel, Team
 from layerwise.training.timm_optim import timm_optimizer
@@ -118,6 +119,11 @@ def build_objective(
         weights = [parameter for parameter in module.parameters() if parameter.dim() > 1]
         return Penalised(objective, weights, chosen.l1, chosen.l2)
     return objective
+
+
+def build_scoring(config: ResolvedConfig, spec: DatasetSpec) -> Scoring:
+    """How held-out samples are scored."""
+    return ClassScoring(config.objective.loss, spec.classes)
 
 
 def build_recipe(config: ResolvedConfig, stage: Stage, data: Dataset) -> Recipe:

@@ -8,18 +8,27 @@ from layerwise.reporting.html.quality_charts import (
     accuracy_over_depth,
     anytime_curve,
     ensemble_weights,
+    r2_over_depth,
     reconstruction_over_depth,
 )
 from layerwise.reporting.html.reported_run import ReportedRun
-from layerwise.reporting.html.training_charts import accuracy_curves, loss_curves, memory_per_block, time_per_block
+from layerwise.reporting.html.training_charts import (
+    accuracy_curves,
+    loss_curves,
+    memory_per_block,
+    r2_curves,
+    time_per_block,
+)
 from layerwise.reporting.html.vega import Chart
 
 MAKERS = (
     accuracy_over_depth,
+    r2_over_depth,
     reconstruction_over_depth,
     anytime_curve,
     loss_curves,
     accuracy_curves,
+    r2_curves,
     ensemble_weights,
     time_per_block,
     memory_per_block,

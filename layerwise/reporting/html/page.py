@@ -10,6 +10,7 @@ All values pass through Jinja's escaping, also those in JSON (`<` is written `\\
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -59,7 +60,8 @@ def render(runs: Sequence[ReportedRun]) -> str:
         charts={chart.id: chart for chart in charts},
         specs=specs,
         settings=compare_settings(runs),
-        best=max((view for view in views if view.accuracy is not None), key=_accuracy, default=None),
+        best=max((view for view in views if view.quality is not None), key=_quality, default=None),
+        measures=list(dict.fromkeys(run.measure for run in runs)),
         seconds=sum(run.seconds for run in runs),
         machines=list(dict.fromkeys(view.machine for view in views if view.machine)),
         style=_asset("page.css"),
@@ -93,15 +95,21 @@ class RunView:
         return ", ".join(filter(None, (found.get("gpu"), found.get("cpu"), cores)))
 
     @property
-    def accuracy(self) -> float | None:
-        return None if self.run.final is None else self.run.final["test_top1"]
+    def quality(self) -> float | None:
+        """Test accuracy in %, or R²."""
+        return None if self.run.final is None else self.run.final[f"test_{self.run.measure.name}"]
+
+    @property
+    def error(self) -> float | None:
+        """Mean absolute error on the test samples, of real-valued targets."""
+        return None if self.run.final is None else self.run.final.get("test_mae")
 
     @property
     def ensemble(self) -> float | None:
-        """Of the ensemble, where more than one depth classifies."""
+        """Of the ensemble, where more than one depth predicts."""
         if self.run.final is None or len(self.run.scored) < 2:
             return None
-        return self.run.final["ensemble_top1"]  # type: ignore[no-any-return]
+        return self.run.final[f"ensemble_{self.run.measure.name}"]  # type: ignore[no-any-return]
 
     @property
     def parameters(self) -> int | None:
@@ -216,8 +224,8 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
 
 
-def _accuracy(view: RunView) -> float:
-    return view.accuracy or 0.0
+def _quality(view: RunView) -> float:
+    return -math.inf if view.quality is None else view.quality
 
 
 def _asset(name: str) -> Markup:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from layerwise.core.measures import ACCURACY, R2, Measure
 from layerwise.reporting.html.paper_figures import paper_figure
 from layerwise.reporting.html.reported_run import ReportedRun
 from layerwise.reporting.html.vega import (
@@ -27,19 +28,29 @@ WRITTEN_CLASSES = 12
 
 def accuracy_over_depth(runs: Sequence[ReportedRun]) -> Chart | None:
     """Test accuracy of each depth's head and ensemble; a line across for one that has only its end, and the paper's."""
+    return _over_depth(runs, ACCURACY, paper_lines(runs))
+
+
+def r2_over_depth(runs: Sequence[ReportedRun]) -> Chart | None:
+    """The same of R², which the paper has none of."""
+    return _over_depth(runs, R2, [])
+
+
+def _over_depth(runs: Sequence[ReportedRun], measure: Measure, references: Rows) -> Chart | None:
     rows: Rows = []
+    field, axis = measure.name, f"test {measure.axis}"
+    runs = [run for run in runs if run.measure is measure]
     for run in runs:
         for row in run.scored:
-            shown = {"head": row["test"]["top1"], "ensemble": row["ensemble"]["top1"]}
+            shown = {"head": row["test"][field], "ensemble": row["ensemble"][field]}
             if run.is_single_depth:
                 del shown["ensemble"]  # of one head
             rows += [
-                {"run": run.label, "block": row["block"], "predictor": what, "top1": value}
+                {"run": run.label, "block": row["block"], "predictor": what, field: value}
                 for what, value in shown.items()
             ]
     if not rows:
         return None
-    references = paper_lines(runs)
     single = [row for row in rows if row["run"] in {run.label for run in runs if run.is_single_depth}]
     several = len(runs) > 1
     predictor = {"field": "predictor", "type": "nominal", "title": None, "sort": ["head", "ensemble"]}
@@ -49,10 +60,10 @@ def accuracy_over_depth(runs: Sequence[ReportedRun]) -> Chart | None:
         "mark": CURVE,
         "encoding": {
             "x": {**BLOCK, "title": "depth j"},
-            "y": quantity("top1", "test accuracy (%)", zero=False),
+            "y": quantity(field, axis, zero=False),
             "color": colour,
             "strokeDash": predictor | dashes | {"legend": {"symbolType": "stroke"} if several else None},
-            "tooltip": tooltip(run="run", block="depth", predictor="predictor", top1="test accuracy (%)"),
+            "tooltip": tooltip(run="run", block="depth", predictor="predictor", **{field: axis}),
         },
     }
     layers: list[Spec] = [curve]
@@ -61,7 +72,7 @@ def accuracy_over_depth(runs: Sequence[ReportedRun]) -> Chart | None:
             {
                 "data": {"values": single},
                 "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.7},
-                "encoding": {"y": {"field": "top1", "type": "quantitative"}, "color": colour},
+                "encoding": {"y": {"field": field, "type": "quantitative"}, "color": colour},
             }
         )
     if references:
@@ -72,11 +83,11 @@ def accuracy_over_depth(runs: Sequence[ReportedRun]) -> Chart | None:
     if references:
         notes.append("Dotted: the paper's last head, at its full width, schedule and data.")
     return Chart(
-        "accuracy",
-        "Accuracy over depth",
+        "accuracy" if measure is ACCURACY else field,
+        f"{measure.title.capitalize()} over depth",
         " ".join(notes),
         layered(rows, layers, height=340),
-        {"run": "run", "depth": "block", "predictor": "predictor", "test accuracy (%)": "top1"},
+        {"run": "run", "depth": "block", "predictor": "predictor", axis: field},
         rows
         + [
             {"run": f"paper, {row['text']}", "block": "–", "predictor": "head", "top1": row["top1"]}
@@ -140,7 +151,7 @@ def anytime_curve(runs: Sequence[ReportedRun]) -> Chart | None:
     """Accuracy against the cost of an image that leaves at each depth."""
     rows: Rows = []
     for run in runs:
-        for row in run.scored if run.anatomy is not None else ():
+        for row in run.scored if run.anatomy is not None and run.measure is ACCURACY else ():
             macs = macs_of_leaving(run, row["block"])
             rows.append(_leaving(run, "one depth for all", str(row["block"]), macs, row["test"]["top1"]))
         for point in (run.anytime or {}).get("points", ()):

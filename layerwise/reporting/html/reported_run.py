@@ -16,6 +16,7 @@ from layerwise.config.identity import as_plain
 from layerwise.config.parse import from_yaml
 from layerwise.config.schema import Config
 from layerwise.core.errors import LayerwiseError
+from layerwise.core.measures import ACCURACY, Measure, measure_of
 from layerwise.data.dataset import DatasetSpec
 from layerwise.models.blocknet import BlockNet
 from layerwise.models.costs import BlockCost
@@ -79,7 +80,7 @@ class ReportedRun:
 
     @property
     def scored(self) -> list[dict[str, Any]]:
-        """The rows of depths that classify."""
+        """The rows of depths that predict."""
         return [row for row in self.rows if "test" in row]
 
     @property
@@ -88,8 +89,13 @@ class ReportedRun:
         return self.results["final"]  # type: ignore[no-any-return]
 
     @property
+    def measure(self) -> Measure:
+        """What its depths are compared by."""
+        return measure_of(self.final or (), "test_") or ACCURACY
+
+    @property
     def is_single_depth(self) -> bool:
-        """Whether it has one classifier, at the end, as end-to-end training has."""
+        """Whether it has one head, at the end, as end-to-end training has."""
         return len(self.scored) == 1
 
     @property

@@ -24,11 +24,16 @@ def accuracy_curves(runs: Sequence[ReportedRun]) -> Chart | None:
     return _training(runs, "top1", "training", "Training accuracy", "training accuracy (%)")
 
 
+def r2_curves(runs: Sequence[ReportedRun]) -> Chart | None:
+    """Training R² by epoch."""
+    return _training(runs, "r2", "training-r2", "Training R²", "training R²")
+
+
 def _training(runs: Sequence[ReportedRun], field: str, name: str, title: str, axis: str) -> Chart | None:
     rows = [row for run in runs for row in _epochs(run, field)]
     if not rows:
         return None
-    several = len(runs) > 1
+    several, images = len(runs) > 1, ", augmented images" if any(run.spec.has_images for run in runs) else ""
     by_stage = {"field": "stage", "type": "ordinal", "title": "stage"}
     spec = {
         "mark": {"type": "line", "strokeWidth": 1.75, "point": {"size": 14, "filled": True}},
@@ -40,7 +45,7 @@ def _training(runs: Sequence[ReportedRun], field: str, name: str, title: str, ax
             "tooltip": tooltip(run="run", stage="stage", block="head at depth", epoch="epoch", value=axis),
         },
     }
-    note = "Each stage begins anew with a fresh head. Mean over an epoch, augmented images."
+    note = f"Each stage begins anew with a fresh head. Mean over an epoch{images}."
     columns = {"run": "run", "stage": "stage", "head at depth": "block", "epoch of the run": "epoch", axis: "value"}
     ends = {(row["run"], row["stage"], row["block"]): row for row in rows}  # the table has the last epochs only
     return Chart(f"{name}-curves", title, note, layered(rows, [spec], height=260), columns, list(ends.values()))

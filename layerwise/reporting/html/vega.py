@@ -74,7 +74,7 @@ def colour_of(field: str, runs: Sequence[ReportedRun]) -> Spec:
 
 
 def tooltip(**titles: str) -> list[Spec]:
-    numbers = ("top1", "loss", "value", "share", "seconds", "memory", "mmacs")
+    numbers = ("top1", "r2", "loss", "value", "share", "seconds", "memory", "mmacs")
     return [
         {"field": field, "title": title} | ({"type": "quantitative", "format": ".4~g"} if field in numbers else {})
         for field, title in titles.items()

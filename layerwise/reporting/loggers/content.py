@@ -12,12 +12,15 @@ MEASURES = ("train", *HELD_OUT)
 """What the results say of quality."""
 
 
+QUALITIES = ("loss", "top1", "r2", "mae")
+"""What an epoch's line says of the training samples."""
+
+
 def scalars_by_block(line: Mapping[str, Any]) -> dict[int, dict[str, float]]:
     """By block, what an epoch says of it: `train/loss`, `train/top1`, and of the last block's held-out samples."""
     found = {}
     for head in line.get("heads", [line]):
-        measured = {"train/loss": head["loss"], "train/top1": head["top1"]}
-        found[head["block"]] = {name: value for name, value in measured.items() if value is not None}
+        found[head["block"]] = {f"train/{name}": head[name] for name in QUALITIES if head.get(name) is not None}
     found[line["block"]] |= scores(line, ("validation", "test"))
     return found
 
