@@ -230,6 +230,8 @@ def measure(run_folder: str | Path, on: Predictor, points: int) -> dict[str, Any
             f"{folder}: evaluation.mirror=true averages two predictions per image, which anytime prediction does not "
             "support. Train with evaluation.mirror=false."
         )
+    if network.spec.target:
+        raise LayerwiseError(f"{folder}: predicts a quantity, which has no confidence to leave early by.")
     if not config.dataset.validation and config.dataset.folds is None:
         raise LayerwiseError(
             f"{folder}: has no validation split to choose thresholds on. Train it with dataset.validation=0.1."

@@ -84,7 +84,7 @@ def add_run(networks: dict[str, Network], folder: Path) -> None:
     network = networks.setdefault(
         json.dumps(same, sort_keys=True), Network(results["name"], ", ".join(words), results["dataset"])
     )
-    scored = [row for row in results["blocks"] if "test" in row]
+    scored = [row for row in results["blocks"] if "top1" in row.get("test", {})]
     if scored:
         network.heads.append({row["block"]: row["test"]["top1"] for row in scored})
         network.ensembles.append({row["block"]: row["ensemble"]["top1"] for row in scored})

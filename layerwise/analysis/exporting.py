@@ -67,8 +67,8 @@ class Servable(nn.Module):
         ensemble: whether the 2^j ensemble of all classifiers up to that depth predicts.
         inputs: format of images. Vectors are float32, unscaled, as in the table.
 
-    Shapes: images [B, C, H, W] or vectors [B, F] → class scores [B, c]. The scores of an ensemble with
-    `ensemble.on=probabilities` are averaged probabilities.
+    Shapes: images [B, C, H, W] or vectors [B, F] → class scores [B, c], or values of the target [B, 1].
+    The scores of an ensemble with `ensemble.on=probabilities` are averaged probabilities.
 
     Raises:
         LayerwiseError: there is no classifier at that depth.
@@ -93,19 +93,22 @@ class Servable(nn.Module):
             inputs = inputs * 255
         x = self.network.normalise(inputs)
         scores = self.network.class_scores(x, self.network.depths)
-        return ensemble_of(scores, self.network.ensemble_on) if self.is_ensemble else scores[self.depth]
+        z = ensemble_of(scores, self.network.ensemble_on) if self.is_ensemble else scores[self.depth]
+        return self.network.in_units(z).float()
 
     @property
     def metadata(self) -> dict[str, str]:
         """What a program that runs the file needs to know."""
         spec, on = self.network.spec, self.network.ensemble_on
+        averaged = self.is_ensemble and on is EnsembleOn.probabilities
+        scores = "probabilities" if averaged else "class scores"
         return {
-            "classes": json.dumps(spec.classes, ensure_ascii=False),
+            **({"target": spec.target} if spec.target else {"classes": json.dumps(spec.classes, ensure_ascii=False)}),
             "dataset": spec.name,
             "depth": str(self.depth),
             "predictor": "ensemble" if self.is_ensemble else "head",
             "inputs": f"{self.input_words}; they are standardised in the network",
-            "outputs": "probabilities" if self.is_ensemble and on is EnsembleOn.probabilities else "class scores",
+            "outputs": "values of the target" if spec.target else scores,
         }
 
     @property

@@ -88,7 +88,8 @@ def predict_table(network: TrainedNet, files: TableFiles, path: Path) -> pd.Data
         path: a table with the run's feature columns, in any order and perhaps with others.
 
     Returns:
-        The columns of the file, then `prediction`, `confidence` and `ensemble`.
+        The columns of the file, then `prediction`, `confidence` and `ensemble`; of real-valued targets there is no
+        confidence.
 
     Raises:
         LayerwiseError: the run was not trained on a table, or the file lacks a column or holds text for a number.
@@ -100,12 +101,23 @@ def predict_table(network: TrainedNet, files: TableFiles, path: Path) -> pd.Data
             "in Python: net = layerwise.load(FOLDER); net(net.normalise(rows))."
         )
     frame = read_columns(files, path)
-    made = predict(network, encode(path, frame, spec.columns, files))
+    rows = encode(path, frame, spec.columns, files)
+    if spec.target:
+        scores = scores_of(network, rows)
+        values = {"prediction": scores[network.depths[-1]], "ensemble": ensemble(scores, network.ensemble_on)}
+        return frame.assign(**{name: network.in_units(z).squeeze(1).tolist() for name, z in values.items()})
+    made = predict(network, rows)
     return frame.assign(
         prediction=[one.result.name for one in made],
         confidence=[round(one.result.confidence, 6) for one in made],
         ensemble=[one.ensemble.name for one in made],
     )
+
+
+@torch.no_grad()
+def scores_of(network: TrainedNet, values: Tensor) -> dict[int, Tensor]:
+    """Returns the outputs [B, c] at each depth for samples as `predict` takes them."""
+    return network.class_scores(network.normalise(values.to(network.mean.device)), network.depths)
 
 
 @torch.no_grad()
@@ -116,7 +128,7 @@ def predict(network: TrainedNet, values: Tensor) -> list[Prediction]:
         network: in eval mode, on any device.
         values: images uint8 [B, C, H, W], or vectors [B, F].
     """
-    scores = network.class_scores(network.normalise(values.to(network.mean.device)), network.depths)
+    scores = scores_of(network, values)
     together = ensemble(scores, network.ensemble_on)
     if network.ensemble_on is EnsembleOn.logits:
         together = together.softmax(dim=1)

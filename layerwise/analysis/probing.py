@@ -256,7 +256,7 @@ def cnn_separability(
     trainer = StageTrainer(
         stage.index,
         segment,
-        build_objective(config, stage.target, segment, data.class_weights),
+        build_objective(config, stage.target, segment, data),
         build_optimizer(config, segment),
         replace(build_recipe(config, stage, data), seed=settings.seed),
         precision,

@@ -48,6 +48,6 @@ def main(words: Sequence[str]) -> None:
     )
     print(f"{form.value}: {path} ({len(exported.content) / 1e6:.1f} MB), {answers}")
     told = servable.metadata
-    print(f"inputs: {told['inputs']}; outputs: {told['outputs']} [B, {len(servable.network.spec.classes)}]")
+    print(f"inputs: {told['inputs']}; outputs: {told['outputs']} [B, {servable.network.spec.outputs}]")
     batches = ", ".join(map(str, BATCH_SIZES))
     print(f"largest difference from PyTorch on random batches of {batches}: {exported.difference:.2g}")

@@ -1,4 +1,4 @@
-"""Classifies images, or the rows of a table, with a trained network.
+"""Predicts the classes of images, or the rows of a table, with a trained network.
 
     layerwise predict RUN FILE FILE …
     layerwise predict RUN FOLDER --format json
@@ -8,7 +8,8 @@ The class is the prediction of the last classifier, whose test accuracy results.
 the classifier at depth j with 2^j. Confidence is the largest softmax output, which is not how often the prediction is
 right. Of an unfinished run the finished depths predict. A run with evaluation.mirror=true also averages over the
 mirror image. Images are resized and cropped as the held-out images of the run's data set. Of a run on a table the
-columns of the file are printed as CSV with prediction, confidence and the ensemble's prediction behind them.
+columns of the file are printed as CSV with prediction, confidence and the ensemble's prediction behind them; with
+dataset.task=regression prediction and ensemble are values of the target, and there is no confidence.
 """
 
 from __future__ import annotations

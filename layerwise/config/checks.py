@@ -7,8 +7,11 @@ from layerwise.config.networks.simcnn import SimCnnConfig
 from layerwise.config.schema import Config, HeadStart, OptimizerKind, Parallel, Plan
 from layerwise.core.choices import PrecisionName
 from layerwise.core.errors import LayerwiseError
+from layerwise.data.choices import Task
 from layerwise.models.choices import Activation, HeadKind
 from layerwise.training.choices import LossName
+
+CLASS_LOSSES = (LossName.cross_entropy, LossName.binary_cross_entropy)
 
 
 def check_options(config: Config) -> None:
@@ -117,13 +120,18 @@ def _check_objective(config: Config) -> None:
         raise LayerwiseError(
             "objective.reconstruction=binary_cross_entropy needs inputs in [0, 1]: dataset.standardise=false."
         )
-    if objective.single_logit and objective.loss not in (LossName.cross_entropy, LossName.binary_cross_entropy):
+    if objective.single_logit and objective.loss is not None and objective.loss not in CLASS_LOSSES:
         raise LayerwiseError(
             f"objective.single_logit=true has a binary cross-entropy. Leave out objective.loss={objective.loss.value}."
         )
     if objective.single_logit and getattr(config.model, "head", None) is HeadKind.predsim:
         raise LayerwiseError(
             "objective.single_logit=true cannot be combined with model.head=predsim. Use another head."
+        )
+    if config.dataset.task is Task.regression and objective.loss in CLASS_LOSSES:
+        raise LayerwiseError(
+            f"objective.loss={objective.loss.value} is for classes. With dataset.task=regression use squared_error or "
+            "absolute_error."
         )
     if objective.label_smoothing > 0 and objective.loss in (LossName.squared_error, LossName.absolute_error):
         raise LayerwiseError(

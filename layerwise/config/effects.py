@@ -16,6 +16,7 @@ from layerwise.config.keys import key_names
 from layerwise.config.networks import NETWORKS
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import CacheKind, Config, OptimizerKind, Plan, ScheduleName, WandbMode
+from layerwise.data.choices import Task
 from layerwise.models.choices import HeadKind
 
 Condition = Callable[[ResolvedConfig], bool]
@@ -69,6 +70,7 @@ _AUGMENTS = Effect(
     "dataset.augment=true and a data set of images",
     lambda c: c.dataset.augment and c.dataset.name not in VECTORS,
 )
+_CLASSES = Effect("dataset.task=classification", lambda c: c.dataset.task is Task.classification)
 _CACHED = _cached(CacheKind.memory, CacheKind.disk, CacheKind.auto)
 _MOMENTUM = Effect(
     "optimizer=sgd or timm with momentum",
@@ -103,7 +105,6 @@ EFFECTS: dict[str, Effect] = {
             "dataset.root",
             "dataset.validation",
             "dataset.folds",
-            "dataset.class_weights",
             "dataset.labelled",
         ),
         ALWAYS,
@@ -117,7 +118,8 @@ EFFECTS: dict[str, Effect] = {
         f"{_AUGMENTS.needs}, and a plan of several stages", lambda c: _AUGMENTS.holds(c) and not c.joint
     ),
     **dict.fromkeys(("dataset.size", "dataset.workers", "dataset.unreadable", "dataset.exif"), _dataset(*IMAGE_FILES)),
-    **dict.fromkeys(("dataset.path", "dataset.label", "dataset.test_path"), _dataset("table")),
+    "dataset.class_weights": _CLASSES,
+    **dict.fromkeys(("dataset.path", "dataset.task", "dataset.label", "dataset.test_path"), _dataset("table")),
     **dict.fromkeys(("dataset.separator", "dataset.columns", "dataset.drop", "dataset.missing"), _dataset("table")),
     "dataset.test": _dataset("table", "imagefolder"),
     **dict.fromkeys(("plan.name", "plan.epochs", "plan.finetune.epochs"), ALWAYS),
@@ -165,11 +167,14 @@ EFFECTS: dict[str, Effect] = {
         f"optimizer.schedule=step and {_MOMENTUM.needs}",
         lambda c: c.optimizer.schedule is ScheduleName.step and _MOMENTUM.holds(c),
     ),
-    **dict.fromkeys(("objective.loss", "objective.label_smoothing", "objective.l1", "objective.l2"), ALWAYS),
-    "objective.single_logit": ALWAYS,
+    **dict.fromkeys(("objective.loss", "objective.l1", "objective.l2"), ALWAYS),
+    **dict.fromkeys(("objective.label_smoothing", "objective.single_logit"), _CLASSES),
     "objective.reconstruction": _plan(Plan.autoencoder),
     "objective.similarity": Effect("model.head=predsim", lambda c: _head(c) is HeadKind.predsim),
-    "ensemble.on": Effect("a plan other than joint, which has one head", lambda c: not c.joint),
+    "ensemble.on": Effect(
+        f"{_CLASSES.needs}, and a plan other than joint, which has one head",
+        lambda c: _CLASSES.holds(c) and not c.joint,
+    ),
     "evaluation.every": Effect("stages of as many epochs", lambda c: c.evaluation.every <= c.plan.epochs),
     **dict.fromkeys(("evaluation.train", "evaluation.mirror"), ALWAYS),
     **dict.fromkeys(("distributed.parallel", "distributed.sync_batchnorm", "distributed.timeout"), ALWAYS),
@@ -182,7 +187,8 @@ EFFECTS: dict[str, Effect] = {
 
 REFUSED = {
     *("dataset.fold", "dataset.flip", "dataset.cutout", "plan.finetune.lr", "plan.finetune.autoencoder_epochs"),
-    *("plan.blocks_per_stage", "plan.patience"),
+    *("plan.blocks_per_stage", "plan.patience", "dataset.task", "dataset.class_weights"),
+    *("objective.label_smoothing", "objective.single_logit"),
     *("dataset.padding", "dataset.border", "optimizer.warmup", "optimizer.start", "optimizer.final"),
     *(
         "model.head_widths",

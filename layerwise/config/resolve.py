@@ -8,10 +8,18 @@ from layerwise.config.effects import REFUSED, without_effect
 from layerwise.config.networks.base import given
 from layerwise.config.networks.simcnn import ResolvedSimCnn
 from layerwise.config.paper import training_values
-from layerwise.config.resolved import ResolvedConfig, ResolvedEnsemble, ResolvedOptimizer, ResolvedPlan, narrowed
+from layerwise.config.resolved import (
+    ResolvedConfig,
+    ResolvedEnsemble,
+    ResolvedObjective,
+    ResolvedOptimizer,
+    ResolvedPlan,
+    narrowed,
+)
 from layerwise.config.schema import Config, FinetuneConfig, HeadStart, Plan
 from layerwise.core.errors import LayerwiseError
-from layerwise.models.choices import HeadKind
+from layerwise.data.choices import Task
+from layerwise.models.choices import EnsembleOn, HeadKind
 from layerwise.training.choices import LossName
 
 FINETUNE_DIVISOR = 10
@@ -53,17 +61,27 @@ def resolve(config: Config) -> ResolvedConfig:
             decay=given(config.optimizer.decay, training.decay),
             decay_every=given(config.optimizer.decay_every, training.decay_every),
         ),
-        # of the scores (0, z) of a single logit z the cross-entropy is the binary cross-entropy of z
-        objective=replace(config.objective, loss=LossName.cross_entropy)
-        if config.objective.single_logit
-        else config.objective,
-        ensemble=ResolvedEnsemble(on=config.ensemble.on or model.ensemble_on or training.ensemble_on),
+        objective=narrowed(ResolvedObjective, config.objective, loss=_loss(config)),
+        ensemble=ResolvedEnsemble(on=_averaged(config) or model.ensemble_on or training.ensemble_on),
     )
     check_pruning(resolved)
     for key, message in without_effect(config, resolved):
         if key in REFUSED:
             raise LayerwiseError(f"{message} Leave it out.")
     return resolved
+
+
+def _loss(config: Config) -> LossName:
+    """The loss; of the scores (0, z) of a single logit z the cross-entropy is the binary cross-entropy of z."""
+    if config.objective.single_logit:
+        return LossName.cross_entropy
+    usual = LossName.squared_error if config.dataset.task is Task.regression else LossName.cross_entropy
+    return given(config.objective.loss, usual)
+
+
+def _averaged(config: Config) -> EnsembleOn | None:
+    """What the ensemble averages, where it is chosen or there are no classes."""
+    return EnsembleOn.logits if config.dataset.task is Task.regression else config.ensemble.on
 
 
 def _stages_to_match(config: Config, J: int) -> int:

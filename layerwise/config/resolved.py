@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from layerwise.config.networks.base import ResolvedNetwork
-from layerwise.config.schema import WHERE, Config, EnsembleConfig, OptimizerConfig, PlanConfig
+from layerwise.config.schema import WHERE, Config, EnsembleConfig, ObjectiveConfig, OptimizerConfig, PlanConfig
 from layerwise.models.choices import EnsembleOn
+from layerwise.training.choices import LossName
 
 C = TypeVar("C")
 
@@ -37,6 +38,13 @@ class ResolvedOptimizer(OptimizerConfig):
 
 
 @dataclass(kw_only=True)
+class ResolvedObjective(ObjectiveConfig):
+    """`objective`, with the loss of the task."""
+
+    loss: LossName
+
+
+@dataclass(kw_only=True)
 class ResolvedEnsemble(EnsembleConfig):
     """`ensemble`."""
 
@@ -53,6 +61,7 @@ class ResolvedConfig(Config):
     model: ResolvedNetwork
     plan: ResolvedPlan
     optimizer: ResolvedOptimizer
+    objective: ResolvedObjective
     ensemble: ResolvedEnsemble
 
 

@@ -14,7 +14,7 @@ from omegaconf import MISSING
 from layerwise.config.networks.base import Choices, NetworkConfig
 from layerwise.config.networks.simcnn import SimCnnConfig
 from layerwise.core.choices import PrecisionName
-from layerwise.data.choices import Border, Flip, ValidationSplit
+from layerwise.data.choices import Border, Flip, Task, ValidationSplit
 from layerwise.features.choices import FeatureDtype
 from layerwise.models.choices import EnsembleOn
 from layerwise.training.choices import LossName
@@ -133,6 +133,7 @@ class DatasetConfig:
     unreadable: Unreadable = Unreadable.fatal
     exif: bool = False
     path: str | None = None
+    task: Task = Task.classification
     label: str | None = None
     test_path: str | None = None
     test: float = 0.2
@@ -211,7 +212,7 @@ class OptimizerConfig:
 class ObjectiveConfig:
     """What a stage minimises."""
 
-    loss: LossName = LossName.cross_entropy
+    loss: LossName | None = None
     reconstruction: LossName = LossName.squared_error
     label_smoothing: float = 0.0
     similarity: float = 0.99

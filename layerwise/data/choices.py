@@ -20,6 +20,13 @@ class Flip(Enum):
     none = "none"
 
 
+class Task(Enum):
+    """Values of `dataset.task`: what the labels of a table are."""
+
+    classification = "classification"
+    regression = "regression"
+
+
 class ValidationSplit(Enum):
     """Values of `dataset.validation_split`: which training samples are held out."""
 

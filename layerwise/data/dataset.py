@@ -49,6 +49,8 @@ class DatasetSpec:
         columns: of a table, by feature column in order: None for numbers, or its categories, which are one-hot.
         fill: of a table, what takes the place of missing numbers, per feature; empty like `mean`.
         title: what reports call it: of a table the name of its file, of a folder of images its own; empty for `name`.
+        target: of a table with real-valued targets, the name of their column; it has no classes.
+        target_scale: their mean and deviation over the training samples; empty like `mean`.
         notes: of a table, what was done to its columns, in words.
     """
 
@@ -72,6 +74,13 @@ class DatasetSpec:
     fill: tuple[float, ...] = ()
     title: str = ""
     notes: tuple[str, ...] = ()
+    target: str = ""
+    target_scale: tuple[float, ...] = ()
+
+    @property
+    def outputs(self) -> int:
+        """How many values a head gives: a score of each class, or the target."""
+        return 1 if self.target else len(self.classes)
 
     @property
     def has_images(self) -> bool:
@@ -89,18 +98,19 @@ class DatasetSpec:
         Older runs on CIFAR-100 know its classes by their numbers.
         """
         unknown: dict[str, Any] = {"mean": (), "std": (), "fill": (), "digest": "", "columns": None, "title": ""}
-        unknown["notes"] = ()
+        unknown |= {"notes": (), "target_scale": ()}
         if {self.name, other.name} == {"cifar100"}:
             unknown["classes"] = ()
         mine, others = (replace(spec, **unknown) for spec in (self, other))
         return mine == others and (self.digest == other.digest or "" in (self.digest, other.digest))
 
     def in_words(self) -> str:
-        """`500 + 500 samples of 2, 3 classes`; also the digest of a table's content, and how images were prepared."""
+        """Samples, shape and labels, such as `500 + 500 samples of 2, 3 classes`, and what else tells data apart."""
         size = "×".join(map(str, self.shape))
         content = f", content {self.digest}" if self.digest else ""
         content += f", images of {self.preparation}" if self.preparation else ""
-        return f"{self.train_samples} + {self.test_samples} samples of {size}, {len(self.classes)} classes{content}"
+        labels = f"target '{self.target}'" if self.target else f"{len(self.classes)} classes"
+        return f"{self.train_samples} + {self.test_samples} samples of {size}, {labels}{content}"
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -116,7 +126,7 @@ class DatasetSpec:
 class Split(Protocol):
     """Samples of one split, wherever they lie."""
 
-    labels: Tensor  # [N] int64, on the device
+    labels: Tensor  # [N] int64, or float32 of real-valued targets, on the device
     samples: Tensor  # [N] int64, on the device: numbers in the full data set, which key the augmentation
 
     def __len__(self) -> int: ...
@@ -137,7 +147,7 @@ class Resident:
 
     Args:
         values: images [N, H, W, C] uint8, or vectors [N, F] float32.
-        labels: [N] int64.
+        labels: [N] int64, or real-valued targets.
         samples: numbers of the samples in the full data set; 0 … N−1 by default.
     """
 

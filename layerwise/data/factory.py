@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -199,8 +200,10 @@ def load(
         splits["test"] = test_split.take(limit(test_split.labels, limit_test, seed, "dataset.limit_test"))
     spec = _with_statistics(spec, splits["train"], standardise)
     _scale_vectors(splits, spec)
-    crop_flip = _crop_flip(spec, device) if augment and not spec.resized_crop and spec.augmented else None
     count = None if some is None else len(some)
+    if spec.target:
+        spec = _scale_targets(splits, spec, count)
+    crop_flip = _crop_flip(spec, device) if augment and not spec.resized_crop and spec.augmented else None
     varied = augment and spec.augmented
     data = Dataset(
         spec,
@@ -253,6 +256,26 @@ def _scale_vectors(splits: dict[SplitName, Split], spec: DatasetSpec) -> None:
             raise LayerwiseError(
                 f"dataset={spec.name}: some values are too large for float32. Scale them with dataset.standardise=true."
             )
+
+
+def _scale_targets(splits: dict[SplitName, Split], spec: DatasetSpec, labelled: int | None) -> DatasetSpec:
+    """Scales real-valued targets to mean 0 and deviation 1 over the labelled training samples.
+
+    Returns:
+        The spec with both.
+
+    Raises:
+        LayerwiseError: these samples have one target.
+    """
+    deviation, mean = torch.std_mean(splits["train"].labels[:labelled], correction=0)
+    if not 0 < float(deviation) < math.inf:
+        raise LayerwiseError(
+            f"dataset={spec.name}: the column '{spec.target}' has deviation {float(deviation):g} over the training "
+            "samples; a target must vary, within what a float64 can hold."
+        )
+    for split in splits.values():
+        split.labels = ((split.labels - mean) / deviation).float()
+    return replace(spec, target_scale=(float(mean), float(deviation)))
 
 
 def scaled_rows(values: Tensor, spec: DatasetSpec) -> Tensor:

@@ -15,6 +15,11 @@ TEST_PART = 0.2
 """Share of the samples to test on where a data set has no test samples of its own."""
 
 
+def strata(labels: Tensor) -> Tensor:
+    """The classes int64 [N] that choices keep in proportion: real-valued targets are one class."""
+    return torch.zeros_like(labels, dtype=torch.int64) if labels.is_floating_point() else labels
+
+
 def balanced_order(labels: Tensor, family: int) -> Tensor:
     """A random order of all samples in which every prefix is as class-balanced as the data allow.
 
@@ -40,6 +45,7 @@ def stratified_order(labels: Tensor, family: int) -> Tensor:
 
 def _ranks(labels: Tensor, family: int) -> tuple[Tensor, Tensor, Tensor]:
     """Shuffled positions sorted by class, the rank of each within its class, and the class's size."""
+    labels = strata(labels)
     shuffled = permutation(family, len(labels), labels.device)
     by_class = shuffled[torch.argsort(labels[shuffled], stable=True)]
     counts = torch.bincount(labels)
@@ -129,6 +135,7 @@ def check_classes(labels: Tensor, chosen: Tensor, option: str) -> None:
     Raises:
         LayerwiseError: names `option`.
     """
+    labels = strata(labels)
     if len(labels[chosen].unique()) < len(labels.unique()):
         raise LayerwiseError(
             f"{option}: of {len(labels)} training samples this leaves {len(chosen)}, and none of some class. "

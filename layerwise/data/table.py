@@ -1,4 +1,4 @@
-"""Tables with a column of classes: which rows are trained on and tested on, and what a user should know of them.
+"""Tables with a column of classes or of real-valued targets: the rows to train on and to test on, and notes on them.
 
 Missing numbers stay NaN here; `factory.load` fills them with the median of the training samples.
 """
@@ -6,9 +6,10 @@ Missing numbers stay NaN here; `factory.load` fills them with the median of the 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import sys
-from collections.abc import Collection
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -32,7 +33,7 @@ LABEL_NAMES = {"label", "labels", "class", "target", "y"}
 """How files call the column of the classes, in lower case."""
 
 Samples = tuple[Tensor, Tensor]
-"""Features float64 [N, F] with NaN for missing values, and labels int64 [N]."""
+"""Features float64 [N, F] with NaN for missing values, and labels int64 [N] or targets float64 [N]."""
 
 
 def spec(files: TableFiles) -> DatasetSpec:
@@ -49,8 +50,8 @@ def read(files: TableFiles) -> tuple[Samples, Samples]:
 
     Raises:
         LayerwiseError: a file that is absent or no table, a column that is neither numbers nor categories, an
-            infinite value, no such label column or a guess that may be wrong, labels that are no classes, columns or
-            classes of the test table that the table does not have, or a test part without rows.
+            infinite value, no such label column or a guess that may be wrong, labels that are no classes or no numbers,
+            columns or classes of the test table that the table does not have, or a test part without rows.
     """
     described, train, test = _read(files)
     for note in described.notes:
@@ -78,9 +79,8 @@ def _read(files: TableFiles) -> tuple[DatasetSpec, Samples, Samples]:
 def _read_files(files: TableFiles, changed: tuple[tuple[int, int], ...]) -> tuple[DatasetSpec, Samples, Samples]:
     """`changed` makes a file that was rewritten another entry of the cache."""
     frame, names = rows_of(files, files.path)
-    classes = classes_of(names)
-    number = {name: i for i, name in enumerate(classes)}
-    labels = torch.tensor([number[name] for name in names])
+    classes = () if files.regression else classes_of(names)
+    labels = _numbers(names, classes)
     rows = held_out = torch.arange(len(labels))
     if files.test_path is None:
         rows, held_out = test_part(labels, files.test, key("table", "test"), str(files.path))
@@ -90,18 +90,26 @@ def _read_files(files: TableFiles, changed: tuple[tuple[int, int], ...]) -> tupl
     train, test = ((features[part], labels[part]) for part in (rows, held_out))
     if files.test_path is not None:
         other, others = rows_of(files, files.test_path)
-        _check_test(files, frame, other, set(others) - set(classes))
-        test = encode(files.test_path, other, kinds, files), torch.tensor([number[name] for name in others])
+        _check_test(files, frame, other, set() if files.regression else set(others) - set(classes))
+        test = encode(files.test_path, other, kinds, files), _numbers(others, classes)
     content = b"".join(part.numpy().tobytes() for x, y in (train, test) for part in (x.float(), y))
     described = DatasetSpec("table", (features.shape[1],), classes, (), (), len(train[1]), len(test[1]))
     notes = [note for column in columns for note in column.notes(kinds[column.name])]
     digest = hashlib.sha256(content).hexdigest()[:8]
     described = replace(described, digest=digest, columns=kinds, title=files.path.name, notes=tuple(notes))
-    return described, train, test
+    return replace(described, target=str(names.name) if files.regression else ""), train, test
 
 
-def rows_of(files: TableFiles, path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Returns the feature columns of a file, and the N names of its rows' classes.
+def _numbers(names: pd.Series, classes: Sequence[str]) -> Tensor:
+    """The numbers int64 [N] of the classes, or without classes the values float64 [N]."""
+    if not classes:
+        return torch.tensor([float(name) for name in names], dtype=torch.float64)
+    number = {name: i for i, name in enumerate(classes)}
+    return torch.tensor([number[name] for name in names])
+
+
+def rows_of(files: TableFiles, path: Path) -> tuple[pd.DataFrame, pd.Series]:
+    """Returns the feature columns of a file, and its label column as text.
 
     Raises:
         LayerwiseError: see `read`.
@@ -120,11 +128,11 @@ def rows_of(files: TableFiles, path: Path) -> tuple[pd.DataFrame, list[str]]:
             "each or more. Name what separates the cells with dataset.separator."
         )
     if path == files.path:
-        _check_classes(f"{path}, column '{label}'", names)
+        _check_labels(f"{path}, column '{label}'", names, files.regression)
     return features, names
 
 
-def classes_of(names: Collection[str]) -> tuple[str, ...]:
+def classes_of(names: Iterable[str]) -> tuple[str, ...]:
     """The classes, whole numbers in the order of numbers."""
     whole = all(re.fullmatch("-?[0-9]+", name) for name in names)
     return tuple(sorted(set(names), key=lambda name: (int(name) if whole else 0, name)))
@@ -144,32 +152,38 @@ def _label_column(files: TableFiles, path: Path, columns: list[str]) -> str:
     return label or last
 
 
-def _labels(files: TableFiles, path: Path, column: pd.Series) -> list[str]:
-    """The classes as they are written; of numbers in NumPy files `2` for 2.0."""
-    names = [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in column.tolist()]
+def _labels(files: TableFiles, path: Path, column: pd.Series) -> pd.Series:
+    """The classes or targets as they are written; of numbers in NumPy files `2` for 2.0."""
+    names = column.map(lambda v: str(int(v)) if isinstance(v, float) and v.is_integer() else str(v)).astype(object)
     for i, name in enumerate(names, 1):
         where = f"{path}, row {i}, column '{column.name}'"
         if name.lower() in files.missing_words:
             word = f"the word '{name}' is read as missing" if name else "the label is missing"
             keep = " If it is a class, say which words mean missing: dataset.missing=['',NA]." if name else ""
             raise LayerwiseError(f"{where}: {word}. Fill it in, or leave that row out.{keep}")
-        if is_number(name) and not float(name).is_integer():
+        if files.regression and not (is_number(name) and math.isfinite(float(name))):
             raise LayerwiseError(
-                f"{where}: the label {name} is no class. Labels are whole numbers or names; name another column with "
-                "dataset.label."
+                f"{where}: '{name}' is no finite number, which dataset.task=regression needs. Leave that row out, or "
+                "name another column with dataset.label."
+            )
+        if not files.regression and is_number(name) and not float(name).is_integer():
+            raise LayerwiseError(
+                f"{where}: the label {name} is no class but a quantity. Use dataset.task=regression to predict it, or "
+                "name another column with dataset.label."
             )
     return names
 
 
-def _check_classes(where: str, names: list[str]) -> None:
+def _check_labels(where: str, names: pd.Series, regression: bool) -> None:
     """Refuses a label column from which nothing can be learnt."""
-    remedy = "Name the column that holds the classes with dataset.label."
-    if len(set(names)) == 1:
-        raise LayerwiseError(f"{where}: all rows are of class '{names[0]}'; there is nothing to classify. {remedy}")
-    if len(set(names)) == len(names) >= ENOUGH_ROWS:
+    remedy = "Name the column that holds the labels with dataset.label"
+    if names.nunique() == 1:
+        raise LayerwiseError(f"{where}: all rows have the label '{names[0]}'; there is nothing to predict. {remedy}.")
+    if names.is_unique and len(names) >= ENOUGH_ROWS and not regression:
+        quantity = ", or predict a quantity with dataset.task=regression" if all(map(is_number, names)) else ""
         raise LayerwiseError(
             f"{where}: each of the {len(names)} rows has a label of its own, so that nothing can be learnt from one "
-            f"for another. {remedy}"
+            f"for another. {remedy}{quantity}."
         )
 
 

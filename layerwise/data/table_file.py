@@ -38,13 +38,14 @@ class TableFiles:
     """Which files make up a data set, and which of their columns.
 
     Attributes:
-        label: name of the column that holds the class; None for the last one.
+        label: name of the column that holds the class or target; None for the last one.
         test_path: a second table with the same columns to test on; None tests on a part of the first.
         test: that part, in (0, 1); always the same rows, stratified.
         separator: between the cells of a CSV file; None takes what its first line has most of: , ; tab or |.
         columns: the features; None for all columns but the label.
         drop: columns that are no features.
         missing: words that mean a missing value, in any case; None for `MISSING`.
+        regression: the label is a real number and no class.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class TableFiles:
     columns: tuple[str, ...] | None = None
     drop: tuple[str, ...] = ()
     missing: tuple[str, ...] | None = None
+    regression: bool = False
 
     @property
     def missing_words(self) -> list[str]:

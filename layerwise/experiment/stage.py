@@ -249,7 +249,7 @@ def build_trainer(run: Run, stages: Sequence[Stage], stage: Stage, segment: Segm
     return StageTrainer(
         stage.index,
         segment,
-        build.build_objective(run.config, stage.target, team.local_segment(segment), run.data.class_weights),
+        build.build_objective(run.config, stage.target, team.local_segment(segment), run.data),
         optimizer,
         build.build_recipe(run.config, stage, run.data),
         run.precision,

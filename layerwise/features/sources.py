@@ -50,7 +50,9 @@ class Source(ABC):
     def train(self, stage: int, epoch: int, first_step: int = 0, target: Target = "labels") -> Iterator[Batch]:
         """Yields the shuffled, augmented batches of an epoch from a step on: all samples that have the target."""
         order = self.plan.order(stage, epoch, self.data.having_here(target), self.data.device)
-        return self.batches("train", order[first_step * self.plan.size :], self.plan.size, self.view(stage, epoch), target)
+        return self.batches(
+            "train", order[first_step * self.plan.size :], self.plan.size, self.view(stage, epoch), target
+        )
 
     def evaluate(self, split: SplitName, target: Target = "labels", mirrored: bool = False) -> Iterator[Batch]:
         """Yields all samples of a split in order, not augmented; of the training split those that have the target.

@@ -25,7 +25,7 @@ class TrainedNet(BlockNet):
 
     `forward(x)` gives the scores of the last classifier, `forward(x, depth=j)` those at depth j,
     `features(x, j)` the block outputs x_j, `ensemble(x)` the 2^j ensemble, `reconstruct(x)` of an
-    autoencoder the input as its decoder gives it back.
+    autoencoder the input as its decoder gives it back. Real-valued targets are scaled: `in_units` gives them back.
 
     Args:
         spec: of the data set that it was trained on: class names, shape, statistics.
@@ -48,6 +48,13 @@ class TrainedNet(BlockNet):
         if not self.spec.has_images:
             return scaled_rows(values, self.spec)
         return (values.float() / 255 - self.mean) / self.std
+
+    def in_units(self, z: Tensor) -> Tensor:
+        """Outputs [B, c] as they are of classes, and of real-valued targets float64 in the unit of the table."""
+        if not self.spec.target:
+            return z
+        mean, deviation = self.spec.target_scale
+        return z.double() * deviation + mean
 
     def class_scores(self, x: Tensor, depths: Sequence[int]) -> dict[int, Tensor]:
         """z_j [B, c] of scaled inputs x_0 at some depths, of which the last comes last; see `mirror`."""

@@ -103,15 +103,15 @@ def read_spec(path: Path) -> DatasetSpec | None:
         "mean": (int, float),
         "fill": (int, float),
     }
-    wanted["std"] = wanted["mean"]
+    wanted |= dict.fromkeys(("std", "target_scale"), wanted["mean"])
     wrong = [
         name
         for name, kind in wanted.items()
         if not isinstance(values := getattr(spec, name), tuple) or not all(isinstance(value, kind) for value in values)
     ]
     wrong += [name for name in ("train_samples", "test_samples", "padding") if not isinstance(getattr(spec, name), int)]
-    wrong += [name for name in ("name", "digest", "title") if not isinstance(getattr(spec, name), str)]
-    if wrong or not isinstance(spec.columns, dict | None) or not spec.shape or not spec.classes:
+    wrong += [name for name in ("name", "digest", "title", "target") if not isinstance(getattr(spec, name), str)]
+    if wrong or not isinstance(spec.columns, dict | None) or not spec.shape or not (spec.classes or spec.target):
         raise DamagedRunFile(f"{path} is damaged ({(wrong or ['a field'])[0]} has a wrong value). {AGAIN}")
     return spec
 

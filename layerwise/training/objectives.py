@@ -20,8 +20,8 @@ class Terms(TypedDict):
     """Result of an objective on one batch, for D heads."""
 
     loss: Tensor  # scalar to minimise
-    means: dict[str, list[Tensor]]  # `loss`: D scalars, the mean of each head over the samples
-    counts: dict[str, list[Tensor]]  # `correct`: D scalars, the number of correct samples; absent in a reconstruction
+    means: dict[str, list[Tensor]]  # `loss` and what else is shown of the training: D scalars, means over the samples
+    counts: dict[str, list[Tensor]]  # of classes `correct`: D scalars, the number of correct samples
 
 
 class Objective(Protocol):
@@ -35,7 +35,7 @@ class Objective(Protocol):
         """Returns the loss of a batch.
 
         Args:
-            targets: labels [B] int64, or inputs [B, …].
+            targets: labels [B] int64, real-valued targets [B], or inputs [B, …].
         """
 
 
@@ -114,6 +114,31 @@ class LocalLoss:
 
 
 @dataclass(frozen=True)
+class ValueLoss:
+    """The error of each head's one output, summed over the heads, for targets of mean 0 and deviation 1.
+
+    Args:
+        loss: squared_error or absolute_error.
+        deviation: of the targets before they were scaled, the unit of the mean absolute error that is shown.
+    """
+
+    loss: LossName = LossName.squared_error
+    deviation: float = 1.0
+    target: Target = "labels"
+
+    def __call__(self, readouts: Sequence[Readout], targets: Tensor) -> Terms:
+        values = [readout.scores.float().squeeze(1) for readout in readouts]  # [B] each
+        losses = [elementwise_loss(self.loss, value, targets) for value in values]
+        errors = [value - targets for value in detached(values)]
+        means = {
+            "loss": detached(losses),
+            "r2": [1 - error.square().mean() for error in errors],  # the variance of all training targets is 1
+            "mae": [self.deviation * error.abs().mean() for error in errors],
+        }
+        return {"loss": total(losses), "means": means, "counts": {}}
+
+
+@dataclass(frozen=True)
 class Reconstruction:
     """The error of each decoder's reconstruction of x_0, summed over the decoders.
 
@@ -159,9 +184,9 @@ def total(losses: Sequence[Tensor]) -> Tensor:
     return functools.reduce(torch.add, losses)
 
 
-def detached(losses: Sequence[Tensor]) -> list[Tensor]:
+def detached(values: Sequence[Tensor]) -> list[Tensor]:
     """Returns the values without their autograd graph."""
-    return [loss.detach() for loss in losses]
+    return [value.detach() for value in values]
 
 
 def similarity_loss(embedding: Tensor, targets: Tensor, classes: int) -> Tensor:

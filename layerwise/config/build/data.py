@@ -15,6 +15,7 @@ from layerwise.core.distributed import ranks
 from layerwise.core.errors import LayerwiseError, suggest
 from layerwise.core.machine import decoding_workers
 from layerwise.core.shard import EVERYTHING, Shard
+from layerwise.data.choices import Task
 from layerwise.data.dataset import Dataset, DatasetSpec, Shards
 from layerwise.data.factory import NAMES, augmented, check_mirrors, describe, load
 from layerwise.data.table_file import TableFiles
@@ -38,6 +39,7 @@ def table_files(config: ResolvedConfig) -> TableFiles | None:
         None if dataset.columns is None else tuple(dataset.columns),
         tuple(dataset.drop),
         None if dataset.missing is None else tuple(dataset.missing),
+        dataset.task is Task.regression,
     )
 
 

@@ -66,7 +66,7 @@ def build_network(config: ResolvedConfig, spec: DatasetSpec, stages: Sequence[St
         depths[stage.target] |= set(stage.depths)
     architecture = config.model.architecture(config.k, config.J, config.joint)
     single = config.objective.single_logit
-    outputs = 1 if single else len(spec.classes)
+    outputs = 1 if single else spec.outputs
     built = architecture.build(spec.shape, outputs, depths=depths["labels"], seed=config.seed)
     heads = {depth: SingleLogit(built.head(depth)) if single else built.head(depth) for depth in built.depths}
     decoders = _build_decoders(built, spec, depths["inputs"], config.seed)

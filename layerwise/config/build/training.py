@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from layerwise.config.build.data import build_batch_plan
 from layerwise.config.networks.base import given
@@ -18,7 +18,7 @@ from layerwise.data.dataset import Dataset, DatasetSpec
 from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.models.costs import block_costs
 from layerwise.training.block_parallel import BlockParallel, cuts
-from layerwise.training.objectives import LocalLoss, Objective, Penalised, Reconstruction
+from layerwise.training.objectives import LocalLoss, Objective, Penalised, Reconstruction, ValueLoss
 from layerwise.training.optim import (
     ADAM_EPSILON,
     Constant,
@@ -35,7 +35,7 @@ from layerwise.training.optim import (
 )
 from layerwise.training.plan import Stage
 from layerwise.training.recipe import Recipe
-from layerwise.training.scoring import ClassScoring, Scoring
+from layerwise.training.scoring import ClassScoring, Scoring, ValueScoring
 from layerwise.training.step import CudaGraph, DeviceGraph
 from layerwise.training.team import ALONE, DataParallel, Team
 from layerwise.training.timm_optim import timm_optimizer
@@ -103,18 +103,21 @@ def build_optimizer(config: ResolvedConfig, module: nn.Module) -> torch.optim.Op
 
 
 def build_objective(
-    config: ResolvedConfig, target: Target, module: nn.Module, class_weights: Tensor | None = None
+    config: ResolvedConfig, target: Target, module: nn.Module, data: Dataset | None = None
 ) -> Objective:
     """What a stage's heads minimise.
 
     Args:
         module: whose weights the penalties are on: matrices and kernels, not biases and norms.
-        class_weights: of the data set; None for equal ones.
+        data: with the weights of its classes, or the scale of its targets; None for equal weights.
     """
     chosen = config.objective
-    objective: Objective = LocalLoss(chosen.label_smoothing, chosen.similarity, chosen.loss, class_weights)
+    weights_of_classes = None if data is None else data.class_weights
+    objective: Objective = LocalLoss(chosen.label_smoothing, chosen.similarity, chosen.loss, weights_of_classes)
     if target == "inputs":
         objective = Reconstruction(chosen.reconstruction)
+    elif data is not None and data.spec.target:
+        objective = ValueLoss(chosen.loss, data.spec.target_scale[1])
     if chosen.l1 or chosen.l2:
         weights = [parameter for parameter in module.parameters() if parameter.dim() > 1]
         return Penalised(objective, weights, chosen.l1, chosen.l2)
@@ -123,6 +126,8 @@ def build_objective(
 
 def build_scoring(config: ResolvedConfig, spec: DatasetSpec) -> Scoring:
     """How held-out samples are scored."""
+    if spec.target:
+        return ValueScoring(config.objective.loss, spec.target_scale[1])
     return ClassScoring(config.objective.loss, spec.classes)
 
 
