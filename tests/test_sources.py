@@ -202,3 +202,34 @@ def test_the_batches_are_the_same_for_any_number_of_processes(n):
         for step, batch in enumerate(whole[: len(parts[0])]):
             shared = torch.cat([part[step] for part in parts if step < len(part)])
             assert shared.sort().values.tolist() == batch.sort().values.tolist()
+
+
+@pytest.mark.parametrize(
+    ("samples", "most"), [(64, 0.03), (61, 0.045)]
+)  # places without a sample in a short batch meet more
+def test_how_often_two_samples_meet_in_a_batch(samples, most):
+    """Against a uniform shuffle: never in one place, as often as all others otherwise; and who is in the last batch."""
+    B, epochs = 8, 4000
+    plan, place = BatchPlan(B, seed=0), torch.arange(samples) % B
+    uniform = torch.Generator().manual_seed(0)
+    meetings = {"ours": torch.zeros(samples, samples), "uniform": torch.zeros(samples, samples)}
+    last = torch.zeros(samples)
+    for epoch in range(epochs):
+        orders = {"ours": plan.order(0, epoch, samples, CPU), "uniform": torch.randperm(samples, generator=uniform)}
+        for name, order in orders.items():
+            batch = torch.empty(samples, dtype=torch.int64)
+            batch[order] = torch.arange(samples) // B
+            meetings[name] += batch[:, None] == batch
+        last[orders["ours"][-(samples % B or B) :]] += 1
+    pairs = ~torch.eye(samples, dtype=torch.bool)
+    same = (place[:, None] == place) & pairs
+    frequency = {name: counts / epochs for name, counts in meetings.items()}
+    # of a uniform shuffle: B − 1 of the n − 1 others, of ours the same, spread over the samples of other places
+    for name, chosen in {"ours": pairs & ~same, "uniform": pairs}.items():
+        expected = (frequency["uniform"][pairs]).mean() * (pairs.sum() / chosen.sum())
+        assert frequency[name][chosen].mean() == pytest.approx(float(expected), rel=1e-3)
+        assert (frequency[name][chosen] - expected).abs().max() < most
+    assert not frequency["ours"][same].any()
+    assert same.sum() / pairs.sum() == pytest.approx((samples / B - 1) / (samples - 1), rel=0.02)
+    assert not last[place >= (samples % B or B)].any()  # a short last batch is of the first places alone
+    assert (last[place < (samples % B or B)] > 0).all()
