@@ -13,8 +13,9 @@ from layerwise.analysis.drawing import MARKERS, PALETTE, pyplot, save
 from layerwise.analysis.spread import spread
 from layerwise.data.factory import describe, load
 
+PUBLISHED_LOSS = (1.48, 1.39, 1.47, 1.67, 1.94, 2.17, 2.33, 2.47, 2.57, 2.65)
 PUBLISHED_MLP = (48.5, 51.4, 50.5, 50.0, 48.7, 48.7, 48.0, 48.2, 47.9, 47.9)
-"""Test accuracy (%) of a published run with 25 epochs, for 1 … 10 hidden layers."""
+"""Test loss and accuracy (%) of a published run with 25 epochs, for 1 … 10 hidden layers."""
 
 PUBLISHED_BLOBS = {"train": (81.6, 85.0), "test": (82.0, 83.8)}
 """Lowest and highest accuracy (%) of a published run, over 2 … 12 layers."""
@@ -48,34 +49,38 @@ def table(headings: list[str], rows: list[list[str]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
-def mlp_table(runs: Runs) -> str:
-    """The main variant with all its figures, then the test accuracies of all variants."""
-    main_name = next(iter(runs))
-    seeds = runs[main_name]
-    parts = {(split, what): per_block(seeds, split, what) for split in SPLITS for what in ("loss", "top1")}
-    improved = per_block(seeds, "improved")
-    rows = []
-    for i in range(len(improved)):
-        cells = [plus_minus(parts[split, "loss"][i], 3) for split in SPLITS]
-        cells += [plus_minus(parts[split, "top1"][i], 1) for split in SPLITS]
-        gained = f"{round(improved[i]['mean'] * len(seeds))} of {len(seeds)}"
-        rows.append([str(i + 1), published(PUBLISHED_MLP, i, 1), cells[5], *cells[3:5], *cells[:3], gained])
-    headings = ["hidden layers", "published test %", "test %", "train %", "validation %"]
-    headings += [f"{split} loss" for split in SPLITS] + ["improved on the best so far"]
-    variants = {name: per_block(found, "test", "top1") for name, found in runs.items()}
-    seconds = {name: spread([results["seconds"] for results in found]) for name, found in runs.items()}
-    others = [
-        [str(i + 1), published(PUBLISHED_MLP, i, 1), *(plus_minus(values[i], 1) for values in variants.values())]
-        for i in range(len(improved))
+def keras_table(runs: Runs) -> str:
+    """Test loss and accuracy of each depth beside the published run."""
+    figures = [per_block(seeds, "test", what) for what in ("loss", "top1") for seeds in runs.values()]
+    half = len(runs)
+    rows = [
+        [
+            *(str(i + 1), published(PUBLISHED_LOSS, i, 2), *(plus_minus(values[i], 2) for values in figures[:half])),
+            *(published(PUBLISHED_MLP, i, 1), *(plus_minus(values[i], 1) for values in figures[half:])),
+        ]
+        for i in range(len(figures[0]))
     ]
-    others.append(["seconds of a run", "", *(plus_minus(values, 0) for values in seconds.values())])
-    return (
-        f"{main_name}, {len(seeds)} seeds:\n\n{table(headings, rows)}\n\nTest accuracy (%) of all variants:\n\n"
-        + table(["hidden layers", "published, 25 epochs", *variants], others)
+    headings = ["published test loss", *(f"{name}: loss" for name in runs)]
+    headings += ["published test %", *(f"{name}: %" for name in runs)]
+    seconds = ", ".join(
+        f"{name} {plus_minus(spread([results['seconds'] for results in found]), 0)}" for name, found in runs.items()
     )
+    return f"{table(['hidden layers', *headings], rows)}\n\nSeconds of a run: {seconds}."
 
 
-SPLITS = ("train", "validation", "test")
+def pytorch_table(runs: Runs) -> str:
+    """The training loss of each depth, and whether it is the best so far."""
+    (seeds,) = runs.values()
+    loss, test = per_block(seeds, "train", "loss"), per_block(seeds, "test", "top1")
+    better = per_block(seeds, "improved_loss")
+    rows = [
+        [
+            *(str(i + 1), each(loss[i], 3), plus_minus(loss[i], 3)),
+            *(f"{round(sum(better[i]['values']))} of {len(seeds)}", plus_minus(test[i], 1)),
+        ]
+        for i in range(len(loss))
+    ]
+    return table(["layers", "training loss, each seed", "mean", "better than all before", "test %"], rows)
 
 
 def published(values: tuple[float, ...], i: int, digits: int) -> str:
@@ -196,7 +201,8 @@ def depth_table(runs: Runs) -> str:
 
 
 TABLES: dict[str, Callable[[Runs], str]] = {
-    "mlp": mlp_table,
+    "keras": keras_table,
+    "pytorch": pytorch_table,
     "blobs": blobs_table,
     "autoencoder": autoencoder_table,
     "depth": depth_table,
@@ -204,20 +210,16 @@ TABLES: dict[str, Callable[[Runs], str]] = {
 }
 
 
-def draw_mlp(runs: Runs, folders: Mapping[str, Path], docs: Path) -> None:
+def draw_keras(runs: Runs, folders: Mapping[str, Path], docs: Path) -> None:
     figure, axes = pyplot().subplots(1, 2, figsize=(9, 3.6))
-    seeds = next(iter(runs.values()))
-    for i, split in enumerate(SPLITS):
-        band(axes[0], per_block(seeds, split, "top1"), i, split)
-    axes[0].set_title(next(iter(runs)), fontsize=10)
-    for i, (name, found) in enumerate(runs.items()):
-        band(axes[1], per_block(found, "test", "top1"), i, name)
-    axes[1].set_title("test, all variants", fontsize=10)
-    for ax in axes:
-        ax.plot(range(1, len(PUBLISHED_MLP) + 1), PUBLISHED_MLP, "k--", label="published test")
-        ax.set(xlabel="hidden layers", ylabel="accuracy (%)")
-    axes[0].legend(fontsize=7)
-    axes[1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
+    for ax, what, known in ((axes[0], "loss", PUBLISHED_LOSS), (axes[1], "top1", PUBLISHED_MLP)):
+        for i, (name, found) in enumerate(runs.items()):
+            band(ax, per_block(found, "test", what), i, name)
+        ax.plot(range(1, len(known) + 1), known, "k--", label="published")
+        ax.set_xlabel("hidden layers")
+        ax.legend(fontsize=7)
+    axes[0].set_ylabel("test loss")
+    axes[1].set_ylabel("test accuracy (%)")
     save(figure, docs / "figures" / "tutorial_mlp_cifar10.png")
 
 
@@ -283,7 +285,7 @@ def band(ax: Any, values: list[dict[str, Any]], i: int, label: str, first: int =
 
 
 FIGURES: dict[str, Callable[[Runs, Mapping[str, Path], Path], None]] = {
-    "mlp": draw_mlp,
+    "keras": draw_keras,
     "blobs": draw_blobs,
     "autoencoder": draw_autoencoder,
 }

@@ -1,6 +1,6 @@
 """Runs the tutorials' experiments with several seeds and writes their tables and figures into docs/tutorials.md.
 
-    python scripts/tutorials.py dataset.root=FOLDER          all of them: half an hour on two cores
+    python scripts/tutorials.py dataset.root=FOLDER          all of them: half an hour on a core
     python scripts/tutorials.py blobs autoencoder labelled   some of them: two minutes, without a download
     python scripts/tutorials.py --scale tiny --docs FOLDER   seconds: checks that everything runs
 
@@ -14,6 +14,7 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +30,19 @@ from layerwise.core.machine import hardware
 
 ROOT = Path(__file__).resolve().parents[1]
 
-MLP = "experiment=tutorial_mlp_cifar10"
+KERAS = "experiment=tutorial_mlp_cifar10_keras"
+PYTORCH = "experiment=tutorial_mlp_cifar10_pytorch"
+PATIENCE = ["J=null", "plan.max_blocks=10", "plan.patience=3"]
 BLOBS = "experiment=tutorial_blobs_supervised"
 ENCODER = "experiment=tutorial_blobs_autoencoder"
 DIGITS = "experiment=tutorial_labelled_digits"
+FEW_LABELS = [ENCODER, "J=3", "dataset.labelled=0.1", "optimizer.clip_norm=1"]
 AFTER = "plan.finetune.epochs=100"
 BEFORE = "plan.finetune.autoencoder_epochs=100"
 
 TUTORIALS: dict[str, dict[str, list[str]]] = {
-    "mlp": {
-        "25 epochs, lr 1e-3": [MLP],
-        "25 epochs, lr 1e-4": [MLP, "optimizer.lr=1e-4"],
-        "25 epochs, lr 1e-3, no activation": [MLP, "model.activation=none"],
-        "1 epoch, lr 1e-3": [MLP, "epochs=1"],
-        "1 epoch, lr 1e-4": [MLP, "epochs=1", "optimizer.lr=1e-4"],
-    },
+    "keras": {"head frozen": [KERAS], "head trained": [KERAS, "plan.head=carried"]},
+    "pytorch": {"1 epoch": [PYTORCH]},
     "blobs": {"10 a layer": [BLOBS]},
     "autoencoder": {
         "6 layers of 10": [ENCODER, AFTER],
@@ -55,24 +54,25 @@ TUTORIALS: dict[str, dict[str, list[str]]] = {
         "10-6-3-6-10, before": [ENCODER, "J=null", "model.width=null", "model.widths=[10,6,3,6,10]", BEFORE, AFTER],
     },
     "depth": {
-        "11 layers, the last is the result": [MLP, "epochs=1"],
-        "patience of 3": [MLP, "epochs=1", "J=null", "plan.max_blocks=20", "plan.patience=3"],
-        "patience of 3 on a fifth of the data": [
-            *(MLP, "epochs=1", "J=null", "plan.max_blocks=20", "plan.patience=3", "plan.search_fraction=0.2"),
-        ],
+        "10 layers, the last is the result": [KERAS],
+        "patience of 3": [KERAS, *PATIENCE],
+        "patience of 3 on a fifth of the data": [KERAS, *PATIENCE, "plan.search_fraction=0.2"],
     },
     "labelled": {
-        "blobs, pretrained": [ENCODER, "J=3", "dataset.labelled=0.1", AFTER],
-        "blobs, not pretrained": [ENCODER, "J=3", "dataset.labelled=0.1", "plan=joint", "plan.epochs=100"],
+        "blobs, pretrained": [*FEW_LABELS, AFTER],
+        "blobs, not pretrained": [*FEW_LABELS, "plan=joint", "plan.epochs=100"],
         "digits, pretrained": [DIGITS],
         "digits, not pretrained": [DIGITS, "plan=joint", "plan.epochs=50", "plan.finetune.epochs=0"],
     },
 }
 """Runs of each tutorial: arguments of train.py by name."""
 
+SEEDS = {name: range(3 if name in ("keras", "pytorch", "depth") else 5) for name in TUTORIALS}
+
 TINY = {
-    "mlp": ["epochs=1", "J=2", "dataset.limit=500", "dataset.limit_test=100"],
-    "depth": ["dataset.limit=2000", "dataset.limit_test=100"],
+    "keras": ["epochs=1", "J=2", "dataset.limit=500", "dataset.limit_test=100"],
+    "pytorch": ["J=2", "dataset.limit=500", "dataset.limit_test=100"],
+    "depth": ["epochs=1", "dataset.limit=2000", "dataset.limit_test=100"],
     "blobs": ["epochs=2", "J=4"],
     "autoencoder": ["epochs=2", "plan.finetune.epochs=2"],
     "labelled": ["epochs=2", "plan.epochs=2"],
@@ -83,7 +83,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*", metavar="TUTORIAL or KEY=VALUE", help=f"{', '.join(TUTORIALS)}; overrides")
     parser.add_argument("--scale", choices=["full", "tiny"], default="full")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--seeds", type=int, nargs="+", help="in place of 3 seeds for images, 5 for the rest")
     parser.add_argument("--output-dir", type=Path, default=Path("outputs/tutorials"), help="folder of the run folders")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of tutorials.md")
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder of tutorials.json")
@@ -96,7 +96,7 @@ def main() -> int:
     document = options.docs / "tutorials.md"
     for tutorial in chosen:
         runs, folders = run_tutorial(
-            tutorial, options.seeds, options.scale, [*overrides, f"output_dir={options.output_dir}"]
+            tutorial, options.seeds or SEEDS[tutorial], options.scale, [*overrides, f"output_dir={options.output_dir}"]
         )
         write_record(options.results / "tutorials.json", tutorial, runs)
         text, draw = TABLES[tutorial](runs), FIGURES.get(tutorial)
@@ -107,7 +107,7 @@ def main() -> int:
 
 
 def run_tutorial(
-    tutorial: str, seeds: list[int], scale: str, overrides: list[str]
+    tutorial: str, seeds: Sequence[int], scale: str, overrides: list[str]
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Path]]:
     """Results of all seeds by name of the run, and the folder of the first seed by name."""
     runs: dict[str, list[dict[str, Any]]] = {}

@@ -13,6 +13,7 @@ from helpers.commands import ROOT
 from helpers.configs import composed
 from helpers.package import FILES, ROOMS, imports_of, room_of
 from layerwise.config.parse import parse
+from layerwise.config.resolve import resolve
 
 PAGES = sorted(path for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")) if path.name != "CHANGELOG.md")
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
@@ -85,6 +86,24 @@ def options() -> list[str]:
 @pytest.mark.parametrize("overrides", options())
 def test_every_option_composes(overrides):
     parse(composed(*shlex.split(overrides.replace("FOLDER", "folder"))))
+
+
+def course() -> list[list[str]]:
+    """The arguments of each command of docs/course.md that trains, with the first of several values."""
+    text = (ROOT / "docs" / "course.md").read_text()
+    (perceptron,) = re.findall(r"`MLP` stands for `([^`]+)`", text)
+    commands = re.findall(r"\| `layerwise train ([^`]+)` \|", text)
+    return [shlex.split(command.replace("MLP", perceptron)) for command in commands]
+
+
+@pytest.mark.parametrize("words", course(), ids=" ".join)
+def test_every_command_of_the_course_composes(words):
+    swept = [word for word in words if "--multirun" not in word and not word.startswith("hydra")]
+    plain = [re.sub(r"=(choice|tag)\(.*", "=1", word) for word in swept]
+    single = [word if "[" in word else word.partition(",")[0] for word in plain]
+    config = parse(composed(*single))
+    if config.dataset.name != "table":
+        resolve(config)
 
 
 def test_the_loop_of_ones_own_runs(capsys):

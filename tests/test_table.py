@@ -346,7 +346,10 @@ def refusal(path: Path, label: str | None = None, **options: object) -> str:
         ('a,b,y\n"1,5",2,x\n3,4,z\n', ["row 1", "column 'a'", "'1,5'", "is no number"]),
         ("a,b,y\n1,inf,x\n3,4,z\n", ["row 1", "column 'b'", "infinite", "leave that row or column out"]),
         ("a,b,y\n1,2,x\n3,-Infinity,z\n", ["row 2", "column 'b'", "infinite"]),
-        ("a,b,y\n1,2,0.5\n3,4,1\n", ["row 1", "column 'y'", "0.5 is no class", "dataset.task=regression", "dataset.label"]),
+        (
+            "a,b,y\n1,2,0.5\n3,4,1\n",
+            ["row 1", "column 'y'", "0.5 is no class", "dataset.task=regression", "dataset.label"],
+        ),
         ("a,b,y\n1,2,0\n3,4,inf\n", ["row 2", "column 'y'", "inf is no class"]),
         ("a,a,y\n1,2,x\n3,4,z\n", ["column name 'a' occurs more than once"]),
         ("red,5.1,setosa\nblue,4.9,setosa\nred,3,virginica\n", ["first line holds a row"]),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from helpers.networks import tiny_net
-from helpers.training import PLAN, STEPS, train, trainer_of
+from helpers.run_folders import metrics_of
+from helpers.training import FP32, PLAN, STEPS, train, trainer_of
 from layerwise.core.errors import NonFiniteLoss
 from layerwise.core.interrupt import StopRequest
 from layerwise.core.precision import Precision
@@ -142,3 +145,31 @@ def test_a_step_schedule_decays_at_whole_epochs(epochs):
     steps = 391 * epochs
     drops = [s for s in range(1, steps) if schedule(s / steps) != schedule((s - 1) / steps)]
     assert drops == [391 * epochs * 3 * i // 10 for i in (1, 2, 3)]
+
+
+def test_the_norm_of_the_gradient_is_that_of_each_block_and_head_before_it_is_clipped(tiny_data):
+    net = tiny_net()
+    twin = copy.deepcopy(net)
+    trainer = trainer_of(net, 0, 2, epochs=1, gradients=True, clip_norm=0.01)
+    batch = next(iter(Recompute(tiny_data, PLAN, FP32).train(0, 0, 0, "labels")))
+    terms = trainer.take_step(batch.inputs, batch.targets)
+    F.cross_entropy(twin(batch.inputs, 2), batch.targets).backward()
+    parts = {"gradient/block_1": twin.blocks[0], "gradient/block_2": twin.blocks[1], "gradient/head_2": twin.head(2)}
+    assert {name for name in terms["means"] if name.startswith("gradient/")} == parts.keys()
+    for name, part in parts.items():
+        norm = torch.cat([p.grad.flatten() for p in part.parameters()]).norm()
+        torch.testing.assert_close(terms["means"][name][0], norm)
+
+
+def test_the_gradient_vanishes_end_to_end_through_sigmoids_and_not_block_by_block(trained):
+    options = {"model": "mlp", "k": 1, "J": 5, "model.width": 16, "model.head_width": None, "model.downsample": None}
+    options |= {"model.activation": "sigmoid", "epochs": 1, "evaluation.gradients": "true", "report": "true"}
+    joint = trained(plan="joint", **options)
+    lines = metrics_of(joint)
+    assert all(line["gradients"].keys() == {*(f"block_{j}" for j in range(1, 6)), "head_5"} for line in lines)
+    first = lines[0]["gradients"]
+    assert first["block_1"] < 0.1 * first["block_5"]
+    assert '"gradients"' in (joint / "report.html").read_text()
+    greedy = [line["gradients"] for line in metrics_of(trained(plan="greedy", **options))]
+    assert [sorted(norms) for norms in greedy] == [[f"block_{j}", f"head_{j}"] for j in range(1, 6)]
+    assert greedy[0]["block_1"] > 10 * first["block_1"]

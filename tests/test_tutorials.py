@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 
 import pytest
 import torch
@@ -15,6 +16,10 @@ from helpers.run_folders import metrics_of, only_run, results_of
 from layerwise.core.files import load_tree
 from layerwise.models.choices import Activation, Initialisation
 from layerwise.models.mlp import Mlp
+from layerwise.reporting.loggers.content import leaves
+
+sys.path.insert(0, str(ROOT / "scripts"))
+from tutorials import SEEDS, TUTORIALS
 
 TINY_LEAVES_OUT = dict.fromkeys(TINY)
 """The experiment files say all that the tiny run overrides."""
@@ -215,9 +220,36 @@ def test_the_script_fills_its_tables_into_the_document(tmp_path):
 def test_the_document_has_the_published_tables_and_ours():
     text = (ROOT / "docs" / "tutorials.md").read_text()
     record = json.loads((ROOT / "results" / "tutorials.json").read_text())
-    for name in ("mlp", "blobs", "autoencoder", "labelled"):
+    assert record.keys() == TUTORIALS.keys()
+    for name in TUTORIALS:
         assert f"<!-- {name} -->" in text
+        assert record[name]["arguments"] == TUTORIALS[name]
         for seeds in record[name]["runs"].values():
-            assert len(seeds) == 5
+            assert [results["seed"] for results in seeds] == list(SEEDS[name])
     for figure in re.findall(r"\]\((figures/[^)]+)\)", text):
         assert (ROOT / "docs" / figure).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "run", "seed"),
+    [
+        ("blobs", "10 a layer", 0),
+        ("autoencoder", "6 layers of 10, gradients clipped", 1),
+        ("labelled", "blobs, pretrained", 0),
+        ("labelled", "digits, pretrained", 0),
+        pytest.param("keras", "head frozen", 0, marks=pytest.mark.real_data),
+        pytest.param("pytorch", "1 epoch", 0, marks=pytest.mark.real_data),
+    ],
+)
+def test_a_seed_of_each_table_is_what_the_program_gives(train_py, tmp_path, name, run, seed):
+    """To the bit on the processor of the record (seen when it was made); others round differently, and errors grow."""
+    recorded = json.loads((ROOT / "results" / "tutorials.json").read_text())[name]
+    assert train_py(*recorded["arguments"][run], **TINY_LEAVES_OUT, seed=seed).code == 0
+    (expected,) = [results for results in recorded["runs"][run] if results["seed"] == seed]
+    found = results_of(only_run(tmp_path))["stages"]
+    assert [stage["title"] for stage in found] == [stage["title"] for stage in expected["stages"]]
+    for now, then in zip(found, expected["stages"], strict=True):
+        for measure in {"train", "validation", "test", "reconstruction"} & then.keys():
+            for what, value in leaves(then[measure]):
+                near = pytest.approx(value, abs=1.5) if "top" in what else pytest.approx(value, rel=0.05, abs=0.005)
+                assert dict(leaves(now[measure]))[what] == near, (now["title"], measure, what)

@@ -151,6 +151,8 @@ def _check_block_parallelism(config: Config) -> None:
         raise _not_by_blocks(
             "fine-tuning passes gradients through all blocks. Leave out plan.finetune, or use parallel=data."
         )
+    if config.evaluation.gradients:
+        raise _not_by_blocks("no process knows all blocks' gradients. Use evaluation.gradients=false.")
     if config.optimizer.clip_norm is not None:
         raise _not_by_blocks("no process knows the norm of all blocks' gradients. Use optimizer.clip_norm=null.")
     if not config.optimizer.norm_decay:

@@ -176,7 +176,7 @@ EFFECTS: dict[str, Effect] = {
         lambda c: _CLASSES.holds(c) and not c.joint,
     ),
     "evaluation.every": Effect("stages of as many epochs", lambda c: c.evaluation.every <= c.plan.epochs),
-    **dict.fromkeys(("evaluation.train", "evaluation.mirror"), ALWAYS),
+    **dict.fromkeys(("evaluation.train", "evaluation.mirror", "evaluation.gradients"), ALWAYS),
     **dict.fromkeys(("distributed.parallel", "distributed.sync_batchnorm", "distributed.timeout"), ALWAYS),
     "logger.wandb.mode": ALWAYS,
     **dict.fromkeys(("logger.wandb.project", "logger.wandb.entity", "logger.wandb.group"), _WANDB),

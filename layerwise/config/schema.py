@@ -233,6 +233,7 @@ class EvaluationConfig:
     """What is scored beside the held-out sets at the end of each stage, and when else."""
 
     every: int = field(default=0, metadata=WHERE)
+    gradients: bool = False
     train: bool = False
     mirror: bool = False
 

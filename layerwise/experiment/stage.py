@@ -260,7 +260,7 @@ def build_trainer(run: Run, stages: Sequence[Stage], stage: Stage, segment: Segm
 
 
 def metrics_line(stage: Stage, report: EpochReport, step: int) -> dict[str, Any]:
-    """Returns the line of metrics.jsonl for an epoch: the values of the last head, and of each of several heads.
+    """Returns the line of metrics.jsonl for an epoch: the values of the last head, of each of several heads, and norms.
 
     Args:
         step: steps of the whole run up to the epoch's end.
@@ -268,7 +268,7 @@ def metrics_line(stage: Stage, report: EpochReport, step: int) -> dict[str, Any]
     heads: list[dict[str, Any]] = [
         {"block": depth, **scores} for depth, scores in zip(stage.depths, report.scores, strict=True)
     ]
-    line = {
+    line: dict[str, Any] = {
         "stage": stage.index + 1,
         "target": stage.target,
         "epoch": report.epoch + 1,
@@ -278,4 +278,5 @@ def metrics_line(stage: Stage, report: EpochReport, step: int) -> dict[str, Any]
         "seconds": report.seconds,
         "images_per_second": report.images_per_second,
     }
+    line |= {"gradients": report.gradients} if report.gradients else {}
     return line | ({"heads": heads} if len(heads) > 1 else {})

@@ -179,6 +179,14 @@ class Segment(nn.Module):
         return Readout(head(x), embedding)
 
 
+def trained_parameters(segment: Segment) -> dict[str, list[nn.Parameter]]:
+    """Returns the trained parameters of each block and head of a segment, by names such as `block_2` and `head_2`."""
+    modules = {f"block_{j}": block for j, block in enumerate(segment.blocks, segment.start + 1)}
+    modules |= {f"head_{depth}": head for depth, head in segment.heads.items()}
+    found = {name: [p for p in module.parameters() if p.requires_grad] for name, module in modules.items()}
+    return {name: parameters for name, parameters in found.items() if parameters}
+
+
 def freeze(modules: Sequence[nn.Module]) -> None:
     """Makes modules constant functions: no gradient, and batch norms in eval mode."""
     for module in modules:

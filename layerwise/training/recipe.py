@@ -19,6 +19,7 @@ class Recipe:
         clip_norm: upper bound on the gradient's norm, or None.
         seed: seed of layers that draw random numbers, such as dropout.
         average: decay of the average of the weights that the stage ends with; 0 keeps no average.
+        gradients: whether the norm of the gradient of each block and head is measured.
     """
 
     epochs: int
@@ -30,6 +31,7 @@ class Recipe:
     clip_norm: float | None
     seed: int
     average: float = 0.0
+    gradients: bool = False
 
     @property
     def steps_per_epoch(self) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from layerwise.training.step import GRADIENT
+
 
 def mean_scores(sums: Mapping[str, Sequence[float]], images: int) -> list[dict[str, float]]:
     """Returns the mean loss of each head and how good it is, as far as the objective says: `top1` in per cent.
@@ -43,6 +45,12 @@ class EpochReport:
     def scores(self) -> list[dict[str, float]]:
         """Of each head, as `mean_scores`."""
         return mean_scores(self.sums, self.images)
+
+    @property
+    def gradients(self) -> dict[str, float]:
+        """Mean norm of the gradient of each block and head, by name; empty if it was not measured."""
+        norms = {name: sums for name, sums in self.sums.items() if name.startswith(GRADIENT)}
+        return {name.removeprefix(GRADIENT): total / self.images for name, (total,) in norms.items()}
 
     @property
     def images_per_second(self) -> float:

@@ -7,7 +7,7 @@ the memory that it reads; the learning rate lies on the device, where it can cha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Protocol, TypeVar
 
@@ -22,6 +22,9 @@ from layerwise.training.team import Forward
 WARM_UP = 3
 """Steps before the capture, in which libraries choose their kernels and the optimizer makes its buffers (PyTorch's
 advice)."""
+
+GRADIENT = "gradient/"
+"""Begins the names of the terms that are norms of gradients."""
 
 Result = TypeVar("Result")
 
@@ -46,6 +49,7 @@ class EagerStep:
         optimizer: optimizer of `parameters`.
         scaler: loss scaling of float16; see `Precision.grad_scaler`.
         clip_norm: upper bound on the gradient's norm, or None.
+        measured: parameters by name, of which the gradient's norm is measured in each step, before it is clipped.
     """
 
     def __init__(
@@ -57,9 +61,11 @@ class EagerStep:
         precision: Precision,
         scaler: torch.amp.GradScaler,
         clip_norm: float | None,
+        measured: Mapping[str, Sequence[nn.Parameter]] | None = None,
     ) -> None:
         self.forward, self.objective, self.optimizer, self.parameters = forward, objective, optimizer, parameters
         self.precision, self.scaler, self.clip_norm = precision, scaler, clip_norm
+        self.measured = measured or {}
 
     def __call__(self, inputs: Tensor, targets: Tensor, loss_scale: float = 1.0) -> Terms:
         with self.precision.autocast():
@@ -68,8 +74,12 @@ class EagerStep:
         for parameter in self.parameters:
             parameter.grad = None
         self.scaler.scale(loss).backward()
-        if self.clip_norm is not None:
+        if self.clip_norm is not None or self.measured:
             self.scaler.unscale_(self.optimizer)
+        for name, parameters in self.measured.items():
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            terms["means"][GRADIENT + name] = [nn.utils.get_total_norm(gradients)]
+        if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()

@@ -17,7 +17,7 @@ from layerwise.core.interrupt import StopRequest
 from layerwise.core.precision import Precision
 from layerwise.core.randomness import key
 from layerwise.features.sources import Source
-from layerwise.models.blocknet import Segment
+from layerwise.models.blocknet import Segment, trained_parameters
 from layerwise.training.averaging import WeightAverage
 from layerwise.training.objectives import Objective
 from layerwise.training.optim import (
@@ -67,8 +67,9 @@ class StageTrainer:
         self.device = self.parameters[0].device
         self.scaler = precision.grad_scaler()
         forward = team.wrap_forward(segment, compiled_for)
+        measured = trained_parameters(team.local_segment(segment)) if recipe.gradients else None
         self.take_step: TrainingStep = EagerStep(
-            forward, objective, optimizer, self.parameters, precision, self.scaler, recipe.clip_norm
+            forward, objective, optimizer, self.parameters, precision, self.scaler, recipe.clip_norm, measured
         )
         self.captured = graph is not None
         if graph is not None:

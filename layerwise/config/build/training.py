@@ -143,4 +143,5 @@ def build_recipe(config: ResolvedConfig, stage: Stage, data: Dataset) -> Recipe:
         clip_norm=config.optimizer.clip_norm,
         seed=config.seed,
         average=config.optimizer.average,
+        gradients=config.evaluation.gradients,
     )

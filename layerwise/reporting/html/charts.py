@@ -14,6 +14,7 @@ from layerwise.reporting.html.quality_charts import (
 from layerwise.reporting.html.reported_run import ReportedRun
 from layerwise.reporting.html.training_charts import (
     accuracy_curves,
+    gradient_norms,
     loss_curves,
     memory_per_block,
     r2_curves,
@@ -29,6 +30,7 @@ MAKERS = (
     loss_curves,
     accuracy_curves,
     r2_curves,
+    gradient_norms,
     ensemble_weights,
     time_per_block,
     memory_per_block,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from layerwise.reporting.html.reported_run import ReportedRun
 from layerwise.reporting.html.vega import BARS, BLOCK, Chart, Rows, colour_of, layered, plotted, quantity, tooltip
@@ -53,21 +54,47 @@ def _training(runs: Sequence[ReportedRun], field: str, name: str, title: str, ax
 
 def _epochs(run: ReportedRun, field: str) -> Rows:
     """A row per epoch and head, thinned."""
+    rows: Rows = []
+    for epoch, line in _thinned(run):
+        for head in line.get("heads", [line]):
+            if head.get(field) is not None:
+                point = {"run": run.label, "stage": line["stage"], "block": head["block"], "epoch": epoch}
+                rows.append(point | {"value": head[field]})
+    return rows
+
+
+def _thinned(run: ReportedRun) -> Iterator[tuple[int, dict[str, Any]]]:
+    """At most `MOST_POINTS` epochs of each stage, each with its number in the run."""
     lengths: dict[int, int] = {}
     for line in run.metrics:
         lengths[line["stage"]] = max(lengths.get(line["stage"], 0), line["epoch"])
-    rows: Rows = []
     for line in run.metrics:
         stage, epoch = line["stage"], line["epoch"]
         step = -(-lengths[stage] // MOST_POINTS)
         if epoch % step and epoch != lengths[stage]:
             continue
-        before = sum(length for earlier, length in lengths.items() if earlier < stage)
-        for head in line.get("heads", [line]):
-            if head.get(field) is not None:
-                point = {"run": run.label, "stage": stage, "block": head["block"], "epoch": before + epoch}
-                rows.append(point | {"value": head[field]})
-    return rows
+        yield epoch + sum(length for earlier, length in lengths.items() if earlier < stage), line
+
+
+def gradient_norms(runs: Sequence[ReportedRun]) -> Chart | None:
+    """Norm of the gradient of each block and head by epoch; None where no run has measured it."""
+    rows: Rows = []
+    for run in runs:
+        for epoch, line in _thinned(run):
+            for part, norm in line.get("gradients", {}).items():
+                place = f"{run.label} · {part}" if len(runs) > 1 else part
+                point = {"place": place, "run": run.label, "part": part, "stage": line["stage"]}
+                rows.append(point | {"epoch": epoch, "value": norm})
+    encoding = {
+        "x": quantity("epoch", "epochs of the run", zero=False) | {"axis": {"tickMinStep": 1}},
+        "y": {**quantity("value", "norm of the gradient", zero=False), "scale": {"type": "log"}},
+        "color": {"field": "place", "type": "nominal", "title": None, "sort": None},
+        "detail": [{"field": "stage"}],
+    }
+    columns = {"run": "run", "part": "of", "stage": "stage", "epoch": "epoch of the run", "value": "norm"}
+    note = "Mean over the steps of an epoch, before any clipping. End to end the first blocks have the smallest."
+    mark = {"type": "line", "strokeWidth": 1.75, "point": {"size": 14, "filled": True}}
+    return plotted("gradients", "Gradients", note, rows, mark, encoding, columns, 260)
 
 
 PHASES = ("train", "advance", "evaluate")

@@ -26,11 +26,12 @@ def scalars_by_block(line: Mapping[str, Any]) -> dict[int, dict[str, float]]:
 
 
 def speed(line: Mapping[str, Any]) -> dict[str, float]:
-    """What an epoch says of its course."""
+    """What an epoch says of its course, with the norms of gradients where they were measured."""
     return {
         "lr": line["lr"],
         "speed/epoch_seconds": line["seconds"],
         "speed/images_per_second": line["images_per_second"],
+        **{f"gradient/{name}": norm for name, norm in line.get("gradients", {}).items()},
     }
 
 
