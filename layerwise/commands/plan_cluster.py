@@ -126,6 +126,7 @@ def plan(options: argparse.Namespace) -> Record:
     spec = build.build_spec(config)
     stages = build.build_agenda(config).stages()
     network = build.build_network(config, spec, stages)
+    build.check_network(network, stages)
     costs = build.build_costs(config, network, spec, precision.dtype)
     images, held_out = build.sample_counts(config, spec)
     views, codec = build.cached_views(config, spec, stages), build.codec(config, precision)

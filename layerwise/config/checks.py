@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from layerwise.config.networks.base import activations
 from layerwise.config.networks.simcnn import SimCnnConfig
 from layerwise.config.schema import Config, HeadStart, OptimizerKind, Parallel, Plan
 from layerwise.core.choices import PrecisionName
 from layerwise.core.errors import LayerwiseError
 from layerwise.data.choices import Task
-from layerwise.models.choices import Activation, HeadKind
+from layerwise.models.choices import HeadKind
 from layerwise.training.choices import LossName
 
 CLASS_LOSSES = (LossName.cross_entropy, LossName.binary_cross_entropy)
@@ -69,25 +68,11 @@ def _check_plan(config: Config) -> None:
 
 
 def _check_warm_start(config: Config) -> None:
-    """A warm start needs a block that can be the identity, and a head that can be a copy of the one before."""
-    plan, model = config.plan, config.model
-    if not plan.warm_start:
-        return
-    if plan.name is not Plan.greedy:
-        raise LayerwiseError("plan.warm_start=true: only plan=greedy trains a block behind a trained one.")
-    if plan.blocks_per_stage > 1 or not isinstance(model, SimCnnConfig):
-        raise LayerwiseError("plan.warm_start=true needs model=simcnn and plan.blocks_per_stage=1.")
-    if model.final_head_width is not None:
+    """Whether the blocks can be the identity is seen when they are built."""
+    plan = config.plan
+    if plan.warm_start and (plan.name is not Plan.greedy or plan.blocks_per_stage > 1):
         raise LayerwiseError(
-            "plan.warm_start=true cannot be combined with model.final_head_width: each head starts as a copy of the "
-            "one before."
-        )
-    if any(len(set(widths or [0])) > 1 for widths in (model.widths, model.head_widths)):
-        raise LayerwiseError("plan.warm_start=true needs blocks and heads of one width each. Use model.width.")
-    if not set(activations(model.activation)) <= {Activation.relu, Activation.none}:
-        raise LayerwiseError(
-            f"plan.warm_start=true: a block with model.activation={model.activation} cannot be the identity on "
-            "the outputs of the one before. Use relu."
+            "plan.warm_start=true needs plan=greedy and plan.blocks_per_stage=1: one block behind a trained one."
         )
 
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from layerwise.config.effects import REFUSED, without_effect
 from layerwise.config.networks.base import given
-from layerwise.config.networks.simcnn import ResolvedSimCnn
 from layerwise.config.paper import training_values
 from layerwise.config.resolved import (
     ResolvedConfig,
@@ -19,7 +18,7 @@ from layerwise.config.resolved import (
 from layerwise.config.schema import Config, FinetuneConfig, HeadStart, Plan
 from layerwise.core.errors import LayerwiseError
 from layerwise.data.choices import Task
-from layerwise.models.choices import EnsembleOn, HeadKind
+from layerwise.models.choices import EnsembleOn
 from layerwise.training.choices import LossName
 
 FINETUNE_DIVISOR = 10
@@ -107,7 +106,7 @@ def check_pruning(config: ResolvedConfig) -> None:
     Raises:
         LayerwiseError: names `plan.prune_to` and what it cannot be combined with.
     """
-    plan, model = config.plan, config.model
+    plan = config.plan
     if plan.prune_to is None:
         return
     key = f"plan.prune_to={plan.prune_to}"
@@ -116,17 +115,12 @@ def check_pruning(config: ResolvedConfig) -> None:
             f"{key}: only plan=greedy prunes. For an end-to-end network of the compressed one's shape use plan=joint "
             f"model.width={plan.prune_to} plan.prune_to=null."
         )
-    if not isinstance(model, ResolvedSimCnn) or model.head is not HeadKind.cnn:
-        raise LayerwiseError(f"{key}: only model=simcnn with model.head=cnn can be pruned.")
     if config.k == 1:
         raise LayerwiseError(
             f"{key} needs k=2 or more: with k=1 nothing but the linear head could adapt to the remaining filters. "
             "Use k=3 as the paper does, or plan.prune_to=null."
         )
-    if model.width is None:
-        raise LayerwiseError(f"{key} cannot be combined with model.widths. Use model.width.")
-    if plan.prune_to >= model.width:
-        raise LayerwiseError(f"{key} must be less than model.width={model.width}, the number of filters in block 1.")
+    config.model.pruned_widths(plan.prune_to, config.J)
     if plan.blocks_per_stage > 1 or plan.warm_start or plan.head is not HeadStart.fresh:
         raise LayerwiseError(
             f"{key} cannot be combined with plan.blocks_per_stage, plan.warm_start or plan.head={plan.head.value}. "

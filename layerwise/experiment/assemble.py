@@ -62,6 +62,7 @@ def assemble(
     agenda = build.build_agenda(config)
     stages = agenda.stages()
     network = build.build_network(config, spec, stages)
+    build.check_network(network, stages)
     costs = build.build_costs(config, network, spec, precision.dtype)
     display = Display(config.progress is ProgressName.auto, silent=not distributed.is_main())
     cache = from_main(lambda: build.build_cache_decision(config, spec, stages, costs, precision, folder.cache, device))

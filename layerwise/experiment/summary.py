@@ -23,6 +23,7 @@ def summarise(config: ResolvedConfig) -> None:
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     network = build.build_network(config, spec, stages)
+    build.check_network(network, stages)
     costs = build.build_costs(config, network, spec, precision.dtype)
     images, held_out = build.sample_counts(config, spec)
     views, codec = build.cached_views(config, spec, stages), build.codec(config, precision)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from layerwise.core.randomness import key, seeded
 from layerwise.core.types import Shape
+from layerwise.models.block import Block
 from layerwise.models.blocknet import BlockNet
 from layerwise.models.choices import Activation, Initialisation
 from layerwise.models.heads import FullPrecisionLinear
@@ -59,7 +60,7 @@ class Mlp:
         for j, (wide, out) in enumerate(pairwise([prod(shape), *self.widths]), 1):
             flatten = [nn.Flatten()] if j == 1 else []
             with seeded(key("block", seed, j)):
-                blocks.append(self._initialised(nn.Sequential(*flatten, *self._hidden(wide, out, j))))
+                blocks.append(self._initialised(Block(*flatten, *self._hidden(wide, out, j))))
             if depths is None or j in depths:
                 within = [out] + [self.head_width or out] * (self.k - 1)
                 with seeded(key("head", seed, j)):

@@ -15,6 +15,7 @@ from torch import nn
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import key, seeded
 from layerwise.core.types import Shape
+from layerwise.models.block import Block
 from layerwise.models.blocknet import BlockNet
 from layerwise.models.choices import Activation, Downsampling, Initialisation
 from layerwise.models.heads import QUADRANTS, Head, PooledHead
@@ -95,7 +96,7 @@ class SimCnn:
             side = (side // 2 if self.input_downsample else side) - self.whitened_border
         return side // 2 if j in self.downsample else side
 
-    def _block(self, j: int, shape: Shape) -> nn.Sequential:
+    def _block(self, j: int, shape: Shape) -> Block:
         """Block j for inputs x_{j−1} of a shape."""
         channels, M, rho = shape[0], self.widths[j - 1], activation_of(self.activation, j)
         layers: list[nn.Module] = []
@@ -110,7 +111,7 @@ class SimCnn:
         bias = not self.batch_norm if self.bias is None else j in self.bias
         layers += downsample_and_convolve(channels, M, operator, bias)
         layers += [self.norm.layer(M)] if self.batch_norm else []
-        return nn.Sequential(*layers, *activation_layers(rho))
+        return Block(*layers, *activation_layers(rho))
 
 
 def doubled(width: int, J: int, downsample: Collection[int]) -> list[int]:

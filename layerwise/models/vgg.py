@@ -17,6 +17,7 @@ from torch import nn
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import key, seeded
 from layerwise.core.types import Shape
+from layerwise.models.block import Block
 from layerwise.models.blocknet import BlockNet
 from layerwise.models.heads import QUADRANTS, FullPrecisionLinear
 
@@ -71,7 +72,7 @@ class Vgg:
             j, out = len(blocks) + 1, int(layer) * self.width // FIRST_WIDTH
             with seeded(key("block", seed, j)):
                 convolution = nn.Conv2d(channels, out, 3, padding=1)
-                block = nn.Sequential(*pooling, convolution, nn.BatchNorm2d(out), nn.ReLU(inplace=True))
+                block = Block(*pooling, convolution, nn.BatchNorm2d(out), nn.ReLU(inplace=True))
                 blocks.append(initialise(block))
             channels, pooling = out, []
             if j < J and (depths is None or j in depths):

@@ -15,11 +15,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from layerwise.core.distributed import all_reduce_mean, all_reduce_sum
+from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import below, bits, key
 from layerwise.core.types import Batch
 from layerwise.data.dataset import Dataset
+from layerwise.models.block import identity_obstacle
 from layerwise.models.blocknet import BlockNet
 from layerwise.models.layers import Whitening, patches
+from layerwise.training.plan import Stage
 
 STATISTICS_BATCHES = 8
 """Batches from which a warm start estimates the statistics of a batch norm."""
@@ -53,6 +56,26 @@ def have_same_shape(readers: nn.ModuleDict, *depths: int) -> bool:
     return all(shape == shapes[0] for shape in shapes)
 
 
+def check_warm_starts(network: BlockNet, stages: Iterable[Stage]) -> None:
+    """Refuses a plan with a block that cannot begin as the identity, or a head that cannot begin as the one before.
+
+    Raises:
+        LayerwiseError: names the block, and why.
+    """
+    for stage in (stage for stage in stages if stage.warm_start):
+        depth, before = stage.stop, stage.stop - 1
+        if obstacle := identity_obstacle(network.blocks[depth - 1], network.blocks[before - 1]):
+            raise LayerwiseError(
+                f"plan.warm_start=true: block {depth} cannot begin as the identity: {obstacle}. Blocks of one width "
+                "with ReLU and without downsampling or dropout can; or use plan.warm_start=false."
+            )
+        if not have_same_shape(network.heads, before, depth):
+            raise LayerwiseError(
+                f"plan.warm_start=true: the head at depth {depth} has another shape than the one at depth {before}, "
+                "of which it would begin as a copy. Use heads of one width, or plan.warm_start=false."
+            )
+
+
 @torch.no_grad()
 def warm_start(network: BlockNet, depth: int, features: Iterable[Batch]) -> None:
     """Makes block `depth` the identity. Collective.
@@ -61,14 +84,13 @@ def warm_start(network: BlockNet, depth: int, features: Iterable[Batch]) -> None
     scale; they are estimated on the first `STATISTICS_BATCHES` batches.
 
     Args:
-        network: network whose block `depth` is a convolution, optionally a batch norm, and a ReLU, without
-            downsampling.
+        network: network whose block `depth` can be the identity (`check_warm_starts`).
         depth: j ≥ 2.
         features: batches of x_{j−1}.
     """
     for layer in network.blocks[depth - 1].children():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.dirac_(layer.weight)
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            (nn.init.dirac_ if isinstance(layer, nn.Conv2d) else nn.init.eye_)(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
         elif isinstance(layer, _BatchNorm):
@@ -85,11 +107,16 @@ def _make_identity(norm: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
 
 
 def _statistics(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Returns mean and variance [C] per channel over the [B, C, H, W] batches of all processes, with equal weights."""
+    """Returns mean and variance [C] per channel over batches of all processes, with equal weights.
+
+    Args:
+        batches: [B, C, H, W] or [B, C].
+    """
     means, squares = [], []
     for x in batches:
-        means.append(x.double().mean((0, 2, 3)))
-        squares.append(x.double().square().mean((0, 2, 3)))
+        axes = (0, *range(2, x.dim()))
+        means.append(x.double().mean(axes))
+        squares.append(x.double().square().mean(axes))
     mean, square = all_reduce_mean(torch.stack(means).mean(0)), all_reduce_mean(torch.stack(squares).mean(0))
     return mean.float(), (square - mean.square()).clamp_min(0).float()
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from layerwise.core.errors import LayerwiseError
 from layerwise.core.measures import quality
 from layerwise.core.types import Target
 
@@ -220,17 +219,3 @@ class Agenda:
 def group_ends(J: int, size: int) -> list[int]:
     """Returns the depths at which groups of blocks end; the last group may be smaller."""
     return [*range(size, J, size), J]
-
-
-def check_warm_start(J: int, downsample: list[int]) -> None:
-    """Checks that every block after the first can begin as the identity.
-
-    Raises:
-        LayerwiseError: a block after the first is downsampled.
-    """
-    changed = [j for j in downsample if 1 < j <= J]
-    if changed:
-        raise LayerwiseError(
-            f"plan.warm_start=true: block {changed[0]} is downsampled, so it cannot start as the identity and its "
-            "head cannot be copied from the block before. Use model.downsample=[] (or [1]), or plan.warm_start=false."
-        )

@@ -15,9 +15,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from layerwise.core.distributed import all_reduce_sum
+from layerwise.core.errors import LayerwiseError
 from layerwise.core.precision import Precision
 from layerwise.core.types import Batch
+from layerwise.models.block import pruning_obstacle
 from layerwise.models.blocknet import BlockNet
+from layerwise.training.plan import Stage
 
 
 def most_important(importance: Tensor, n: int) -> list[int]:
@@ -53,11 +56,26 @@ def taylor_importance(block: nn.Module, head: nn.Module, batches: Iterable[Batch
     return all_reduce_sum(total)
 
 
+def check_pruning(network: BlockNet, stages: Iterable[Stage]) -> None:
+    """Refuses a plan that prunes a block which cannot lose filters, or one whose readers cannot lose inputs.
+
+    Raises:
+        LayerwiseError: names the block, and why.
+    """
+    for stage in (stage for stage in stages if stage.prune_to is not None):
+        for depth in range(stage.stop, min(stage.stop + 1, len(network.blocks)) + 1):
+            if obstacle := pruning_obstacle(network.blocks[depth - 1]):
+                raise LayerwiseError(
+                    f"plan.prune_to={stage.prune_to}: block {depth} cannot be pruned: {obstacle}. "
+                    "Use plan.prune_to=null."
+                )
+
+
 def prune_block(network: BlockNet, depth: int, kept: Sequence[int]) -> None:
     """Removes filters of a block, and the inputs that read them in its head and in the next block.
 
     Args:
-        network: a SimCNN, which is changed in place.
+        network: is changed in place.
         kept: numbers of the filters that stay, from 0.
     """
     block, index = network.blocks[depth - 1], torch.tensor(kept)

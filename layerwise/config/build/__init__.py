@@ -2,7 +2,7 @@
 
 from layerwise.config.build.data import build_batch_plan, build_data, build_spec, check_data_suffice, sample_counts
 from layerwise.config.build.features import build_cache_decision, build_source, cached_views, codec
-from layerwise.config.build.network import build_agenda, build_costs, build_network
+from layerwise.config.build.network import build_agenda, build_costs, build_network, check_network
 from layerwise.config.build.training import (
     build_graph,
     build_objective,
@@ -31,6 +31,7 @@ __all__ = [
     "build_team",
     "cached_views",
     "check_data_suffice",
+    "check_network",
     "codec",
     "sample_counts",
 ]

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from layerwise.config.networks.simcnn import ResolvedSimCnn
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import Parallel, Plan, Unreadable
 from layerwise.core import distributed
@@ -21,7 +20,7 @@ from layerwise.data.factory import NAMES, augmented, check_mirrors, describe, lo
 from layerwise.data.table_file import TableFiles
 from layerwise.features.batches import BatchPlan
 from layerwise.training.choices import LossName
-from layerwise.training.plan import Stage, check_warm_start
+from layerwise.training.plan import Stage
 
 
 def table_files(config: ResolvedConfig) -> TableFiles | None:
@@ -62,9 +61,6 @@ def build_spec(config: ResolvedConfig) -> DatasetSpec:
         check_mirrors(spec, "evaluation.mirror=true")
     spec = augmented(spec, dataset.flip, dataset.cutout, dataset.padding, dataset.border)
     config.model.check_samples(spec, config.J)
-    if config.plan.warm_start:
-        assert isinstance(config.model, ResolvedSimCnn)
-        check_warm_start(config.J, config.model.downsample)
     return spec
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from layerwise.config.networks.simcnn import ResolvedSimCnn
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import HeadStart, Plan
 from layerwise.core.randomness import key, seeded
@@ -17,9 +16,9 @@ from layerwise.data.dataset import DatasetSpec
 from layerwise.models.blocknet import BlockNet
 from layerwise.models.costs import BlockCost, block_costs
 from layerwise.models.heads import SingleLogit, linear_decoder
-from layerwise.models.simcnn import doubled
+from layerwise.training.beginnings import check_warm_starts
 from layerwise.training.plan import Agenda, FineTuning, Stage, autoencoder, compressed, greedy, joint, simultaneous
-from layerwise.training.pruning import pruned_copy
+from layerwise.training.pruning import check_pruning, pruned_copy
 
 
 def build_agenda(config: ResolvedConfig) -> Agenda:
@@ -53,10 +52,9 @@ def _stages_of_plan(config: ResolvedConfig) -> list[Stage]:
 
 
 def pruned_widths(config: ResolvedConfig) -> list[int]:
-    """Filters that block j keeps, at position j−1: `plan.prune_to`, doubled at each downsampled block like M."""
-    assert isinstance(config.model, ResolvedSimCnn)
+    """Filters that block j keeps, at position j−1, with `plan.prune_to`."""
     assert config.plan.prune_to is not None
-    return doubled(config.plan.prune_to, config.J, config.model.downsample)
+    return config.model.pruned_widths(config.plan.prune_to, config.J)
 
 
 def build_network(config: ResolvedConfig, spec: DatasetSpec, stages: Sequence[Stage]) -> BlockNet:
@@ -71,6 +69,16 @@ def build_network(config: ResolvedConfig, spec: DatasetSpec, stages: Sequence[St
     heads = {depth: SingleLogit(built.head(depth)) if single else built.head(depth) for depth in built.depths}
     decoders = _build_decoders(built, spec, depths["inputs"], config.seed)
     return BlockNet(list(built.blocks), heads, config.ensemble.on, decoders)
+
+
+def check_network(network: BlockNet, stages: Sequence[Stage]) -> None:
+    """Refuses a plan that the blocks cannot follow: what begins as the identity, or loses filters.
+
+    Raises:
+        LayerwiseError: names the key, the block, and why.
+    """
+    check_warm_starts(network, stages)
+    check_pruning(network, stages)
 
 
 def _build_decoders(network: BlockNet, spec: DatasetSpec, depths: Collection[int], seed: int) -> dict[int, nn.Module]:

@@ -143,6 +143,16 @@ class ResolvedNetwork(NetworkConfig):
                 f"{spec.shape[0]} number(s). Use model=mlp."
             )
 
+    def pruned_widths(self, prune_to: int, J: int) -> list[int]:
+        """Filters that block j keeps, at position j−1, if block 1 keeps `prune_to`.
+
+        Raises:
+            LayerwiseError: the network loses no filters, or these are not fewer.
+        """
+        raise LayerwiseError(
+            f"plan.prune_to={prune_to}: model={self.kind} cannot be pruned. Use model=simcnn with model.head=cnn."
+        )
+
     def first_blocks(self, depth: int) -> ResolvedNetwork:
         """The keys of the same network with fewer blocks."""
         return self

@@ -167,6 +167,19 @@ class ResolvedSimCnn(SimCnnConfig, ResolvedNetwork):
         border = self.whiten_patch - 1 if self.whiten_input and self.whiten_patch % 2 == 0 else 0
         check_resolution(spec.shape, J, self.downsample, self.input_downsample, border, self.downsampling)
 
+    def pruned_widths(self, prune_to: int, J: int) -> list[int]:
+        """Doubled at each downsampled block, like M."""
+        from layerwise.models.simcnn import doubled
+
+        if self.head is not HeadKind.cnn:
+            return super().pruned_widths(prune_to, J)
+        key = f"plan.prune_to={prune_to}"
+        if self.width is None:
+            raise LayerwiseError(f"{key} cannot be combined with model.widths. Use model.width.")
+        if prune_to >= self.width:
+            raise LayerwiseError(f"{key} must be less than model.width={self.width}, the number of filters in block 1.")
+        return doubled(prune_to, J, self.downsample)
+
     def first_blocks(self, depth: int) -> ResolvedSimCnn:
         return replace(
             self,
