@@ -7,9 +7,11 @@ import errno
 import pytest
 
 from helpers.commands import assert_refused
+from helpers.configs import configured
 from helpers.processes import start, wait_for
 from helpers.run_folders import numbers, only_run, results_of
 from layerwise.core import files as storage
+from layerwise.core.errors import LayerwiseError
 
 
 @pytest.mark.parametrize(
@@ -83,6 +85,12 @@ from layerwise.core import files as storage
 def test_a_bad_key_or_value(train_py, tmp_path, override, words):
     assert_refused(train_py(override), *words)
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").glob("*/checkpoints"))
+
+
+@pytest.mark.parametrize("words", [["model.head_widths='${oc.env:NO}'"], ["model=mlp", "model.widths='${oc.env:NO}'"]])
+def test_an_interpolation_that_cannot_be_resolved_names_its_key(words):
+    with pytest.raises(LayerwiseError, match=r"widths=\$\{oc.env:NO\}: .*'NO' not found"):
+        configured("dataset=digits", *words)
 
 
 def test_debug_shows_the_traceback(train_py):

@@ -15,9 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers.commands import ROOT
+from helpers.commands import ROOT, assert_refused
 from helpers.data import CPU
-from helpers.run_folders import results_of
+from helpers.run_folders import numbers, results_of
 from layerwise.analysis.predicting import image_files
 from layerwise.core.errors import LayerwiseError
 from layerwise.data.dataset import DatasetSpec
@@ -336,15 +336,27 @@ def test_a_run_whose_images_were_replaced_under_the_same_names_is_refused(root, 
     folder = tmp_path / "out" / "mine"
     before = read_spec(folder / "dataset.json")
     assert before.title == "images"
-    sorted((folder / "checkpoints").iterdir())[-1].unlink()
+    last = sorted((folder / "checkpoints").iterdir())[-1]
+    last.unlink()
     assert train_py(**options).code == 0  # goes on
     path = root / "train" / "cat" / "0.png"
     path.write_bytes(path.read_bytes())
     os.utime(path, (10**9, 10**9))
+    results = numbers(results_of(folder))
     outcome = train_py(**options)
-    assert outcome.code == 2
-    assert "the data are not those that" in outcome.err
-    assert before.digest in outcome.err
+    assert outcome.code == 0
+    assert "warning: dataset=imagefolder: the data are not those that" in outcome.err
+    assert numbers(results_of(folder)) == results
+    last.unlink()
+    size = path.stat().st_size
+    assert_refused(
+        train_py(**options),
+        *("the data are not those that", before.digest, f"first difference: train/cat/0.png: {size} bytes of 20"),
+        f"{size} bytes of 2001-09-09 01:46:40 now",
+    )
+    path.rename(path.with_name("00.png"))
+    assert_refused(train_py(**options), "first difference: train/cat/00.png: missing there")
+    assert train_py(**options, fresh="true").code == 0
     copy = tmp_path / "copy"
     shutil.copytree(root, copy)  # keeps the times
     assert describe("imagefolder", copy, 8).digest == describe("imagefolder", root, 8).digest != before.digest

@@ -22,12 +22,15 @@ from torchvision.transforms import RandomResizedCrop, v2
 from helpers.commands import ROOT, assert_refused
 from helpers.data import CPU
 from helpers.photographs import WNIDS, break_images, inputs, photograph, write_imagenette
+from layerwise.core import distributed
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import seeded
 from layerwise.data.dataset import Dataset, DatasetSpec
-from layerwise.data.factory import describe, load
+from layerwise.data.factory import describe, listing, load
+from layerwise.data.fingerprint import first_difference
 from layerwise.data.images import decoding, imagenet
 from layerwise.data.images.decoding import UnreadableImage, decode
+from layerwise.data.images.encoded import NAMED, name_left_out
 from layerwise.data.images.resized_crop import ATTEMPTS, LANE_BITS, RATIO, SCALE, ResizedCrop, choose_box
 from layerwise.data.images.worker_map import WorkerMap
 
@@ -53,6 +56,17 @@ def test_imagenette_is_found_in_its_folder_or_around_it(root):
     data = imagenette(root, validation=0.2)
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 24, "validation": 6, "test": 10}
     assert data.splits["test"].labels.tolist() == list(range(10))
+
+
+def test_replaced_images_have_another_digest_and_are_named(root):
+    before, lines = describe("imagenette", root, 16), listing("imagenette", root)
+    assert len(lines.splitlines()) == before.train_samples + before.test_samples
+    path = next((root / "imagenette2-160" / "train").glob("*/*"))
+    os.utime(path, (10**9, 10**9))
+    after = describe("imagenette", root, 16)
+    assert before.digest != after.digest
+    assert first_difference(lines, listing("imagenette", root)).startswith(f"train/{path.parent.name}/{path.name}: ")
+    assert not before.agrees_with(after)
 
 
 def test_the_resolution_is_an_option(root):
@@ -305,6 +319,15 @@ def test_unreadable_images_can_be_skipped(root, workers, capsys):
 
 
 # The workers
+
+
+@pytest.mark.parametrize(("rank", "lines"), [(0, NAMED + 1), (1, 0)])
+def test_only_the_main_process_names_what_is_left_out(monkeypatch, capsys, rank, lines):
+    monkeypatch.setattr(distributed, "rank", lambda: rank)
+    name_left_out([f"{i}.jpg cannot be decoded." for i in range(NAMED + 5)])
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == lines
+    assert ("and 5 more unreadable images" in err) == (rank == 0)
 
 
 def process_id(item: int) -> tuple[int, int]:

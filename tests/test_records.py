@@ -20,7 +20,7 @@ from helpers.data import CPU
 from helpers.photographs import WNIDS, break_images, inputs, photograph, write_imagenette
 from helpers.run_folders import results_of
 from layerwise.core.errors import LayerwiseError
-from layerwise.core.files import load_tree, save_tree
+from layerwise.core.files import alone, load_tree, save_tree
 from layerwise.data.dataset import Dataset
 from layerwise.data.factory import describe, load
 from layerwise.data.images import imagefolder, imagenet, record_writer
@@ -167,6 +167,10 @@ def test_a_run_takes_records_for_its_files_unless_images_were_resized(root, reco
     assert "finished" in train_py(**overrides).err
     shutil.rmtree(root / "imagenette-records")
     (tmp_path / "small").rename(root / "imagenette-records")
+    outcome = train_py(**overrides)
+    assert outcome.code == 0  # it is finished
+    assert "images of short side 16, JPEG quality 95 now" in outcome.err
+    next((tmp_path / "out").glob("*/checkpoints/stage_1.safetensors")).unlink()
     assert_refused(train_py(**overrides), "not those", "images of short side 16, JPEG quality 95 now", "fresh=true")
 
 
@@ -395,3 +399,11 @@ def test_an_index_of_other_files_or_places_is_refused(records, tmp_path, change)
     save_tree(tmp_path / "records" / INDEX, index)
     with pytest.raises(LayerwiseError, match="names files or places"):
         Records(tmp_path / "records")
+
+
+def test_a_second_command_on_the_same_folder_is_refused(files, tmp_path):
+    output = tmp_path / "records"
+    with alone(tmp_path / "records.partial", ""):
+        assert_refused(prepare(files, output), "records.partial: another process writes there")
+    assert prepare(files, output).code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["records"]

@@ -108,6 +108,9 @@ REFUSED = {
     "optimizer.final=-1 optimizer.schedule=onecycle": "optimizer.final=-1 … at least 0",
     # Data
     "dataset=blobs": "Use model=mlp",
+    "dataset=table dataset.path=x.csv dataset.separator=ab model=mlp -model.width MLP": "separator=ab … one character",
+    "logger=wandb logger.wandb.tags=['']": "logger.wandb.tags=[''] … 1 to 64 characters",
+    "model.head_widths='${oc.env:NOTHING}'": "model.head_widths=${oc.env:NOTHING}: … 'NOTHING' not found",
     "dataset.folds=3 dataset.fold=4": "dataset.fold=4 … dataset.folds=3 … count from 1",
     "dataset.fold=2": "dataset.fold=2 … it needs dataset.folds",
     "dataset.fold=0": "dataset.fold=0 … 1 or more",

@@ -12,6 +12,7 @@ from helpers.commands import assert_refused, run_script
 from helpers.run_folders import metrics_of, numbers, results_of
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import load_tree, save_tree, write_atomically
+from layerwise.data import toy
 from layerwise.runs import folder as run_folder
 from layerwise.runs.run_files import DamagedRunFile, read_results, read_spec, sealed
 
@@ -32,6 +33,19 @@ def test_files_of_another_seed_or_stage_are_refused_by_name(run, train_py, tmp_p
         (run / name).write_bytes(own)
     shutil.copy(run / "checkpoints" / "stage_1.safetensors", run / "checkpoints" / "stage_2.safetensors")
     assert_refused(train_py(name="run"), "stage_2.safetensors", "holds stage 1")
+
+
+def test_other_samples_in_memory_are_refused_and_the_first_is_named(run, train_py, monkeypatch):
+    (images, labels), test = toy.read_digits()
+    images[6, 0, 0] += 1
+    monkeypatch.setattr(toy, "read_digits", lambda: ((images, labels), test))
+    (run / "checkpoints" / "stage_2.safetensors").unlink()
+    outcome = train_py(name="run")
+    assert_refused(outcome, "dataset=digits: the data are not those", "first difference: train sample 7: checksum")
+    (run / "data.txt.gz").write_bytes(b"damaged")
+    outcome = train_py(name="run")
+    assert_refused(outcome, "dataset=digits: the data are not those", "content")
+    assert "first difference" not in outcome.err
 
 
 def test_stages_behind_a_deleted_one_are_stale(run, train_py):

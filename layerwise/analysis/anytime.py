@@ -22,15 +22,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from layerwise.config.build import build_agenda, build_data, build_spec
+from layerwise.config.build import build_agenda, build_data, build_spec, data_listing
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.machine import git_commit, versions
 from layerwise.models.choices import EnsembleOn
 from layerwise.models.costs import BlockCost, block_costs
 from layerwise.models.ensemble import ensemble
 from layerwise.runs.checkpoints import Checkpoints
+from layerwise.runs.data_check import check_data
 from layerwise.runs.depth_search import run_config
-from layerwise.runs.folder import check_data
 from layerwise.runs.loading import load
 from layerwise.runs.origin import origin_of
 from layerwise.runs.run_files import CHECKPOINTS
@@ -224,7 +224,7 @@ def measure(run_folder: str | Path, on: Predictor, points: int) -> dict[str, Any
     folder = Path(run_folder)
     network = load(folder)
     config = run_config(folder)
-    check_data(folder, build_spec(config))
+    check_data(folder, build_spec(config), lambda: data_listing(config))
     if config.evaluation.mirror:
         raise LayerwiseError(
             f"{folder}: evaluation.mirror=true averages two predictions per image, which anytime prediction does not "

@@ -17,7 +17,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from layerwise.config.build import build_agenda, build_data, build_objective, build_optimizer, build_recipe, build_spec
+from layerwise.config.build import (
+    build_agenda,
+    build_data,
+    build_objective,
+    build_optimizer,
+    build_recipe,
+    build_spec,
+    data_listing,
+)
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import fingerprint
@@ -32,8 +40,8 @@ from layerwise.features.batches import BatchPlan
 from layerwise.features.sources import Recompute
 from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.models.heads import QUADRANTS, CnnHead
+from layerwise.runs.data_check import check_data
 from layerwise.runs.depth_search import run_config
-from layerwise.runs.folder import check_data
 from layerwise.runs.loading import TrainedNet, load
 from layerwise.runs.metrics import write_results
 from layerwise.runs.run_files import missing, read_object
@@ -106,7 +114,7 @@ def probe_run(
     place = choose_device(device)
     network = load(folder, place).to(memory_format=torch.channels_last)
     config = run_config(folder)
-    check_data(folder, build_spec(config))
+    check_data(folder, build_spec(config), lambda: data_listing(config))
     precision = choose_precision(config.precision, place)
     width = width or config.model.first_head_width or DEFAULT_WIDTH
     settings = ProbeSettings(epochs, width, images, seed, precision.name)

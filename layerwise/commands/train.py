@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from layerwise.commands.conf_files import CONF
 from layerwise.commands.errors import loaded_processes, say
@@ -45,6 +45,7 @@ def train(composed: DictConfig) -> float | None:
 def _name_unused_resources() -> None:
     """Warns of keys of a SLURM job in a command that submits none."""
     hydra = HydraConfig.get()
-    unused = [word for word in hydra.overrides.task if word.startswith("slurm.")]
+    words = OmegaConf.to_container(hydra.overrides.task, resolve=False) or ()  # a value may be an interpolation
+    unused = [str(word) for word in words if str(word).startswith("slurm.")]
     if unused and not hydra.launcher._target_.endswith("SlurmLauncher"):
         say(f"warning: {', '.join(unused)} has no effect: it needs --multirun hydra/launcher=slurm.")

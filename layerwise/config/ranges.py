@@ -145,6 +145,16 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         ),
     ),
     (
+        ("dataset.separator",),
+        "must be one character",
+        lambda value: len(value) == 1,
+    ),
+    (
+        ("logger.wandb.tags",),
+        "must be a list of tags of 1 to 64 characters",
+        lambda value: all(1 <= len(one) <= 64 for one in value),
+    ),
+    (
         ("logger.wandb.project",),
         "must be a name of at most 128 characters, without / \\ # ? % :",
         lambda value: 0 < len(value) <= 128 and not set(value) & set("/\\#?%:"),

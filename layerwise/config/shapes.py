@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from omegaconf import AnyNode, BooleanNode, Container, DictConfig, ListConfig, Node, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from layerwise.core.errors import LayerwiseError, one_line
 
@@ -44,6 +45,10 @@ def _problem(expected: Node, found: Node, plain: Any) -> str | None:
     if found._is_missing():
         return None if expected._is_missing() else "stands for a missing value. Give one"
     if found._is_interpolation():
+        try:
+            found._dereference_node()
+        except OmegaConfBaseException as error:  # a list that is merged says it without the key
+            return one_line(str(error).splitlines()[0])
         return None
     if isinstance(expected, DictConfig):
         groups = isinstance(found, DictConfig) and plain is not None

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -104,6 +105,13 @@ def ranks() -> int:
 def is_main() -> bool:
     """Returns whether this is rank 0, which reads and writes the run folder and talks to the user."""
     return rank() == 0
+
+
+@lru_cache(maxsize=256)
+def say_once(message: str) -> None:
+    """Prints to stderr in the main process what was not printed before."""
+    if is_main():
+        print(message, file=sys.stderr)
 
 
 def joined() -> bool:

@@ -7,10 +7,12 @@ structure that detects a truncated or altered file.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,32 @@ def write_atomically(path: Path, content: bytes | str, kept: str, makes_folder: 
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
+
+
+@contextmanager
+def alone(folder: Path, kept: str) -> Iterator[None]:
+    """Makes a folder, and keeps out others that ask for it until the block ends or the process does.
+
+    Args:
+        kept: as in `write_atomically`.
+
+    Raises:
+        LayerwiseError: another process works there, or the folder cannot be made.
+    """
+    with writing(folder, kept):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise LayerwiseError(f"{folder}: another process writes there. Wait for it, or use another folder.") from error
+    except OSError:  # some network disks lock no folders
+        pass
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def _detach(tree: Tree, tensors: dict[str, Tensor]) -> Tree:

@@ -42,8 +42,8 @@ class DatasetSpec:
         alternating: these are every second one, and not drawn at random.
         cutout: side in pixels of the square that is painted over training images; 0 for none.
         resized_crop: training images are random resized crops, made while they are decoded.
-        digest: of a table's values and labels, or of the names, sizes and times of a folder's images; empty where
-            nothing but the above tells data apart.
+        digest: of a table's values and labels, or of the names, sizes and times of a folder's images; of other samples
+            in memory empty until they are read.
         preparation: how image files were changed before they were stored as records, in words; empty if not.
         exif: image files are turned as their EXIF orientations say.
         columns: of a table, by feature column in order: None for numbers, or its categories, which are one-hot.
@@ -201,9 +201,11 @@ class Dataset:
     Attributes:
         labels: [N] of all samples of each split, also of those that other processes hold.
         class_weights: float32 [c], factors of the training loss by class; None for equal ones.
+        listing: of samples in memory, the lines of `data.fingerprint`; empty for others.
     """
 
     class_weights: Tensor | None = None
+    listing: str = ""
 
     def __init__(
         self,

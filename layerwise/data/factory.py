@@ -12,7 +12,7 @@ from torch import Tensor
 
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.machine import available_memory
-from layerwise.data import table, torchvision_sets, toy
+from layerwise.data import fingerprint, table, torchvision_sets, toy
 from layerwise.data.augment import CropFlip, Cutout
 from layerwise.data.choices import Border, Flip, ValidationSplit
 from layerwise.data.dataset import WHOLE, Dataset, DatasetSpec, Resident, Shards, Split, SplitName
@@ -132,6 +132,26 @@ def check_mirrors(spec: DatasetSpec, option: str) -> None:
         )
 
 
+def listing(name: str, root: Path, files: TableFiles | None = None, test: float = TEST_PART) -> str:
+    """Returns a line for each image file or sample, which changes with it (`data.fingerprint`).
+
+    Args:
+        name, root, files, test: as for `describe`.
+
+    Returns:
+        Empty for images that are not there yet, and for records, which are known by the images they were made of.
+    """
+    if name in ("imagefolder", *IMAGENETS):
+        from layerwise.data.images import folders, imagenet, records
+
+        folder = root if name == "imagefolder" else imagenet.find(name, root)
+        if folder is None or records.is_records(folder):
+            return ""
+        return folders.ClassFolders(folder, test if name == "imagefolder" else None).listing()
+    train, held_out = _in_memory(name, root, files)
+    return "\n".join(fingerprint.of_samples({"train": train, "test": held_out}))
+
+
 def load(
     spec: DatasetSpec,
     root: Path,
@@ -183,6 +203,8 @@ def load(
     """
     train, test_split = _read(spec, root, files, test, device, workers, seed if augment else None, skip_unreadable)
     splits: dict[SplitName, Split] = {"train": train, "test": test_split}
+    lines = "" if spec.name in ("imagefolder", *IMAGENETS) else _lines(splits)
+    spec = replace(spec, digest=spec.digest or (fingerprint.digest(lines) if lines else ""))
     if validation or folds is not None:
         labels = train.labels
         last = validation_split is ValidationSplit.last
@@ -205,19 +227,16 @@ def load(
         spec = _scale_targets(splits, spec, count)
     crop_flip = _crop_flip(spec, device) if augment and not spec.resized_crop and spec.augmented else None
     varied = augment and spec.augmented
-    data = Dataset(
-        spec,
-        splits,
-        crop_flip,
-        seed,
-        device,
-        labelled=count,
-        augmented=varied,
-        shards=shards,
-        compiled_for=compiled_for,
-    )
+    data = Dataset(spec, splits, crop_flip, seed, device, count, varied, shards, compiled_for)
+    data.listing = lines
     data.class_weights = class_weights(data.labels["train"][:count], len(spec.classes), weights)
     return data
+
+
+def _lines(splits: dict[SplitName, Split]) -> str:
+    """The lines of `fingerprint` of samples in memory."""
+    held = {name: split for name, split in splits.items() if isinstance(split, Resident)}
+    return "\n".join(fingerprint.of_samples({name: (s.values.cpu(), s.labels.cpu()) for name, s in held.items()}))
 
 
 def _crop_flip(spec: DatasetSpec, device: torch.device) -> CropFlip:
@@ -311,11 +330,15 @@ def _read(
 
         budget = available_memory(device) // 4
         return imagefolder.read(root, spec.shape[1], device, workers, budget, skip_unreadable, test_part, spec.exif)
-    if spec.name == "table":
-        assert files is not None, "`describe` has refused that"
-        train, test = table.read(files)
-    elif spec.name == "blobs":
-        train, test = toy.read_blobs()
-    else:
-        train, test = toy.read_digits() if spec.name == "digits" else torchvision_sets.read(spec.name, root)
+    train, test = _in_memory(spec.name, root, files)
     return Resident(*train, device), Resident(*test, device)
+
+
+def _in_memory(name: str, root: Path, files: TableFiles | None) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Values and labels of train and test."""
+    if name == "table":
+        assert files is not None, "`describe` has refused that"
+        return table.read(files)
+    if name == "blobs":
+        return toy.read_blobs()
+    return toy.read_digits() if name == "digits" else torchvision_sets.read(name, root)

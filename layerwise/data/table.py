@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from layerwise.core import distributed
+from layerwise.core.distributed import say_once
 from layerwise.core.errors import LayerwiseError, suggest
 from layerwise.core.randomness import key
 from layerwise.data.dataset import DatasetSpec
@@ -57,13 +56,6 @@ def read(files: TableFiles) -> tuple[Samples, Samples]:
     for note in described.notes:
         say_once(f"{files.path}: {note}")
     return train, test
-
-
-@lru_cache(maxsize=256)
-def say_once(message: str) -> None:
-    """Prints to stderr in the main process what was not printed before."""
-    if distributed.is_main():
-        print(message, file=sys.stderr)
 
 
 def _read(files: TableFiles) -> tuple[DatasetSpec, Samples, Samples]:

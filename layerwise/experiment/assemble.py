@@ -73,7 +73,7 @@ def assemble(
     other = None if config.plan.reuse is None else Path(config.plan.reuse)
     shared = [] if other is None else from_main(lambda: shared_stages(other, config, folder.path))
     data = data or read_data(config, spec, device, stages)
-    folder.begin(data.spec)
+    folder.begin(data.spec, lambda: data.listing or build.data_listing(config))
     checkpoints = Checkpoints(folder.checkpoints, display.warn, folder.origin)
     if other is not None and (reused := from_main(lambda: take_over(other, shared, checkpoints))):
         display.note(f"{reused} of {len(stages)} stages are taken from {other}")

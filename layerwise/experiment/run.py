@@ -43,10 +43,12 @@ from layerwise.reporting.loggers.choice import check_loggers, send
 from layerwise.reporting.tables import results_table, show
 from layerwise.reporting.terminal import Display
 from layerwise.runs.checkpoints import Checkpoints, rows_of
+from layerwise.runs.data_check import changed_data, refuse
 from layerwise.runs.depth_search import run_config
 from layerwise.runs.finished import FinishedStage, restore
-from layerwise.runs.folder import RunFolder, check_data
+from layerwise.runs.folder import RunFolder
 from layerwise.runs.metrics import lost_epochs, read_lines, validation_quality
+from layerwise.runs.origin import Origin
 from layerwise.runs.run_files import METRICS, REPORT
 from layerwise.training.plan import Stage
 
@@ -110,19 +112,27 @@ def run_in_folder(
     from_main(lambda: check_loggers(config))
     folder = RunFolder(config, spec)
     try:
-        if not config.fresh:
-            from_main(lambda: check_data(folder.path, spec))
+
+        def listing() -> str:
+            return build.data_listing(config)
+
+        changed = None if config.fresh else from_main(lambda: changed_data(folder.path, spec, listing))
+        if changed is not None:
+            folder.origin = Origin(folder.origin.config, {})
         results = None if config.fresh else folder.finished_results()
         if results is not None and from_main(lambda: all_blocks_readable(folder)):
             folder.tidy()
             folder.drop_cache()
             if distributed.is_main():
+                if changed is not None:
+                    print(f"warning: {changed} The results are of the data of then.", file=sys.stderr)
                 print(if_finished, file=sys.stderr)
                 tell = Display(config.progress is ProgressName.auto)
                 if config.report and folder.unwritable is None and not has_report(folder.path):
                     write_report(folder.path, tell.warn)
                 send(config, folder.path, tell.note, tell.warn)
         else:
+            from_main(lambda: refuse(changed))
             results = search_and_train(config, spec, folder, device, precision)
     finally:
         folder.close()
@@ -138,7 +148,8 @@ def search_and_train(
     if config.plan.search_fraction is not None:
         stages = build.build_agenda(config).stages()
         data = read_data(config, spec, device, stages)  # data that cannot be used are refused before the search
-        folder.begin(data.spec)
+        listing = data.listing
+        folder.begin(data.spec, lambda: listing or build.data_listing(config))
 
         def train_search(search: ResolvedConfig) -> tuple[dict[str, Any], Path]:
             return run_in_folder(search, device, precision, SEARCHED)  # recurses once: a search has no search

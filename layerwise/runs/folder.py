@@ -29,6 +29,7 @@ from layerwise.core.distributed import from_main, host, in_main, rank, ranks, to
 from layerwise.core.errors import LayerwiseError, writing
 from layerwise.core.files import write_atomically
 from layerwise.data.dataset import DatasetSpec
+from layerwise.runs.data_check import Listing, check_data, keep_listing
 from layerwise.runs.origin import Origin
 from layerwise.runs.run_files import (
     CACHE,
@@ -40,7 +41,6 @@ from layerwise.runs.run_files import (
     SPEC,
     DamagedRunFile,
     read_results,
-    read_spec,
     sealed,
 )
 
@@ -73,20 +73,21 @@ class RunFolder:
         self._lock: IO[str] | None = None
         from_main(self._open)
 
-    def begin(self, spec: DatasetSpec) -> None:
+    def begin(self, spec: DatasetSpec, listing: Listing) -> None:
         """Records what will run. The first time, with `fresh`, deletes the earlier run: everything else
         has been checked.
 
         Args:
             spec: of the data set, kept so that the trained network can be used without it.
+            listing: of its files or samples, kept to say what was changed.
 
         Raises:
             LayerwiseError: the run began with other data, or the folder cannot be written.
         """
         self.origin = Origin.of(self.config, spec)
-        from_main(lambda: self._begin(spec))
+        from_main(lambda: self._begin(spec, listing))
         together(self._prepare_cache)
-        from_main(lambda: self._write_config(spec))
+        from_main(lambda: self._write_config(spec, listing))
 
     @property
     def checkpoints(self) -> Path:
@@ -203,7 +204,7 @@ class RunFolder:
                 f"{self.path} is no run folder: it holds {foreign[0]} and no {CONFIG}. Give this run another name=…."
             )
 
-    def _begin(self, spec: DatasetSpec) -> None:
+    def _begin(self, spec: DatasetSpec, listing: Listing) -> None:
         if self.unwritable is not None:
             with writing(self.path, NOTHING_STARTED):
                 raise self.unwritable
@@ -211,12 +212,13 @@ class RunFolder:
             self._clear()
         self._begun = True
         self._tidy()
-        check_data(self.path, spec)
+        check_data(self.path, spec, listing)
 
-    def _write_config(self, spec: DatasetSpec) -> None:
+    def _write_config(self, spec: DatasetSpec, listing: Listing) -> None:
         """Writes the configuration first: with it, all else in the folder is known to be the run's."""
         self._write(CONFIG, to_yaml(self.config))
         self._write(SPEC, json.dumps(sealed(json.loads(spec.to_json())), indent=1))
+        keep_listing(self.path, listing, NOTHING_STARTED)
         if not (self.path / COMMAND).exists() and (command := train_command()) is not None:
             self._write(COMMAND, f"{command}\n")
         with writing(self.checkpoints, NOTHING_STARTED):
@@ -302,28 +304,6 @@ def _holds(folder: Path, config: ResolvedConfig) -> bool:
         return not any(differences(resolve(from_yaml(folder / CONFIG)), config))
     except LayerwiseError:
         return False
-
-
-def check_data(folder: Path, spec: DatasetSpec) -> None:
-    """Refuses data that are not those that a run began with.
-
-    Args:
-        folder: of the run; one that has not begun takes all.
-
-    Raises:
-        LayerwiseError: the number of samples, their shape, the classes, or a table's content differ.
-    """
-    try:
-        known = read_spec(folder / SPEC)
-    except DamagedRunFile as error:
-        print(f"warning: {error}", file=sys.stderr)  # the checkpoints say, too, on which data they were trained
-        return
-    if known is not None and not known.agrees_with(spec):
-        raise LayerwiseError(
-            f"dataset={spec.name}: the data are not those that {folder} began with "
-            f"({known.in_words()} there, {spec.in_words()} now). Restore them, give this run another name=…, "
-            "or start over with fresh=true."
-        )
 
 
 def _is_beginning(entry: Path) -> bool:

@@ -1,6 +1,13 @@
 """From a resolved configuration to the objects of a run."""
 
-from layerwise.config.build.data import build_batch_plan, build_data, build_spec, check_data_suffice, sample_counts
+from layerwise.config.build.data import (
+    build_batch_plan,
+    build_data,
+    build_spec,
+    check_data_suffice,
+    data_listing,
+    sample_counts,
+)
 from layerwise.config.build.features import build_cache_decision, build_source, cached_views, codec
 from layerwise.config.build.network import build_agenda, build_costs, build_network, check_network
 from layerwise.config.build.training import (
@@ -33,5 +40,6 @@ __all__ = [
     "check_data_suffice",
     "check_network",
     "codec",
+    "data_listing",
     "sample_counts",
 ]

@@ -16,7 +16,7 @@ from layerwise.core.machine import decoding_workers
 from layerwise.core.shard import EVERYTHING, Shard
 from layerwise.data.choices import Task
 from layerwise.data.dataset import Dataset, DatasetSpec, Shards
-from layerwise.data.factory import NAMES, augmented, check_mirrors, describe, load
+from layerwise.data.factory import NAMES, augmented, check_mirrors, describe, listing, load
 from layerwise.data.table_file import TableFiles
 from layerwise.features.batches import BatchPlan
 from layerwise.training.choices import LossName
@@ -62,6 +62,11 @@ def build_spec(config: ResolvedConfig) -> DatasetSpec:
     spec = augmented(spec, dataset.flip, dataset.cutout, dataset.padding, dataset.border)
     config.model.check_samples(spec, config.J)
     return spec
+
+
+def data_listing(config: ResolvedConfig) -> str:
+    """A line for each image file or sample; see `data.factory.listing`."""
+    return listing(config.dataset.name, Path(config.dataset.root), table_files(config), config.dataset.test)
 
 
 def shards(config: ResolvedConfig) -> Shards:

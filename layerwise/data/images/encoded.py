@@ -17,6 +17,7 @@ from rich.progress import track
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
+from layerwise.core import distributed
 from layerwise.core.errors import LayerwiseError
 from layerwise.data.dataset import Resident
 from layerwise.data.images.decoding import UnreadableImage, decode, read_file
@@ -220,7 +221,9 @@ def check_classes_left(labels: Tensor, kept: Tensor, classes: Sequence[str], pla
 
 
 def name_left_out(messages: Sequence[str]) -> None:
-    """Says on stderr which images cannot be decoded, or of the most how many."""
+    """Says in the main process which images cannot be decoded, or of the most how many."""
+    if not distributed.is_main():
+        return
     for message in messages[:NAMED]:
         print(f"warning: left out: {message}", file=sys.stderr)
     if len(messages) > NAMED:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -13,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from layerwise.core import distributed
+from layerwise.core.distributed import say_once
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import key
+from layerwise.data.fingerprint import of_files
 from layerwise.data.images.encoded import FileBytes, Files, StoredSplit
 from layerwise.data.images.listing import EXTENSIONS, LeftOut, Walk, loose_images, subfolders
 from layerwise.data.images.records import Records, is_records
@@ -116,17 +116,21 @@ class ClassFolders:
                 digest.update(b"%s\0%d\0%d\0" % (name, status.st_size, int(status.st_mtime)))
         return digest.hexdigest()[:8]
 
+    def listing(self) -> str:
+        """Returns a line for each image file, in `data.fingerprint`'s form."""
+        folders = (self.train,) if self.val is None else (self.train, self.val)
+        return "\n".join(line for folder in folders for line in of_files(self.root, list_images(folder)[0]))
+
     def count(self, split: str) -> int:
         return len(self._list(split)[0])
 
     def images(self, split: str) -> StoredSplit:
         files, labels, left_out = self._list(split)
-        if distributed.is_main():
-            if said := left_out.in_words():
-                print(f"{self.train if split == TRAIN else self.val}: left out: {said}", file=sys.stderr)
-            if split == VAL and self.val is None:
-                part = f"the same {len(files)} images are always set apart for testing (dataset.test={self.test})"
-                print(f"{self.root}: has no folder {VAL}; {part}", file=sys.stderr)
+        if said := left_out.in_words():
+            say_once(f"{self.train if split == TRAIN else self.val}: left out: {said}")
+        if split == VAL and self.val is None:
+            part = f"the same {len(files)} images are always set apart for testing (dataset.test={self.test})"
+            say_once(f"{self.root}: has no folder {VAL}; {part}")
         return StoredSplit(FileBytes(files), labels)
 
     def check_size(self, size: int, short_side: Callable[[int], int]) -> None:

@@ -51,14 +51,14 @@ def spec(name: str, root: Path, size: int, exif: bool = False) -> DatasetSpec:
     """
     folder = find(name, root)
     words = class_words(name)
-    preparation = ""
+    preparation = digest = ""
     if folder is None:
         classes, counts = list(words) or [str(c) for c in range(1000)], OFFICIAL_COUNTS[name]
     else:
         source = open_checked(name, folder)
         source.check_size(size, evaluation_short_side)
         source.check_exif(exif)
-        classes, preparation = source.classes, source.preparation
+        classes, preparation, digest = source.classes, source.preparation, source.digest()
         counts = source.count(TRAIN), source.count(VAL)
     return DatasetSpec(
         name=name,
@@ -72,6 +72,7 @@ def spec(name: str, root: Path, size: int, exif: bool = False) -> DatasetSpec:
         test_samples=counts[1],
         resized_crop=True,
         preparation=preparation,
+        digest=digest,
         exif=exif,
     )
 

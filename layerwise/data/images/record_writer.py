@@ -20,7 +20,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
 from layerwise.core.errors import LayerwiseError, writing
-from layerwise.core.files import DamagedFile, fingerprint, load_tree, save_tree
+from layerwise.core.files import DamagedFile, alone, fingerprint, load_tree, save_tree
 from layerwise.data.images.decoding import UnreadableImage, decode
 from layerwise.data.images.encoded import Encoded, FileBytes, check_classes_left, name_left_out, problem
 from layerwise.data.images.folders import TRAIN, VAL, ClassFolders
@@ -134,23 +134,28 @@ class RecordWriter:
             LayerwiseError: the disk is full, or an image cannot be decoded.
         """
         if self.finished is None:
-            self._begin()
-            splits = {split: self._write_split(split, advance) for split in self.splits}
-            index = {
-                "format": FORMAT,
-                "version": VERSION,
-                "identity": self.identity,
-                "classes": self.source.classes,
-                "digest": self.source.digest(),
-                **asdict(self.preparation),
-                "splits": splits,
-            }
-            save_tree(self.partial / INDEX, index, KEPT)
-            with writing(self.output, KEPT):
-                self.partial.rename(self.output)
+            with alone(self.partial, KEPT):
+                if self._finished() is None:  # another command may have finished them meanwhile
+                    self._write(advance)
         for left in (self.output / PLAN, *self.output.glob("*.note")):  # not before: a crash would find no beginnings
             left.unlink(missing_ok=True)
         return Records(self.output)
+
+    def _write(self, advance: Callable[[int], None]) -> None:
+        self._begin()
+        splits = {split: self._write_split(split, advance) for split in self.splits}
+        index = {
+            "format": FORMAT,
+            "version": VERSION,
+            "identity": self.identity,
+            "classes": self.source.classes,
+            "digest": self.source.digest(),
+            **asdict(self.preparation),
+            "splits": splits,
+        }
+        save_tree(self.partial / INDEX, index, KEPT)
+        with writing(self.output, KEPT):
+            self.partial.rename(self.output)
 
     def _fingerprint(self) -> str:
         """Of the names below the class folders and the labels; contents would have to be read."""
