@@ -94,6 +94,7 @@ def run(count: int, seed: int) -> Tally:
         top = Path(temporary).resolve()
         expected = {kind: whole(top, kind) for kind in KINDS}
         once = [(kind, [number]) for kind, found in expected.items() for number in range(1, found.operations + 1)]
+        print("; ".join(f"{kind}: {found.operations} file operations" for kind, found in expected.items()), flush=True)
         order.shuffle(once)
         twice = []
         while len(once) + len(twice) < count:
