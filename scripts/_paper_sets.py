@@ -101,7 +101,7 @@ SCALES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "separability": ("dataset.limit=10000", "model.head_width=32", "epochs=3"),
         "compression": (
-            *("model.width=32", "model.head_width=32", "model.final_head_width=16", "epochs=3"),
+            *("model.width=32", "model.head_width=32", "plan.last_head_width=16", "epochs=3"),
             *("plan.prune_to=16", "plan.prune_epochs=2"),
         ),
         "compressed_shape": ("model.width=16", "model.head_width=16", "plan.epochs=10"),
@@ -119,7 +119,7 @@ SCALES: dict[str, dict[str, tuple[str, ...]]] = {
         "narrow_head_joint": (*_TINY, "model.width=4", "model.head_width=4", "model.final_head_width=4", _AS_GREEDY),
         "separability": (*_TINY, "model.head_width=4"),
         "compression": (
-            *(*_TINY, "model.width=8", "model.head_width=8", "model.final_head_width=4"),
+            *(*_TINY, "model.width=8", "model.head_width=8", "plan.last_head_width=4"),
             *("plan.prune_to=4", "plan.prune_epochs=1"),
         ),
         "compressed_shape": (*_TINY, "model.width=4", "model.head_width=4", "plan.epochs=2"),

@@ -10,11 +10,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from helpers.networks import plain_net
 from helpers.run_folders import only_run, results_of
-from layerwise.experiment import scores, stage
+from layerwise.experiment import scores
 from layerwise.features import sources
 from layerwise.models import costs
 from layerwise.models.costs import BlockCost, block_costs
 from layerwise.models.heads import PredSimHead
+from layerwise.training import pruning
 from layerwise.training.operations import Workload
 from layerwise.training.plan import greedy
 from layerwise.training.step import EagerStep
@@ -103,6 +104,7 @@ AUTOENCODER = (
     ("words", "left_out", "most"),
     [
         pytest.param((*PRUNED, "cache=none"), {}, 1.5, id="pruned, recomputed"),
+        pytest.param((*PRUNED, "plan.last_head_width=3", "cache=none"), {}, 1.5, id="pruned, the last head anew"),
         pytest.param((*PRUNED, "cache=memory", "cache.views=2"), {}, 1.5, id="pruned, cached"),
         pytest.param(AUTOENCODER, PERCEPTRON, 1.3, id="autoencoder"),
     ],
@@ -112,7 +114,7 @@ def test_pruned_blocks_decoders_and_classifiers_count(train_py, tmp_path, monkey
         assert len(list(batches)) == 2
         return torch.rand(8)
 
-    monkeypatch.setattr(stage, "taylor_importance", importance)
+    monkeypatch.setattr(pruning, "taylor_importance", importance)
     phases = Phases(monkeypatch)
     with phases.counter:
         outcome = train_py(*words, **left_out, **FEW)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,6 +20,7 @@ from layerwise.core.types import Batch
 from layerwise.models.blocknet import Readout, Segment, freeze
 from layerwise.models.heads import PredSim, PredSimHead
 from layerwise.runs.checkpoints import Checkpoints
+from layerwise.training import pruning
 from layerwise.training.objectives import LocalLoss, cosine_similarities, similarity_loss
 from layerwise.training.pruning import most_important, prune_block, pruned_copy, taylor_importance
 
@@ -191,6 +194,43 @@ def test_each_block_is_pruned_and_the_next_one_sees_the_smaller_one(trained):
     assert results["final"]["parameters"] == parameters
     kept = [load_tree(folder / "checkpoints" / f"stage_{s}.safetensors")["kept_filters"] for s in range(1, 7)]
     assert [len(k) if k else k for k in kept] == [4, None, 4, None, 8, None]
+
+
+LAST_HEAD = {**PRUNED, "J": 2, "model.downsample": "[]", "plan.prune_rounds": 2, "plan.last_head_width": 3}
+
+
+def test_the_last_head_of_a_compressed_network_is_trained_anew(trained):
+    folder = trained(**LAST_HEAD)
+    net, results = layerwise.load(folder), results_of(folder)
+    assert [[m.out_channels for m in net.head(j).modules() if isinstance(m, nn.Conv2d)] for j in (1, 2)] == [[8], [3]]
+    assert net.head(2)[0].in_channels == 4
+    assert [(line["stage"], line["epoch"]) for line in metrics_of(folder)][-2:] == [(5, 1), (5, 2)]
+    parameters = sum(p.numel() for p in (*net.blocks.parameters(), *net.head(2).parameters()))
+    assert results["final"]["parameters"] == parameters
+    wide = layerwise.load(trained(**LAST_HEAD | {"plan.last_head_width": None}))
+    for narrow, other in zip(net.blocks.parameters(), wide.blocks.parameters(), strict=True):
+        assert torch.equal(narrow, other)  # the blocks do not know of it
+
+
+def test_rounds_measure_the_criterion_without_the_filters_that_have_gone(monkeypatch):
+    net, x, y = plain_net().eval(), torch.randn(6, 3, 8, 8), torch.tensor([0, 1, 2, 0, 1, 2])
+    seen = []
+
+    def importance(block, head, batches, precision):
+        found = taylor_importance(block, head, batches, precision)
+        seen.append(found)
+        return found
+
+    monkeypatch.setattr(pruning, "taylor_importance", importance)
+    kept = pruning.filters_to_keep(net, 1, 2, 3, lambda: [Batch(x, y)], FLOAT32)
+    assert [len(one) for one in seen] == [8, 6, 4]
+    trial, numbers_left = copy.deepcopy(net), list(range(8))
+    for n in (6, 4, 2):
+        staying = most_important(taylor_importance(trial.blocks[0], trial.head(1), [Batch(x, y)], FLOAT32), n)
+        numbers_left = [numbers_left[i] for i in staying]
+        prune_block(trial, 1, staying)
+    assert kept == numbers_left
+    assert net.blocks[0][0].out_channels == 8
 
 
 def test_a_crash_between_saving_a_block_and_pruning_it_loses_nothing(

@@ -48,6 +48,10 @@ STOPS: dict[str, tuple[dict[str, Any], Callable[[int, int], bool]]] = {
     "while it is tuned": (GROWN, lambda stage, saved: saved == 6),
     "simultaneous": (SIMULTANEOUS, lambda stage, saved: saved == 2),
     "a head behind a pruned block": (PRUNED, lambda stage, saved: stage == 2),
+    "a last head that is trained anew": (
+        PRUNED | {"J": 2, "model.downsample": "[]", "plan.prune_rounds": 2, "plan.last_head_width": 3},
+        lambda stage, saved: stage == 5,
+    ),
     "a block that is pruned then": (PRUNED, lambda stage, saved: stage == 3),
     "a recipe with all options": (RECIPE, lambda stage, saved: saved == 3),
 }

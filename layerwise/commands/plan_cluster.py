@@ -133,6 +133,8 @@ def plan(options: argparse.Namespace) -> Record:
 
     network, works = meta_copy(network), []
     for stage in stages:
+        if stage.head_width is not None:
+            network.heads[str(stage.stop)] = meta_copy(build.build_last_head(config, network, spec, stage.head_width))
         segment, before = segment_of(network, stage), costs[: stage.start]
         works.append(
             StageWork(

@@ -71,6 +71,7 @@ _AUGMENTS = Effect(
     lambda c: c.dataset.augment and c.dataset.name not in VECTORS,
 )
 _CLASSES = Effect("dataset.task=classification", lambda c: c.dataset.task is Task.classification)
+_PRUNES = Effect("plan.prune_to", lambda c: c.plan.prune_to is not None)
 _CACHED = _cached(CacheKind.memory, CacheKind.disk, CacheKind.auto)
 _MOMENTUM = Effect(
     "optimizer=sgd or timm with momentum",
@@ -133,7 +134,7 @@ EFFECTS: dict[str, Effect] = {
     ),
     **dict.fromkeys(("plan.head", "plan.max_blocks", "plan.search_fraction"), _GROWS),
     **dict.fromkeys(("plan.warm_start", "plan.prune_to", "plan.reuse"), _plan(Plan.greedy)),
-    "plan.prune_epochs": Effect("plan.prune_to", lambda c: c.plan.prune_to is not None),
+    **dict.fromkeys(("plan.prune_epochs", "plan.prune_rounds", "plan.last_head_width"), _PRUNES),
     "plan.classifier_epochs": _plan(Plan.autoencoder),
     "plan.finetune.autoencoder_epochs": _plan(Plan.autoencoder),
     "plan.finetune.lr": Effect(
@@ -186,6 +187,7 @@ EFFECTS: dict[str, Effect] = {
 """By dotted key. What a job of SLURM gets (`slurm`) is not of a run's configuration alone and is not here."""
 
 REFUSED = {
+    *("plan.prune_rounds", "plan.last_head_width"),
     *("dataset.fold", "dataset.flip", "dataset.cutout", "plan.finetune.lr", "plan.finetune.autoencoder_epochs"),
     *("plan.blocks_per_stage", "plan.patience", "dataset.task", "dataset.class_weights"),
     *("objective.label_smoothing", "objective.single_logit"),

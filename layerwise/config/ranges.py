@@ -54,7 +54,14 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         (
             *("k", "J", "plan.max_blocks", "epochs", "batch_size", "plan.epochs", "plan.blocks_per_stage"),
             *("plan.prune_epochs", "model.width", "model.head_width", "model.final_head_width", "model.pool"),
-            *("plan.prune_to", "plan.classifier_epochs", "plan.patience", "model.whiten_patch"),
+            *(
+                "plan.prune_to",
+                "plan.prune_rounds",
+                "plan.last_head_width",
+                "plan.classifier_epochs",
+                "plan.patience",
+                "model.whiten_patch",
+            ),
             *("dataset.limit", "dataset.limit_test", "dataset.size", "dataset.fold"),
             *("slurm.cpus", "slurm.memory_gb", "slurm.minutes", "slurm.parallel"),
         ),

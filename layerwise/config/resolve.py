@@ -121,6 +121,15 @@ def check_pruning(config: ResolvedConfig) -> None:
             "Use k=3 as the paper does, or plan.prune_to=null."
         )
     config.model.pruned_widths(plan.prune_to, config.J)
+    if plan.last_head_width is not None and (
+        getattr(config.model, "final_head_width", None) is not None or plan.patience is not None
+    ):
+        raise LayerwiseError(
+            f"plan.last_head_width={plan.last_head_width} cannot be combined with "
+            "model.final_head_width or plan.patience."
+        )
+    if plan.prune_rounds > (lost := (config.model.first_width or 0) - plan.prune_to):
+        raise LayerwiseError(f"plan.prune_rounds={plan.prune_rounds}: block 1 loses only {lost} filters. Use less.")
     if plan.blocks_per_stage > 1 or plan.warm_start or plan.head is not HeadStart.fresh:
         raise LayerwiseError(
             f"{key} cannot be combined with plan.blocks_per_stage, plan.warm_start or plan.head={plan.head.value}. "

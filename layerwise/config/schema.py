@@ -168,6 +168,8 @@ class PlanConfig:
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     prune_to: int | None = None
     prune_epochs: int = 20
+    prune_rounds: int = 1
+    last_head_width: int | None = None
     reuse: str | None = field(default=None, metadata=WHERE)
 
 

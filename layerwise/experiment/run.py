@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,7 @@ def restore_finished(run: Run) -> list[FinishedStage]:
     """Loads the stages that an earlier process has finished into the network, and shows their rows."""
     finished = [FinishedStage(**tree) for tree in run.checkpoints.load_finished(run.agenda)]
     stages = run.stages_after(finished)
-    restore(run.network, stages, finished)
+    restore(run.network, stages, finished, partial(build.build_last_head, run.config, run.network, run.data.spec))
     for stage, outcome in zip(stages, finished, strict=False):
         run.display.show_rows(stage.title, outcome.rows)
     if lost := from_main(lambda: lost_lines(run.folder, stages, finished)):

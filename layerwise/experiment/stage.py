@@ -11,16 +11,18 @@ from typing import Any
 import torch
 
 from layerwise.config import build
-from layerwise.core.distributed import AllReduceMax, from_main
+from layerwise.core.distributed import AllReduceMax, from_main, ranks
 from layerwise.core.machine import peak_memory_mb
 from layerwise.experiment.context import Run
 from layerwise.experiment.scores import ByDepth, score_now, stage_rows
 from layerwise.features.sources import Source
 from layerwise.models.blocknet import Segment
+from layerwise.models.synced_norm import synchronised
 from layerwise.runs.finished import FinishedStage, segment_of
+from layerwise.training import pruning
 from layerwise.training.beginnings import carry_head, have_same_shape, warm_start, whiten_input
 from layerwise.training.plan import Stage
-from layerwise.training.pruning import most_important, prune_block, taylor_importance
+from layerwise.training.pruning import prune_block
 from layerwise.training.reports import EpochReport
 from layerwise.training.trainer import StageTrainer
 
@@ -86,6 +88,12 @@ def run_stage(
 
 def begin(run: Run, stages: Sequence[Stage], stage: Stage, source: Source, advance_seconds: float) -> StageInTraining:
     """Builds the trainer, and restores its checkpoint or sets the weights that the stage begins with."""
+    if stage.head_width is not None:
+        head = build.build_last_head(run.config, run.network, run.data.spec, stage.head_width)
+        head.to(run.data.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if ranks() > 1 and run.config.distributed.sync_batchnorm:
+            synchronised(head, run.data.device)
+        run.network.heads[str(stage.stop)] = head
     segment = segment_of(run.network, stage)
     segment.requires_grad_(True)  # fine-tuning trains blocks that were frozen
     readers = run.network.readers(stage.target)
@@ -235,9 +243,14 @@ def filters_to_keep(run: Run, stage: Stage, source: Source) -> list[int] | None:
     """Returns the most important filters of the stage's block, or None if the plan does not prune it. Collective."""
     if stage.prune_to is None:
         return None
-    block, head = run.network.blocks[stage.stop - 1], run.network.head(stage.stop)
-    batches = run.stop.all_watch(source.train(stage.index, epoch=0))
-    return most_important(taylor_importance(block, head, batches, run.precision), stage.prune_to)
+    return pruning.filters_to_keep(
+        run.network,
+        stage.stop,
+        stage.prune_to,
+        stage.prune_rounds,
+        lambda: run.stop.all_watch(source.train(stage.index, epoch=0)),
+        run.precision,
+    )
 
 
 def build_trainer(run: Run, stages: Sequence[Stage], stage: Stage, segment: Segment) -> StageTrainer:

@@ -13,7 +13,7 @@ from layerwise.data.dataset import Dataset, DatasetSpec
 from layerwise.models.blocknet import BlockNet
 from layerwise.models.costs import BlockCost, block_costs, meta_copy
 from layerwise.training.operations import Workload
-from layerwise.training.pruning import prune_block
+from layerwise.training.pruning import prune_block, pruned_copy
 
 
 def workload(
@@ -39,6 +39,7 @@ def workload(
     return Workload(
         costs=costs,
         unpruned=costs if config.plan.prune_to is None else costs_before_pruning(config, network, spec),
+        tuned=None if config.plan.last_head_width is None else costs_before_the_last_head(config, network, spec),
         samples={"labels": labelled, "inputs": train},
         stored=train,
         held_out=held_out,
@@ -57,3 +58,8 @@ def costs_before_pruning(config: ResolvedConfig, network: BlockNet, spec: Datase
         costs.append(block_costs(network, spec.shape, torch.float32)[depth - 1])
         prune_block(network, depth, range(n))
     return costs
+
+
+def costs_before_the_last_head(config: ResolvedConfig, network: BlockNet, spec: DatasetSpec) -> list[BlockCost]:
+    """The costs of the pruned blocks, the last one with its first head."""
+    return block_costs(pruned_copy(meta_copy(network), pruned_widths(config)), spec.shape, torch.float32)

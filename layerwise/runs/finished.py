@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from layerwise.core.types import Target
 from layerwise.models.blocknet import BlockNet, Segment
@@ -36,13 +36,21 @@ def segment_of(network: BlockNet, stage: Stage) -> Segment:
     return Segment(network, stage.start, stage.stop, stage.depths, stage.detached, stage.target)
 
 
-def restore(network: BlockNet, stages: Sequence[Stage], finished: Iterable[FinishedStage]) -> None:
+def restore(
+    network: BlockNet,
+    stages: Sequence[Stage],
+    finished: Iterable[FinishedStage],
+    last_head: Callable[[int], nn.Module],
+) -> None:
     """Puts the weights of finished stages into a network, in order.
 
     Args:
         stages: the plan; the first of them are finished.
+        last_head: builds a new last head of a width, as the network is then.
     """
     for stage, outcome in zip(stages, finished, strict=False):
+        if stage.head_width is not None:
+            network.heads[str(stage.stop)] = last_head(stage.head_width)
         segment_of(network, stage).load_state_dict(outcome.segment)
         if outcome.kept_filters is not None:
             prune_block(network, stage.stop, outcome.kept_filters)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from layerwise.config.build import build_agenda, build_network
+from layerwise.config.build import build_agenda, build_last_head, build_network
 from layerwise.core.errors import LayerwiseError
 from layerwise.data.dataset import DatasetSpec
 from layerwise.data.factory import scaled_rows
@@ -92,7 +93,8 @@ def load(run_folder: str | Path, device: str | torch.device = "cpu") -> TrainedN
     if spec is None:
         raise LayerwiseError(f"{folder / SPEC}: there is no such file. {AGAIN}")
     network = build_network(config, spec, agenda.stages())
-    restore(network, stages, [FinishedStage(**tree) for tree in trees[: len(stages)]])
+    last_head = partial(build_last_head, config, network, spec)
+    restore(network, stages, [FinishedStage(**tree) for tree in trees[: len(stages)]], last_head)
     depths = valid_depths(stages, "labels")
     deepest = agenda.depth(rows) if complete else depths[-1]
     heads = {depth: network.head(depth) for depth in depths if depth <= deepest}

@@ -54,6 +54,7 @@ class Workload:
     Attributes:
         costs: of all blocks, as the run leaves them.
         unpruned: of each block before it is pruned, behind pruned ones; the same as `costs` without pruning.
+        tuned: as `costs`, but with the last head before another one takes its place; None: the same.
         samples: training samples that have the target, by target.
         stored: training samples that a cache stores.
         held_out: validation and test samples.
@@ -74,6 +75,7 @@ class Workload:
     scores_train: bool
     mirror: bool
     every: int
+    tuned: Sequence[BlockCost] | None = None
 
     def operations(self, stages: Sequence[Stage]) -> Operations:
         """The operations of some first stages of a run, in order."""
@@ -91,8 +93,9 @@ class Workload:
         macs = n * stage.epochs * TRAINING_PASSES * (self._trained_blocks(stage) + heads)
         epochs = stage.epochs
         if stage.prune_to is not None:  # the importance of filters takes an epoch without the weights' gradients
-            macs += n * (costs[stage.stop - 1].block_macs + 2 * costs[stage.stop - 1].head_macs)
-            epochs += 1
+            cost = costs[stage.stop - 1]  # of all filters: later rounds have fewer
+            macs += n * stage.prune_rounds * (cost.block_macs + 2 * cost.head_macs)
+            epochs += stage.prune_rounds
         recomputed = 0 if self.views else n * epochs * self._prefix(stage.start)
         return Operations(train=2 * macs, prefix=2 * recomputed)
 
@@ -115,7 +118,9 @@ class Workload:
         return images * (self._prefix(start) - self._prefix(depth))
 
     def _costs_of(self, stage: Stage) -> Sequence[BlockCost]:
-        return self.costs if stage.prune_to is None else self.unpruned
+        if stage.prune_to is not None:
+            return self.unpruned
+        return self.costs if stage.head_width is not None or self.tuned is None else self.tuned
 
     def _trained_blocks(self, stage: Stage) -> int:
         return sum(cost.block_macs for cost in self._costs_of(stage)[stage.start : stage.stop])

@@ -34,6 +34,8 @@ class Stage:
         warm_start: whether the block begins as the identity (proposition 3.1).
         detached: whether the gradient stops behind each head.
         prune_to: number of filters that the block keeps after its training, or None for all.
+        prune_rounds: number of times that the importance of the filters is measured meanwhile.
+        head_width: a fresh head of this width takes the place of the one at `stop`, or None.
         lr: base learning rate of this stage, or None for that of the run.
     """
 
@@ -49,6 +51,8 @@ class Stage:
     warm_start: bool = False
     detached: bool = False
     prune_to: int | None = None
+    prune_rounds: int = 1
+    head_width: int | None = None
     lr: float | None = None
 
     @property
@@ -81,20 +85,27 @@ def greedy(
     return stages
 
 
-def compressed(J: int, epochs: int, *, prune_to: list[int], prune_epochs: int) -> list[Stage]:
+def compressed(
+    J: int, epochs: int, *, prune_to: list[int], prune_epochs: int, rounds: int = 1, last_head_width: int | None = None
+) -> list[Stage]:
     """Returns stages of greedy training that prune each trained block and then fine-tune its head.
 
-    The next block is trained on the outputs of the pruned one.
+    The next block is trained on the outputs of the pruned one. At the end the last head may be trained anew, at another
+    width.
 
     Args:
         epochs: epochs of each block.
         prune_to: number of filters that block j keeps, at position j−1.
         prune_epochs: epochs of each head's fine-tuning.
+        rounds: rounds of each pruning.
+        last_head_width: width of the new last head, or None.
     """
     stages: list[Stage] = []
     for j in range(1, J + 1):
-        stages.append(Stage(len(stages), start=j - 1, stop=j, depths=(j,), epochs=epochs, prune_to=prune_to[j - 1]))
+        stages.append(Stage(len(stages), j - 1, j, (j,), epochs, prune_to=prune_to[j - 1], prune_rounds=rounds))
         stages.append(Stage(len(stages), start=j, stop=j, depths=(j,), epochs=prune_epochs))
+    if last_head_width is not None:
+        stages.append(Stage(len(stages), start=J, stop=J, depths=(J,), epochs=epochs, head_width=last_head_width))
     return stages
 
 

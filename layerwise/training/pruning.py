@@ -7,7 +7,7 @@ Inference (2016, equation 8): the first-order change of the loss if a feature ma
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -69,6 +69,29 @@ def check_pruning(network: BlockNet, stages: Iterable[Stage]) -> None:
                     f"plan.prune_to={stage.prune_to}: block {depth} cannot be pruned: {obstacle}. "
                     "Use plan.prune_to=null."
                 )
+
+
+def filters_to_keep(
+    network: BlockNet, depth: int, n: int, rounds: int, batches: Callable[[], Iterable[Batch]], precision: Precision
+) -> list[int]:
+    """Returns the numbers of the n filters of a block that stay, in ascending order. Collective.
+
+    In each round about as many filters go, and the importance of the others is measured anew without them.
+
+    Args:
+        network: a SimCNN; it is not changed.
+        batches: this process's batches of x_{depth−1}.
+    """
+    trial = copy.deepcopy(network) if rounds > 1 else network
+    filters = _convolutions(network.blocks[depth - 1])[0].out_channels
+    kept = list(range(filters))
+    for i in range(1, rounds + 1):
+        importance = taylor_importance(trial.blocks[depth - 1], trial.head(depth), batches(), precision)
+        staying = most_important(importance, filters - (filters - n) * i // rounds)
+        kept = [kept[position] for position in staying]
+        if i < rounds:
+            prune_block(trial, depth, staying)
+    return kept
 
 
 def prune_block(network: BlockNet, depth: int, kept: Sequence[int]) -> None:

@@ -9,7 +9,13 @@ from layerwise.config.build.data import (
     sample_counts,
 )
 from layerwise.config.build.features import build_cache_decision, build_source, cached_views, codec
-from layerwise.config.build.network import build_agenda, build_costs, build_network, check_network
+from layerwise.config.build.network import (
+    build_agenda,
+    build_costs,
+    build_last_head,
+    build_network,
+    check_network,
+)
 from layerwise.config.build.training import (
     build_graph,
     build_objective,
@@ -27,6 +33,7 @@ __all__ = [
     "build_costs",
     "build_data",
     "build_graph",
+    "build_last_head",
     "build_network",
     "build_objective",
     "build_optimizer",

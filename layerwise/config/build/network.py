@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from layerwise.config.networks.simcnn import ResolvedSimCnn
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import HeadStart, Plan
 from layerwise.core.randomness import key, seeded
@@ -47,7 +48,14 @@ def _stages_of_plan(config: ResolvedConfig) -> list[Stage]:
     if plan.name is Plan.autoencoder:
         return autoencoder(J, epochs, classifier_epochs=plan.classifier_epochs, carried=carried)
     if plan.prune_to is not None:
-        return compressed(J, epochs, prune_to=pruned_widths(config), prune_epochs=plan.prune_epochs)
+        return compressed(
+            J,
+            epochs,
+            prune_to=pruned_widths(config),
+            prune_epochs=plan.prune_epochs,
+            rounds=plan.prune_rounds,
+            last_head_width=plan.last_head_width,
+        )
     return greedy(J, epochs, blocks_per_stage=plan.blocks_per_stage, carried=carried, warm_start=plan.warm_start)
 
 
@@ -81,6 +89,18 @@ def check_network(network: BlockNet, stages: Sequence[Stage]) -> None:
     check_pruning(network, stages)
 
 
+def build_last_head(config: ResolvedConfig, network: BlockNet, spec: DatasetSpec, width: int) -> nn.Module:
+    """A fresh last head of a width, on the CPU, for the blocks of a network as they are."""
+    assert isinstance(config.model, ResolvedSimCnn)
+    model = replace(config.model, head_width=None, head_widths=[width] * config.J, final_head_width=None)
+    head = model.architecture(config.k, config.J, config.joint).heads[-1]
+    shape = block_costs(network, spec.shape, torch.float32)[-1].output_shape
+    single = config.objective.single_logit
+    with seeded(key("head", config.seed, config.J, width)):
+        built = head.build(shape, 1 if single else spec.outputs)
+    return SingleLogit(built) if single else built
+
+
 def _build_decoders(network: BlockNet, spec: DatasetSpec, depths: Collection[int], seed: int) -> dict[int, nn.Module]:
     if not depths:
         return {}
@@ -95,4 +115,6 @@ def _build_decoders(network: BlockNet, spec: DatasetSpec, depths: Collection[int
 def build_costs(config: ResolvedConfig, network: BlockNet, spec: DatasetSpec, dtype: torch.dtype) -> list[BlockCost]:
     """What the network costs in the end (pruned, if it will be)."""
     final = network if config.plan.prune_to is None else pruned_copy(network, pruned_widths(config))
+    if config.plan.last_head_width is not None:
+        final.heads[str(config.J)] = build_last_head(config, final, spec, config.plan.last_head_width)
     return block_costs(final, spec.shape, dtype)
