@@ -40,12 +40,14 @@ SETS: dict[str, tuple[Row, ...]] = {
         Row("baseline_cifar10_alexnet", "vgg_joint"),
         Row("baseline_cifar10_vgg11", "vgg_joint"),
     ),
-    "recipes": (Row("fast_cifar10"), Row("best_cifar10")),
+    "recipes": (Row("modern_cifar10_k3"), Row("best_cifar10")),
     "pooled": (
         Row("pooled_cifar10", "pooled"),
         Row("pooled_cifar10", "pooled", ("epochs=4",)),
         Row("pooled_cifar10", "pooled", ("epochs=8",)),
         Row("pooled_cifar10", "pooled", ("plan=joint", "plan.epochs=6")),
+        Row("fast_cifar10", "fast"),
+        Row("fast_cifar10", "fast", ("plan=joint", "plan.epochs=20")),
     ),
     "imagenet": (
         Row("paper_imagenet_k1_table3"),
@@ -106,6 +108,7 @@ SCALES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "compressed_shape": ("model.width=16", "model.head_width=16", "plan.epochs=10"),
         "pooled": ("model.widths=[16,16,32,32,32,32]", "model.head_widths=[32,32,32,32,32,32]", "epochs=3"),
+        "fast": ("model.widths=[16,32,32,32,32]", "model.head_widths=[32,32,32,32,32]", "epochs=3"),
     },
     "tiny": {
         "simcnn": (*_TINY, "model.width=4", "model.head_width=4"),
@@ -124,6 +127,7 @@ SCALES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "compressed_shape": (*_TINY, "model.width=4", "model.head_width=4", "plan.epochs=2"),
         "pooled": (*_TINY, "model.widths=[4,4,8,8,8,8]", "model.head_widths=[8,8,8,8,8,8]"),
+        "fast": (*_TINY, "model.widths=[4,8,8,8,8]", "model.head_widths=[8,8,8,8,8]"),
     },
 }
 """Overrides that make a set affordable, by scale and family. The full scale has none."""

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.runs import has_cifar10, ours_run, plain_run
 
-FULL = {"paper_cifar10_k3": (), "fast_cifar10": ()}
+FULL = {"paper_cifar10_k3": (), "modern_cifar10_k3": ()}
 """Experiments of the part `full`, and what they are called with."""
 
 PAPERS_EPOCHS = 50
