@@ -47,7 +47,7 @@ SETS: dict[str, tuple[Row, ...]] = {
         Row("pooled_cifar10", "pooled", ("epochs=8",)),
         Row("pooled_cifar10", "pooled", ("plan=joint", "plan.epochs=6")),
         Row("fast_cifar10", "fast"),
-        Row("fast_cifar10", "fast", ("plan=joint", "plan.epochs=20")),
+        Row("fast_cifar10", "fast_joint", ("plan=joint", "plan.epochs=20")),
     ),
     "imagenet": (
         Row("paper_imagenet_k1_table3"),
@@ -109,6 +109,10 @@ SCALES: dict[str, dict[str, tuple[str, ...]]] = {
         "compressed_shape": ("model.width=16", "model.head_width=16", "plan.epochs=10"),
         "pooled": ("model.widths=[16,16,32,32,32,32]", "model.head_widths=[32,32,32,32,32,32]", "epochs=3"),
         "fast": ("model.widths=[16,32,32,32,32]", "model.head_widths=[32,32,32,32,32]", "epochs=3"),
+        "fast_joint": (
+            *("model.widths=[16,32,32,32,32]", "model.head_widths=[32,32,32,32,32]", "epochs=3"),
+            _AS_GREEDY,
+        ),
     },
     "tiny": {
         "simcnn": (*_TINY, "model.width=4", "model.head_width=4"),
@@ -128,6 +132,7 @@ SCALES: dict[str, dict[str, tuple[str, ...]]] = {
         "compressed_shape": (*_TINY, "model.width=4", "model.head_width=4", "plan.epochs=2"),
         "pooled": (*_TINY, "model.widths=[4,4,8,8,8,8]", "model.head_widths=[8,8,8,8,8,8]"),
         "fast": (*_TINY, "model.widths=[4,8,8,8,8]", "model.head_widths=[8,8,8,8,8]"),
+        "fast_joint": (*_TINY, "model.widths=[4,8,8,8,8]", "model.head_widths=[8,8,8,8,8]", _AS_GREEDY),
     },
 }
 """Overrides that make a set affordable, by scale and family. The full scale has none."""
