@@ -197,9 +197,9 @@ def numbers(folder: Path) -> dict[str, Any]:
     for path in sorted(folder.rglob("results.json"), key=lambda path: len(path.parts)):
         results = json.loads(path.read_text())
         epochs = [json.loads(line) for line in (path.parent / "metrics.jsonl").read_text().splitlines()]
-        kind = "search" if len(path.relative_to(folder).parts) > 2 else "run"
+        kind = "search" if len(path.relative_to(folder).parts) > 2 else "whole"
         found[kind] = {"blocks": results["blocks"], "final": results["final"], "epochs": epochs}
-    return found or {"run": None}
+    return found or {"whole": None}
 
 
 def differences(old: Any, new: Any, where: str) -> Iterator[str]:
@@ -208,6 +208,8 @@ def differences(old: Any, new: Any, where: str) -> Iterator[str]:
         for key in sorted((old.keys() | new.keys()) - LEFT_OUT):
             if key.endswith("top5") and key not in new and old[key] == 100:
                 continue  # of five classes or fewer, which is no longer given
+            if where and old.get(key) is None and new.get(key) is None:
+                continue  # null, which one of them does not write
             if key not in old or key not in new:
                 yield f"{where}/{key} is only in the {'old' if key in old else 'new'} run"
             else:
@@ -215,7 +217,7 @@ def differences(old: Any, new: Any, where: str) -> Iterator[str]:
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for i, (a, b) in enumerate(zip(old, new, strict=True)):
             yield from differences(a, b, f"{where}/{i}")
-    elif old != new or (old is None and where == "/run"):
+    elif old != new or (old is None and where == "/whole"):
         yield f"{where}: {old} became {new}"
 
 
