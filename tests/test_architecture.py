@@ -10,7 +10,6 @@ from typing import get_args, get_type_hints
 
 import pytest
 import torch
-import yaml
 
 from helpers.commands import ROOT
 from helpers.configs import composed, configured
@@ -185,8 +184,3 @@ def test_an_end_to_end_timm_network_sees_the_data_as_often_as_its_cut_form():
     timm = ["model=timm", "model.name=resnet18", "epochs=7"]
     assert configured(*timm, "plan=joint").plan.epochs == 35
     assert configured("model=timm", "model.name=test_vit", "epochs=7", "plan=joint").plan.epochs == 7
-
-
-def test_no_workflow_file_is_broken():
-    for path in (ROOT / ".pre-commit-config.yaml", *(ROOT / "conf").rglob("*.yaml")):
-        assert yaml.safe_load(path.read_text()) is not None

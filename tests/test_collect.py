@@ -205,14 +205,6 @@ def test_a_run_whose_process_lives_is_running_and_is_not_disturbed(sweep, status
     assert f"running: {run.name}" not in collect(sweep).err
 
 
-def test_a_folder_with_a_lock_alone_is_a_run_that_has_not_begun(sweep):
-    (sweep / "killed").mkdir()
-    (sweep / "killed" / ".lock").write_text("1")
-    outcome = collect(sweep)
-    assert "not begun to report: killed: " in outcome.err
-    assert len(markdown_rows(outcome.out)) == 7
-
-
 def test_the_search_for_a_depth_inside_a_run_is_no_run_of_its_own(sweep):
     run = the_run(sweep, 1, 0)
     shutil.copytree(the_run(sweep, 2, 0), run / "search")
@@ -238,20 +230,3 @@ def test_validation_is_a_column_only_where_there_is_some(sweep):
         for seed in SEEDS:
             rewrite(the_run(sweep, k, seed), lambda results: results["blocks"][0].pop("validation"))
     assert "validation %" not in markdown_rows(collect(sweep).out)[0]
-
-
-def test_a_table_without_readable_configurations_has_no_rows(sweep):
-    for path in sweep.glob("*/config.yaml"):
-        path.unlink()
-    outcome = collect(sweep, "--over", "seed")
-    assert outcome.code == 1
-    assert outcome.err.count("damaged: ") == 6
-    assert markdown_rows(outcome.out) == []
-
-
-def test_a_table_that_cannot_be_written_is_one_message(sweep, tmp_path):
-    (tmp_path / "file").touch()
-    outcome = collect(sweep, "--csv", tmp_path / "file" / "a.csv")
-    assert outcome.code == 2
-    assert str(tmp_path / "file" / "a.csv") in outcome.err
-    assert len(outcome.err.splitlines()) == 1

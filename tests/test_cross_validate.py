@@ -104,10 +104,3 @@ def test_each_training_sample_is_held_out_exactly_once(cross_validate, tmp_path)
 
 def test_a_fold_that_diverges_is_named(cross_validate):
     assert_refused(cross_validate("optimizer.lr=1e30"), "fold 1 of 3", "became NaN or infinite")
-
-
-def test_help_explains_the_options():
-    outcome = run_script("cross_validate", "--help")
-    assert outcome.code == 0
-    for word in ("--folds", "--json", "plan.patience", "KEY=VALUE"):
-        assert word in outcome.out

@@ -177,15 +177,6 @@ def test_progress_can_be_turned_off_but_warnings_stay():
     assert display.console.file.getvalue().strip() == "warning: a warning"
 
 
-def test_the_processes_beside_the_main_one_leave_the_terminal_alone():
-    display = Display(enabled=True, silent=True)
-    display.console = Console(file=io.StringIO(), force_terminal=True, quiet=True)
-    stderr = sys.stderr
-    display.begin_stage("block 1/2", epochs=1, steps=10, first_epoch=0, epochs_left=2)
-    assert sys.stderr is stderr  # what this process says itself is not lost
-    display.end_stage()
-
-
 def test_a_resumed_run_shows_the_blocks_that_are_finished(train_py, tmp_path):
     assert train_py(name="run", J=1, **{"model.downsample": "[]"}).code == 0
     again = train_py("plan.reuse=" + str(tmp_path / "out" / "run"), name="more", **{"model.downsample": "[]"})

@@ -265,13 +265,6 @@ def test_a_process_that_was_not_launched_is_alone():
     assert read_place({}) == read_place({"WORLD_SIZE": "1"}) == distributed.ALONE
 
 
-def test_the_lock_of_a_dead_run_holds_nobody_up(train_py, tmp_path):
-    assert train_py(name="mine").code == 0
-    (tmp_path / "out" / "mine" / ".lock").write_text("1 on elsewhere")
-    (tmp_path / "out" / "mine" / "results.json").unlink()
-    assert train_py(name="mine").code == 0
-
-
 def test_a_cache_in_a_run_folder_that_is_not_shared_is_refused(train_py, monkeypatch):
     """As on a machine that does not see the main process's folder: there the lock is missing."""
     monkeypatch.setattr(run_folder, "LOCK", ".lock-of-another-machine")

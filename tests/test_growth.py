@@ -175,14 +175,6 @@ def test_a_search_on_a_part_of_the_data_fixes_the_depth_of_the_run(train_py, tmp
     assert numbers(results_of(folder)) == numbers(results)
 
 
-def test_a_search_for_the_depth_of_convolutions_drops_what_lies_behind(trained):
-    options = {"J": 3, "model.downsample": "[3]", "dataset.validation": 0.25, "plan.search_fraction": 0.5}
-    folder = trained(**options, batch_size=32, **{"plan.patience": 1})
-    results = results_of(folder)
-    assert results["J"] == results["search"]["block"]
-    assert layerwise.load(folder).spec.name == "digits"
-
-
 def test_an_autoencoder_of_convolutions_reconstructs_and_classifies(trained):
     options = {"plan": "autoencoder", "J": 2, "epochs": 8, "optimizer": "adam", "optimizer.lr": 0.01}
     folder = trained("plan.finetune.autoencoder_epochs=2", "plan.finetune.epochs=2", **options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import pickle
 import re
 import signal
 import sys
@@ -17,7 +16,6 @@ import torch
 import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException
 from hydra.plugins.launcher import Launcher
 
@@ -112,13 +110,6 @@ def test_a_bug_in_a_job_shows_its_traceback_and_the_others_run(multirun, tmp_pat
     assert len(runs_of(tmp_path)) == 1
 
 
-def test_debug_shows_the_traceback_of_an_error_of_the_user(multirun):
-    outcome = multirun("debug=true", k="0,1")
-    assert outcome.code == 1
-    assert "Traceback" in outcome.err
-    assert "1 of 2 jobs failed" in outcome.err
-
-
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -161,17 +152,6 @@ def test_a_signal_ends_all_jobs_and_the_same_command_goes_on(multirun, tmp_path,
     ]
 
 
-def test_ctrl_c_between_the_steps_of_jobs_ends_them_all(multirun, monkeypatch):
-    def interrupted(*arguments, **options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(experiment, "run_in_folder", interrupted)
-    outcome = multirun(k="2,3")
-    assert outcome.code == 130
-    assert outcome.err.startswith("stopped.")
-    assert "job" not in outcome.err
-
-
 def test_what_one_of_several_processes_runs_into_ends_all_jobs(monkeypatch):
     """The others would wait for it in the next job."""
     alone = (NonFiniteLoss("NaN"), torch.OutOfMemoryError("no memory"), TypeError("a bug"))
@@ -196,11 +176,6 @@ def test_such_an_error_is_named_and_no_further_job_begins(multirun, tmp_path, mo
     assert ("Traceback" in outcome.err) == (code == 1 or debug == "true")
 
 
-def test_a_failure_travels_between_processes():
-    failure = Failure(1, ("J=2", "k=0"), "k=0: must be 1 or more.", diverged=False)
-    assert pickle.loads(pickle.dumps(failure)) == failure
-
-
 def test_a_job_is_named_by_the_arguments_that_not_all_jobs_have(monkeypatch):
     failure = Failure(1, ("J=2", "k=0"), "k=0: must be 1 or more.", diverged=False)
     monkeypatch.setattr(sys, "argv", ["train.py", "--multirun", "J=2", "model.batch_norm=false", "k=1,0"])
@@ -208,14 +183,6 @@ def test_a_job_is_named_by_the_arguments_that_not_all_jobs_have(monkeypatch):
     assert replace(failure, overrides=("model.batch_norm=False", "k=0")).job == "#1 (k=0)"  # as Hydra writes it
     monkeypatch.setattr(sys, "argv", ["train.py", "--multirun", "J=2", "k=0"])
     assert failure.job == "#1 (J=2, k=0)"
-
-
-def test_single_runs_are_reported_as_before_after_a_multirun(train_py, multirun):
-    before = Plugins.instance().instantiate_launcher
-    multirun(k="0,1")
-    assert Plugins.instance().instantiate_launcher == before
-    outcome = train_py(k=0)
-    assert (outcome.code, outcome.err) == (2, "error: k=0: must be 1 or more.\n")
 
 
 def search(multirun: TrainPy, *words: str, trials: int = 3, **overrides) -> Outcome:
@@ -274,12 +241,6 @@ def test_a_search_needs_held_out_samples_and_refuses_summaries(multirun, tmp_pat
     assert outcome.code == 2
     assert_refused(outcome, key)
     assert runs_of(tmp_path) == {}
-
-
-def test_other_samplers_can_be_chosen(multirun, tmp_path):
-    outcome = search(multirun, "hydra/sweeper/sampler=grid", k="choice(1,2)", trials=9)
-    assert outcome.code == 0, outcome.err
-    assert sorted(results["k"] for results in runs_of(tmp_path).values()) == [1, 2]
 
 
 def test_without_its_plugin_a_search_names_the_command_that_installs_it(multirun, monkeypatch):

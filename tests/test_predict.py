@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ from PIL import Image
 from torchvision.utils import save_image
 
 import layerwise
-from helpers.commands import ROOT, Outcome
+from helpers.commands import Outcome, run_script
 from helpers.run_folders import results_of
 from layerwise.analysis.predicting import read_image
 from layerwise.core.randomness import key
@@ -24,20 +22,8 @@ from layerwise.data.dataset import DatasetSpec
 from layerwise.data.images import imagefolder, imagenet
 
 
-@pytest.fixture
-def predict_py(monkeypatch, capfd):
-    def run(*words: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, words)])
-        capfd.readouterr()
-        code = 0
-        try:
-            runpy.run_path(str(ROOT / "predict.py"), run_name="__main__")
-        except SystemExit as end:
-            code = end.code
-        out, err = capfd.readouterr()
-        return Outcome(code or 0, out, err)
-
-    return run
+def predict_py(*words: object) -> Outcome:
+    return run_script("../predict", *map(str, words))
 
 
 @pytest.fixture
@@ -58,7 +44,7 @@ def images(tmp_path) -> Path:
     return tmp_path / "images"
 
 
-def test_files_are_classified_as_well_as_the_test_images(train_py, predict_py, images, tmp_path):
+def test_files_are_classified_as_well_as_the_test_images(train_py, images, tmp_path):
     assert train_py(name="run", precision="fp32", **{"dataset.limit_test": None}).code == 0
     folder = tmp_path / "out" / "run"
     outcome = predict_py(f"run={folder}", f"image={images}", "format=json")
@@ -82,7 +68,7 @@ def test_files_are_classified_as_well_as_the_test_images(train_py, predict_py, i
     assert entries[0]["confidence"] == pytest.approx(float(shares.max()))
 
 
-def test_the_table_shows_each_depth_and_the_ensemble(predict_py, folder, images, tmp_path, monkeypatch):
+def test_the_table_shows_each_depth_and_the_ensemble(folder, images, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     odd = Path("[bold]odd.png")
     Image.new("RGB", (20, 30), (0, 90, 0)).save(odd)
@@ -95,7 +81,7 @@ def test_the_table_shows_each_depth_and_the_ensemble(predict_py, folder, images,
     assert "[bold]odd.png" in outcome.out
 
 
-def test_one_classifier_has_no_columns_of_depths(predict_py, train_py, images, tmp_path):
+def test_one_classifier_has_no_columns_of_depths(train_py, images, tmp_path):
     assert train_py(name="joint", plan="joint", epochs=1).code == 0
     outcome = predict_py(f"run={tmp_path / 'out' / 'joint'}", next(images.rglob("*.png")))
     assert outcome.code == 0
@@ -117,7 +103,7 @@ def test_one_classifier_has_no_columns_of_depths(predict_py, train_py, images, t
         (["run=EMPTY", "image=GOOD"], "EMPTY"),
     ],
 )
-def test_bad_input_is_one_message(predict_py, tmp_path, request, words, message):
+def test_bad_input_is_one_message(tmp_path, request, words, message):
     places = {"EMPTY": tmp_path / "EMPTY", "TEXT": tmp_path / "text.png", "GOOD": tmp_path / "good.png"}
     places["EMPTY"].mkdir()
     places["TEXT"].write_text("no image")
@@ -133,7 +119,7 @@ def test_bad_input_is_one_message(predict_py, tmp_path, request, words, message)
     assert message in outcome.err
 
 
-def test_a_run_on_a_table_is_refused_with_the_way_to_predict_rows(predict_py, train_py, tmp_path, images):
+def test_a_run_on_a_table_is_refused_with_the_way_to_predict_rows(train_py, tmp_path, images):
     (tmp_path / "t.csv").write_text("a,b,c\n" + "".join(f"{i},{-i},{i % 2}\n" for i in range(40)))
     table = {"dataset": "table", "dataset.path": tmp_path / "t.csv", "model": "mlp", "k": 1, "batch_size": 16}
     table |= dict.fromkeys(("dataset.limit", "dataset.limit_test", "model.head_width", "model.downsample"))
@@ -143,7 +129,7 @@ def test_a_run_on_a_table_is_refused_with_the_way_to_predict_rows(predict_py, tr
     assert "vectors of 2 features" in outcome.err
 
 
-def test_rows_of_a_table_are_predicted_as_csv(predict_py, train_py, tmp_path):
+def test_rows_of_a_table_are_predicted_as_csv(train_py, tmp_path):
     rows = [f"{i},{'' if i % 9 == 0 else i % 7},{'xyz'[i % 3]},{['no', '01'][i % 2]}" for i in range(60)]
     (tmp_path / "t.csv").write_text("a,b,c,kind\n" + "\n".join(rows) + "\n")
     table = {"dataset": "table", "dataset.path": tmp_path / "t.csv", "model": "mlp", "k": 1, "batch_size": 16}
@@ -204,7 +190,7 @@ def test_pixels_of_the_right_size_stay_as_they_are(tmp_path):
     assert torch.equal(read_image(spec_of("cifar10", 3, 32), tmp_path / "grey.png"), grey.expand(3, -1, -1))
 
 
-def test_a_file_may_have_an_equals_sign_in_its_name(predict_py, folder, tmp_path):
+def test_a_file_may_have_an_equals_sign_in_its_name(folder, tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "width=8.png")
     outcome = predict_py(f"run={folder}", tmp_path / "width=8.png", "format=json")
     assert outcome.code == 0, outcome.err

@@ -16,7 +16,7 @@ from helpers.data import CPU, data_on
 from helpers.networks import tiny_net
 from layerwise.core.interrupt import StopRequest
 from layerwise.core.precision import Precision
-from layerwise.data.read_ahead import AHEAD, MOST_QUEUED, announced, early, gather, read_ahead, to_device
+from layerwise.data.read_ahead import AHEAD, MOST_QUEUED, announced, read_ahead, to_device
 from layerwise.features.batches import BatchPlan
 from layerwise.features.choices import FeatureDtype
 from layerwise.features.codec import FeatureCodec
@@ -41,17 +41,6 @@ def test_results_come_in_order_and_the_thread_goes():
     assert list(read_ahead(lambda i: i * i, range(50), 1)) == [i * i for i in range(50)]
     assert list(read_ahead(abs, [], 1)) == []
     assert not readers()
-
-
-def test_so_many_are_read_before_they_are_asked_for():
-    read: list[int] = []
-    ahead = read_ahead(read.append, range(20), 1)
-    assert not readers()  # nothing begins before the first is asked for
-    for taken in range(1, 5):
-        next(ahead)
-        assert until(lambda: len(read) >= taken + AHEAD)  # noqa: B023 (it is called at once)
-        time.sleep(0.01)
-        assert len(read) == taken + AHEAD
 
 
 def test_an_error_comes_in_its_turn_and_says_where_it_happened():
@@ -97,19 +86,6 @@ def test_the_thread_has_cores_of_its_own():
     assert torch.get_num_threads() == before
 
 
-def test_early_takes_an_item_before_it_gives_those_in_front():
-    taken: list[int] = []
-
-    def items():
-        for i in range(4):
-            taken.append(i)
-            yield i
-
-    assert [(i, len(taken)) for i in early(items(), 1)] == [(0, 2), (1, 3), (2, 4), (3, 4)]
-    assert list(early([], 3)) == []
-    assert list(early([7, 8], 3)) == [7, 8]
-
-
 @pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="needs a system that can be told")
 def test_the_system_is_told_of_rows_before_they_are_read(tmp_path, monkeypatch):
     told: list[int] = []
@@ -127,11 +103,6 @@ def test_the_system_is_told_of_rows_before_they_are_read(tmp_path, monkeypatch):
     next(abandoned)
     abandoned.close()
     assert not [entry for entry in psutil.Process().open_files() if entry.path == str(path)]
-
-
-def test_on_the_cpu_nothing_is_moved():
-    batches = [{"values": torch.ones(2)}, {"values": torch.zeros(1)}]
-    assert all(a is b for a, b in zip(to_device(batches, CPU), batches, strict=True))
 
 
 class FakeStream:
@@ -175,13 +146,6 @@ def test_each_copy_begins_before_the_step_in_front_and_is_waited_for_by_its_own(
     assert [call for call in calls if call.startswith("host")] == [f"host waits for step {i}" for i in (1, 2, 3)]
 
 
-def test_rows_are_gathered_from_every_array():
-    arrays = {"values": torch.arange(12).view(4, 3), "low": torch.arange(4.0)}
-    rows = gather(arrays, torch.tensor([3, 0]))
-    assert rows["values"].tolist() == [[9, 10, 11], [0, 1, 2]]
-    assert rows["low"].tolist() == [3.0, 0.0]
-
-
 def store_of(place: str, folder, codec: FeatureCodec, device: torch.device) -> FeatureStores:
     if place == "disk":
         return FeatureStores(codec, folder / "cache")
@@ -208,14 +172,6 @@ def assert_cached_is_recomputed(place, folder, precision, device, tolerance=0.0)
                 assert batch.inputs.is_contiguous(memory_format=torch.channels_last)
     assert not readers()
     return cached
-
-
-@pytest.mark.parametrize("place", ["device", "host", "disk"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_a_cache_anywhere_gives_what_recomputing_gives(tmp_path, place, dtype):
-    cached = assert_cached_is_recomputed(place, tmp_path, Precision(dtype, "cpu"), CPU)
-    next(cached.train(1, 0))
-    assert not readers()  # the cores are for the training
 
 
 def test_an_interrupted_advance_keeps_the_old_store(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,8 @@ def open_page(report):
     complaints: list[str] = []
     requests: list[str] = []
 
-    def visit(theme, size, keep):
+    @contextmanager
+    def visit(theme, size):
         with browser(theme, size) as page:
             page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
             page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -49,7 +51,7 @@ def open_page(report):
             page.on("request", lambda request: requests.append(request.url))
             page.goto(report.resolve().as_uri())
             drawn(page)
-            keep(page)
+            yield page
         assert complaints == []
         assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
 
@@ -70,7 +72,7 @@ def browser(theme, size):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
 def test_it_renders_without_complaints_or_overflow(theme, size, open_page):
-    def look(page):
+    with open_page(theme, size) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
         charts = page.locator(".chart:visible")
         assert charts.count() >= 7
@@ -81,11 +83,9 @@ def test_it_renders_without_complaints_or_overflow(theme, size, open_page):
         SCREENSHOTS.mkdir(exist_ok=True)
         page.screenshot(path=SCREENSHOTS / f"{theme}_{size[0]}.png", full_page=True)
 
-    open_page(theme, size, look)
-
 
 def test_the_theme_can_be_chosen(open_page):
-    def look(page):
+    with open_page("light", DESKTOP) as page:
         background = "getComputedStyle(document.body).backgroundColor"
         label = "document.querySelector('.chart svg text').getAttribute('fill')"
         system = page.evaluate(background), page.evaluate(label)
@@ -99,11 +99,9 @@ def test_the_theme_can_be_chosen(open_page):
         assert page.evaluate(background) != system[0]
         assert page.evaluate(label) != system[1]
 
-    open_page("light", DESKTOP, look)
-
 
 def test_runs_are_sorted_by_mouse_and_keyboard(open_page):
-    def look(page):
+    with open_page("light", DESKTOP) as page:
         heading = page.locator("#runs thead th", has_text="test %")
         heading.locator("button").click()
         assert heading.get_attribute("aria-sort") == "descending"
@@ -116,11 +114,9 @@ def test_runs_are_sorted_by_mouse_and_keyboard(open_page):
         page.locator("#runs thead button", has_text="run").press("Space")
         assert heading.get_attribute("aria-sort") == "none"
 
-    open_page("light", DESKTOP, look)
-
 
 def test_runs_are_filtered(open_page):
-    def look(page):
+    with open_page("light", DESKTOP) as page:
         page.locator("#filter").fill("joint")
         assert page.locator("#runs tbody tr:visible").count() == 1
         assert page.locator("#count").inner_text() == "1 of 3 runs"
@@ -133,34 +129,26 @@ def test_runs_are_filtered(open_page):
         page.locator("#differences").uncheck()
         assert page.locator("#config tbody tr:visible").count() > hidden
 
-    open_page("light", DESKTOP, look)
-
 
 def test_a_plot_answers_to_the_mouse(open_page):
-    def look(page):
+    with open_page("light", DESKTOP) as page:
         point = page.locator('.chart[data-chart="accuracy"] .mark-symbol.role-mark path').first
         point.hover(force=True)
         page.wait_for_selector("#vg-tooltip-element.visible")
         assert "test accuracy (%)" in page.locator("#vg-tooltip-element").inner_text()
 
-    open_page("light", DESKTOP, look)
-
 
 def test_a_plot_in_a_closed_part_is_drawn_once_it_is_opened(open_page):
-    def look(page):
+    with open_page("light", DESKTOP) as page:
         last = page.locator("details.run").last
         assert last.locator("svg").count() == 0
         last.locator("> summary").press("Enter")
         last.locator(".chart svg").wait_for()
 
-    open_page("light", DESKTOP, look)
-
 
 def test_a_hostile_name_shows_as_text(open_page):
-    def look(page):
+    with open_page("dark", DESKTOP) as page:
         assert page.locator("#runs small", has_text=HOSTILE).count() == 1
-
-    open_page("dark", DESKTOP, look)
 
 
 CONTRAST = """
@@ -188,10 +176,8 @@ CONTRAST = """
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_words_have_the_contrast_of_wcag_aa(theme, open_page):
-    def look(page):
+    with open_page(theme, DESKTOP) as page:
         assert page.evaluate(CONTRAST) == []
-
-    open_page(theme, DESKTOP, look)
 
 
 def test_the_pictures_of_the_readme_are_made(report, tmp_path):

@@ -16,7 +16,6 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.core.interrupt import StopRequest
 from layerwise.core.precision import Precision
 from layerwise.core.shard import Shard
-from layerwise.data.dataset import Dataset
 from layerwise.features.batches import BatchPlan
 from layerwise.features.choices import FeatureDtype
 from layerwise.features.codec import FeatureCodec
@@ -169,14 +168,6 @@ def test_a_damaged_or_foreign_disk_cache_is_made_anew(tiny_data, tmp_path, damag
         (tmp_path / "x1" / MANIFEST).write_text(json.dumps(manifest | {"blocks": "another"}))
     again = Cached(Recompute(tiny_data, PLAN, FP32), stores(tmp_path), 1, StopRequest(), list(net.blocks[:1]))
     assert_same(expected, epochs_of(again, 1))
-
-
-def test_a_split_that_is_held_out_is_cached_without_augmentation(tiny_data: Dataset):
-    net = tiny_net()
-    cached = Cached(Recompute(tiny_data, PLAN, FP32), stores(None), 1, StopRequest(), list(net.blocks[:1]))
-    with torch.no_grad():
-        expected = net.blocks[0](tiny_data.prepare(tiny_data.splits["test"].values))
-    torch.testing.assert_close(torch.cat([b.inputs for b in cached.evaluate("test")]), expected)
 
 
 def test_shards_part_a_sequence_and_give_it_back():
