@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-from multiprocessing.connection import Connection
-from types import TracebackType
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ class RandomImages(Dataset[tuple[Tensor, int]]):
         return self.transform(Image.fromarray(self.pixels[i])), i % 10
 
 
-class PlainProcess:
+class PlainProcess(ProcessPoolExecutor):
     """The plain implementation's epochs; it computes while the caller waits, and rests while it does not.
 
     What is asked for is a whole epoch of few steps: when it begins, no image is prepared yet, and when it ends, none
@@ -43,57 +43,37 @@ class PlainProcess:
     """
 
     def __init__(self, device: torch.device, **shape: Any) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, shape, device))
-        self.process.start()
-        theirs.close()
+        super().__init__(1, multiprocessing.get_context("spawn"), initializer=begin, initargs=(device, shape))
 
     def train(self, depth: int, steps: int) -> None:
         """Trains block `depth` and its head for some steps."""
-        self._ask("train", depth, steps)
+        self.submit(train, depth, steps).result()
 
     def evaluate(self, depth: int, images: int) -> None:
         """Scores some images at a depth."""
-        self._ask("evaluate", depth, images)
-
-    def __enter__(self) -> PlainProcess:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.pipe.close()
-        self.process.join()
-
-    def _ask(self, *request: object) -> None:
-        self.pipe.send(request)
-        self.pipe.recv()
+        self.submit(evaluate, depth, images).result()
 
 
-def serve(pipe: Connection, shape: dict[str, Any], device: torch.device) -> None:
-    """Answers requests until the other end is closed."""
-    net = plain.network(**shape).to(device)
+def begin(device: torch.device, shape: dict[str, Any]) -> None:
+    """Builds what the process keeps between two requests: the network, and an optimiser of each block."""
+    global _device, _net, _optimizers
     torch.backends.cudnn.benchmark = True
-    optimizers = {depth: plain.sgd(net, depth, lr=0.01) for depth in net.depths}
-    loaders: dict[tuple[str, int], DataLoader[Any]] = {}
-    while True:
-        try:
-            task, depth, n = pipe.recv()
-        except EOFError:
-            return
-        if (task, n) not in loaders:
-            loaders[task, n] = train_loader(n) if task == "train" else test_loader(n)
-        if task == "train":
-            net.requires_grad_(False)
-            net.blocks[depth - 1].requires_grad_(True)
-            net.head(depth).requires_grad_(True)
-            plain.train_epoch(net, depth, optimizers[depth], loaders[task, n], device)
-        else:
-            plain.evaluate(net, depth, loaders[task, n], device)
-        pipe.send("done")
+    _device, _net = device, plain.network(**shape).to(device)
+    _optimizers = {depth: plain.sgd(_net, depth, lr=0.01) for depth in _net.depths}
 
 
+def train(depth: int, steps: int) -> None:
+    _net.requires_grad_(False)
+    _net.blocks[depth - 1].requires_grad_(True)
+    _net.head(depth).requires_grad_(True)
+    plain.train_epoch(_net, depth, _optimizers[depth], train_loader(steps), _device)
+
+
+def evaluate(depth: int, images: int) -> None:
+    plain.evaluate(_net, depth, test_loader(images), _device)
+
+
+@cache
 def train_loader(steps: int, batch_size: int = 128) -> DataLoader[Any]:
     """Shuffled epochs of some steps."""
     images = RandomImages(plain.TRAIN)
@@ -101,6 +81,7 @@ def train_loader(steps: int, batch_size: int = 128) -> DataLoader[Any]:
     return DataLoader(chosen, batch_size, shuffle=True, num_workers=plain.WORKERS, persistent_workers=True)
 
 
+@cache
 def test_loader(images: int) -> DataLoader[Any]:
     """Images to be scored."""
     chosen = RandomImages(plain.TEST, images)

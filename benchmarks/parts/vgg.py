@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -23,18 +23,14 @@ from layerwise.training.plan import Stage, greedy, joint
 
 def measure(device: torch.device) -> dict[str, Any]:
     """Peak memory of processes that take a step of each stage of VGG-11 at 224 pixels, batch 32: greedy and joint."""
-    context = multiprocessing.get_context("spawn")
     peaks: dict[str, Any] = {}
     for plan in (greedy, joint):
-        pipe, theirs = context.Pipe()
-        process = context.Process(target=serve_peak_of_vgg, args=(theirs, plan, device))
-        process.start()
-        peaks[f"{plan.__name__}_mb"] = pipe.recv()
-        process.join()
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            peaks[f"{plan.__name__}_mb"] = process.submit(peak_of_vgg, plan, device).result()
     return peaks | {"ratio": peaks["greedy_mb"] / peaks["joint_mb"]}
 
 
-def serve_peak_of_vgg(pipe: Connection, plan: Callable[[int, int], list[Stage]], device: torch.device) -> None:
+def peak_of_vgg(plan: Callable[[int, int], list[Stage]], device: torch.device) -> float:
     keep_freed_memory()
     stages, batch = plan(block_count(VGG_LAYERS[11]), 1), 32
     depths = {depth for stage in stages for depth in stage.depths}
@@ -50,4 +46,4 @@ def serve_peak_of_vgg(pipe: Connection, plan: Callable[[int, int], list[Stage]],
         trainer._train_step(*next(source.train(0, 0)))
         trainer.optimizer.zero_grad(set_to_none=True)
         return_freed_memory()
-    pipe.send(peak_memory_mb(device))
+    return peak_memory_mb(device)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from layerwise.config.effects import without_effect
 from layerwise.config.parse import parse
 from layerwise.config.resolve import resolve
 from layerwise.config.resolved import ResolvedConfig
-from layerwise.config.schema import Config, ProgressName, Summary
+from layerwise.config.schema import ProgressName, Summary
 from layerwise.core import distributed
 from layerwise.core.distributed import from_main, noticing_lost_processes, one_per_machine_first, together
 from layerwise.core.errors import LayerwiseError
@@ -43,23 +43,16 @@ from layerwise.features.sources import Source
 from layerwise.reporting.loggers.choice import check_loggers, send
 from layerwise.reporting.tables import results_table, show
 from layerwise.reporting.terminal import Display
-from layerwise.runs.checkpoints import Checkpoints, rows_of
 from layerwise.runs.data_check import changed_data, refuse
-from layerwise.runs.depth_search import run_config
-from layerwise.runs.finished import FinishedStage, restore
+from layerwise.runs.finished import FinishedStage, lost_lines, restore
 from layerwise.runs.folder import RunFolder
-from layerwise.runs.metrics import lost_epochs, read_lines, validation_quality
+from layerwise.runs.loading import all_blocks_readable
+from layerwise.runs.metrics import validation_quality
 from layerwise.runs.origin import Origin
-from layerwise.runs.run_files import METRICS, REPORT
-from layerwise.training.plan import Stage
+from layerwise.runs.run_files import REPORT
 
 FINISHED = "this run is finished; fresh=true would start it over"
 SEARCHED = "the search for the depth is finished"
-
-
-def _read(composed: DictConfig) -> tuple[Config, ResolvedConfig]:
-    given = parse(composed)
-    return given, resolve(given)
 
 
 def run(composed: DictConfig) -> float | None:
@@ -74,7 +67,8 @@ def run(composed: DictConfig) -> float | None:
     Raises:
         LayerwiseError: the user can fix the cause.
     """
-    given, config = together(lambda: _read(composed))  # in a multirun the processes have joined already
+    given = together(lambda: parse(composed))  # in a multirun the processes have joined already
+    config = together(lambda: resolve(given))
     here = distributed.place()
     if here.rank == 0:
         for _, message in without_effect(given, config):
@@ -121,7 +115,7 @@ def run_in_folder(
         if changed is not None:
             folder.origin = Origin(folder.origin.config, {})
         results = None if config.fresh else folder.finished_results()
-        if results is not None and from_main(lambda: all_blocks_readable(folder)):
+        if results is not None and from_main(lambda: all_blocks_readable(folder.path, folder.origin)):
             folder.tidy()
             folder.drop_cache()
             if distributed.is_main():
@@ -214,28 +208,6 @@ def restore_finished(run: Run) -> list[FinishedStage]:
     restore(run.network, stages, finished, partial(build.build_last_head, run.config, run.network, run.data.spec))
     for stage, outcome in zip(stages, finished, strict=False):
         run.display.show_rows(stage.title, outcome.rows)
-    if lost := from_main(lambda: lost_lines(run.folder, stages, finished)):
+    if lost := from_main(lambda: lost_lines(run.folder.path, run.folder.origin, stages, finished)):
         run.display.warn(lost)
     return finished
-
-
-def lost_lines(folder: RunFolder, stages: Sequence[Stage], finished: Sequence[FinishedStage]) -> str | None:
-    """Says which epochs of finished stages metrics.jsonl has lost; refuses one of another run."""
-    own = [stage for stage, outcome in zip(stages, finished, strict=False) if "reused" not in outcome.rows[0]]
-    path = folder.path / METRICS
-    return lost_epochs(path, read_lines(path, folder.origin), {stage.index + 1: stage.epochs for stage in own})
-
-
-def all_blocks_readable(folder: RunFolder) -> bool:
-    """Returns whether all checkpoints of a finished run are intact; if not, the run trains the damaged part again."""
-    try:
-        agenda = build.build_agenda(run_config(folder.path))
-    except LayerwiseError:  # its search is damaged
-        return False
-    trees, _ = Checkpoints(folder.checkpoints, print, folder.origin).read_finished(agenda)
-    stages = agenda.stages(rows_of(trees))
-    if len(trees) < len(stages):
-        return False
-    if lost := lost_lines(folder, stages, [FinishedStage(**tree) for tree in trees]):
-        print(f"warning: {lost}", file=sys.stderr)
-    return True

@@ -19,6 +19,7 @@ from layerwise.features.sources import Source
 from layerwise.models.blocknet import Segment
 from layerwise.models.synced_norm import synchronised
 from layerwise.runs.finished import FinishedStage, segment_of
+from layerwise.runs.metrics import metrics_line
 from layerwise.training import pruning
 from layerwise.training.beginnings import carry_head, have_same_shape, warm_start, whiten_input
 from layerwise.training.plan import Stage
@@ -270,26 +271,3 @@ def build_trainer(run: Run, stages: Sequence[Stage], stage: Stage, segment: Segm
         compiled_for=build.build_batch_plan(run.config, run.data).size if run.config.compile else None,
         graph=build.build_graph(run.config, run.data.device, run.precision, optimizer),
     )
-
-
-def metrics_line(stage: Stage, report: EpochReport, step: int) -> dict[str, Any]:
-    """Returns the line of metrics.jsonl for an epoch: the values of the last head, of each of several heads, and norms.
-
-    Args:
-        step: steps of the whole run up to the epoch's end.
-    """
-    heads: list[dict[str, Any]] = [
-        {"block": depth, **scores} for depth, scores in zip(stage.depths, report.scores, strict=True)
-    ]
-    line: dict[str, Any] = {
-        "stage": stage.index + 1,
-        "target": stage.target,
-        "epoch": report.epoch + 1,
-        "step": step,
-        **heads[-1],
-        "lr": report.lr,
-        "seconds": report.seconds,
-        "images_per_second": report.images_per_second,
-    }
-    line |= {"gradients": report.gradients} if report.gradients else {}
-    return line | ({"heads": heads} if len(heads) > 1 else {})

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from layerwise.core.types import Target
 from layerwise.models.blocknet import BlockNet, Segment
+from layerwise.runs.metrics import lost_epochs, read_lines
+from layerwise.runs.origin import Origin
+from layerwise.runs.run_files import METRICS
 from layerwise.training.plan import Stage
 from layerwise.training.pruning import prune_block
 
@@ -67,3 +71,10 @@ def valid_depths(stages: Sequence[Stage], target: Target) -> list[int]:
             valid = {depth for depth in valid if depth <= stage.start}
         valid |= set(stage.depths) if stage.target == target else set()
     return sorted(valid)
+
+
+def lost_lines(folder: Path, origin: Origin, stages: Sequence[Stage], finished: Sequence[FinishedStage]) -> str | None:
+    """Says which epochs of finished stages metrics.jsonl has lost; refuses one of another run."""
+    own = [stage for stage, outcome in zip(stages, finished, strict=False) if "reused" not in outcome.rows[0]]
+    path = folder / METRICS
+    return lost_epochs(path, read_lines(path, origin), {stage.index + 1: stage.epochs for stage in own})

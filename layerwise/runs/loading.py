@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,8 +17,8 @@ from layerwise.data.factory import scaled_rows
 from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.runs.checkpoints import Checkpoints, rows_of
 from layerwise.runs.depth_search import run_config
-from layerwise.runs.finished import FinishedStage, restore, valid_depths
-from layerwise.runs.origin import origin_of
+from layerwise.runs.finished import FinishedStage, lost_lines, restore, valid_depths
+from layerwise.runs.origin import Origin, origin_of
 from layerwise.runs.run_files import AGAIN, CHECKPOINTS, SPEC, read_spec
 
 
@@ -101,3 +102,18 @@ def load(run_folder: str | Path, device: str | torch.device = "cpu") -> TrainedN
     decoders = {d: network.readers("inputs")[str(d)] for d in valid_depths(stages, "inputs") if d <= deepest}
     network = BlockNet(list(network.blocks[:deepest]), heads, network.ensemble_on, decoders)
     return TrainedNet(network, spec, config.evaluation.mirror).to(device).eval()
+
+
+def all_blocks_readable(folder: Path, origin: Origin) -> bool:
+    """Whether all checkpoints of a finished run are intact; if not, the run trains the damaged part again."""
+    try:
+        agenda = build_agenda(run_config(folder))
+    except LayerwiseError:  # its search is damaged
+        return False
+    trees, _ = Checkpoints(folder / CHECKPOINTS, print, origin).read_finished(agenda)
+    stages = agenda.stages(rows_of(trees))
+    if len(trees) < len(stages):
+        return False
+    if lost := lost_lines(folder, origin, stages, [FinishedStage(**tree) for tree in trees]):
+        print(f"warning: {lost}", file=sys.stderr)
+    return True

@@ -17,6 +17,8 @@ from layerwise.core.files import write_atomically
 from layerwise.core.measures import quality
 from layerwise.runs.origin import Origin
 from layerwise.runs.run_files import missing, read_text
+from layerwise.training.plan import Stage
+from layerwise.training.reports import EpochReport
 
 KEPT = "The checkpoints are intact."
 
@@ -81,6 +83,29 @@ class Metrics:
         ]
         write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in lines), KEPT, makes_folder=False)
         return lost_epochs(self.path, lines, {stage: epochs})
+
+
+def metrics_line(stage: Stage, report: EpochReport, step: int) -> dict[str, Any]:
+    """Returns the line of metrics.jsonl for an epoch: the values of the last head, of each of several heads, and norms.
+
+    Args:
+        step: steps of the whole run up to the epoch's end.
+    """
+    heads: list[dict[str, Any]] = [
+        {"block": depth, **scores} for depth, scores in zip(stage.depths, report.scores, strict=True)
+    ]
+    line: dict[str, Any] = {
+        "stage": stage.index + 1,
+        "target": stage.target,
+        "epoch": report.epoch + 1,
+        "step": step,
+        **heads[-1],
+        "lr": report.lr,
+        "seconds": report.seconds,
+        "images_per_second": report.images_per_second,
+    }
+    line |= {"gradients": report.gradients} if report.gradients else {}
+    return line | ({"heads": heads} if len(heads) > 1 else {})
 
 
 def read_lines(path: Path, origin: Origin | None = None) -> list[dict[str, Any]]:
