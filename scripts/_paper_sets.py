@@ -46,6 +46,8 @@ SETS: dict[str, tuple[Row, ...]] = {
         Row("pooled_cifar10", "pooled", ("epochs=4",)),
         Row("pooled_cifar10", "pooled", ("epochs=8",)),
         Row("pooled_cifar10", "pooled", ("plan=joint", "plan.epochs=6")),
+    ),
+    "fast": (
         Row("fast_cifar10", "fast"),
         Row("fast_cifar10", "fast_joint", ("plan=joint", "plan.epochs=20")),
     ),
