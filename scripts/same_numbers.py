@@ -8,7 +8,7 @@ The runs use every plan, cache, source of features, head and family of networks 
 together they take about two minutes on two cores. `record` starts each as `train.py` in a process of its own and skips
 those that are finished in FOLDER; `--repository` records another checkout. `compare` reads results.json (the rows of
 all depths and the final figures) and metrics.jsonl, leaves out times, rates and memory, and compares the rest to the
-bit.
+bit; what only the new runs have is no difference.
 """
 
 from __future__ import annotations
@@ -203,16 +203,16 @@ def numbers(folder: Path) -> dict[str, Any]:
 
 
 def differences(old: Any, new: Any, where: str) -> Iterator[str]:
-    """What differs between two JSON trees, with its place."""
+    """What differs between two JSON trees, with its place; what only the new one has is no difference."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted((old.keys() | new.keys()) - LEFT_OUT):
             if key.endswith("top5") and key not in new and old[key] == 100:
                 continue  # of five classes or fewer, which is no longer given
-            if where and old.get(key) is None and new.get(key) is None:
-                continue  # null, which one of them does not write
-            if key not in old or key not in new:
-                yield f"{where}/{key} is only in the {'old' if key in old else 'new'} run"
-            else:
+            if where and old.get(key) is None and key not in new:
+                continue  # null, which the new run does not write
+            if key not in new:
+                yield f"{where}/{key} is only in the old run"
+            elif key in old:  # a key of the new run alone is a new measure, no changed one
                 yield from differences(old[key], new[key], f"{where}/{key}")
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for i, (a, b) in enumerate(zip(old, new, strict=True)):

@@ -8,7 +8,7 @@ from pathlib import Path
 from helpers.commands import run_script
 
 
-def record(folder: Path, loss: float, **line: float | None) -> Path:
+def record(folder: Path, loss: float, **line: float | bool | None) -> Path:
     """A recording of one run."""
     run = folder / "table" / "mine"
     run.mkdir(parents=True)
@@ -27,3 +27,10 @@ def test_what_differs_is_said(tmp_path):
     changed = run_script("same_numbers", "compare", str(old), str(new))
     assert "table: /whole/blocks/0/train/loss: 0.5 became 0.25\n" in changed.out
     assert changed.code == same.code + 1
+
+
+def test_a_new_measure_is_no_difference_but_a_lost_one_is(tmp_path):
+    old, new = record(tmp_path / "old", 0.5), record(tmp_path / "new", 0.5, improved_loss=True)
+    assert "table: equal to the bit" in run_script("same_numbers", "compare", str(old), str(new)).out
+    lost = run_script("same_numbers", "compare", str(new), str(old)).out
+    assert "table: /whole/epochs/0/improved_loss is only in the old run" in lost
