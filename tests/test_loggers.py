@@ -210,7 +210,7 @@ def test_blocks_that_train_at_once_have_a_curve_each(trained):
 def test_a_logger_that_is_not_installed_is_named(train_py, tmp_path, monkeypatch, name):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda word, *rest: None if word == name else find(word, *rest))
-    assert_refused(train_py(logger=name), f"logger={name}: it is not installed", "[loggers]")
+    assert_refused(train_py(logger=name), f"logger={name}: it is not installed", f"pip install {name}")
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 

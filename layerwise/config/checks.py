@@ -48,22 +48,30 @@ def _check_growth(config: Config) -> None:
         if value is None:
             continue
         if not config.grows:
-            raise LayerwiseError(f"{key}={value}: only plan=greedy and plan=autoencoder grow block by block.")
+            raise LayerwiseError(
+                f"{key}={value}: only plan=greedy and plan=autoencoder grow block by block. "
+                f"Choose one of them, or leave {key} out."
+            )
         if not held_out:
             raise LayerwiseError(f"{key}={value} needs validation samples to choose the depth: dataset.validation=0.1.")
         if isinstance(config.model, SimCnnConfig) and config.model.final_head_width is not None:
             raise LayerwiseError(
-                f"{key}={value} cannot be combined with model.final_head_width: the last head is not known in advance."
+                f"{key}={value} cannot be combined with model.final_head_width: the last head is not known in advance. "
+                "Leave one of them out."
             )
 
 
 def _check_plan(config: Config) -> None:
     plan = config.plan
     if plan.reuse is not None and plan.name is not Plan.greedy:
-        raise LayerwiseError("plan.reuse: only the stages of plan=greedy can be shared by two runs.")
+        raise LayerwiseError(
+            "plan.reuse: only the stages of plan=greedy can be shared by two runs. "
+            "Use plan=greedy, or leave plan.reuse out."
+        )
     if plan.reuse is not None and plan.search_fraction is not None:
         raise LayerwiseError(
-            "plan.reuse cannot be combined with plan.search_fraction: a searched run shares no stages with other runs."
+            "plan.reuse cannot be combined with plan.search_fraction: a searched run shares no stages with other runs. "
+            "Leave one of them out."
         )
 
 

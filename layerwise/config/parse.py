@@ -43,7 +43,7 @@ def parse(composed: DictConfig) -> Config:
         raise LayerwiseError(f"unknown key '{full_key}'.{suggest_key(full_key)}") from error
     except MissingMandatoryValue as error:
         raise LayerwiseError(
-            f"{error.full_key}: this choice of its group does not set it. Choose another, or set it."
+            f"{error.full_key}: has no value. Set {error.full_key}=…, or choose another file of its group."
         ) from error
     except OmegaConfBaseException as error:
         raise LayerwiseError(f"{error.full_key}: {one_line(str(error).splitlines()[0])}.") from error

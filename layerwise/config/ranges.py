@@ -32,8 +32,9 @@ def check_ranges(values: Mapping[str, Any]) -> None:
 
 def _check_representable(name: str, value: Any) -> None:
     """Refuses what no key can use, whatever its range."""
-    if isinstance(value, int) and abs(value) > (LARGEST_SEED if name == "seed" else LARGEST):
-        raise LayerwiseError(f"{name}={value:.3g}: is too large for a whole number of this program.")
+    largest = LARGEST_SEED if name == "seed" else LARGEST
+    if isinstance(value, int) and abs(value) > largest:
+        raise LayerwiseError(f"{name}={value:.3g}: must be at most {largest}.")
     if isinstance(value, float) and not math.isfinite(value):
         raise LayerwiseError(f"{name}={value}: must be finite.")
     if isinstance(value, str) and not all(character.isprintable() for character in value):

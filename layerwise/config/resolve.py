@@ -126,7 +126,7 @@ def check_pruning(config: ResolvedConfig) -> None:
     ):
         raise LayerwiseError(
             f"plan.last_head_width={plan.last_head_width} cannot be combined with "
-            "model.final_head_width or plan.patience."
+            "model.final_head_width or plan.patience. Leave one of them out."
         )
     if plan.prune_rounds > (lost := (config.model.first_width or 0) - plan.prune_to):
         raise LayerwiseError(f"plan.prune_rounds={plan.prune_rounds}: block 1 loses only {lost} filters. Use less.")

@@ -290,7 +290,7 @@ def _scale_targets(splits: dict[SplitName, Split], spec: DatasetSpec, labelled: 
     if not 0 < float(deviation) < math.inf:
         raise LayerwiseError(
             f"dataset={spec.name}: the column '{spec.target}' has deviation {float(deviation):g} over the training "
-            "samples; a target must vary, within what a float64 can hold."
+            "samples; a target must vary, within what a float64 can hold. Choose another column: dataset.label."
         )
     for split in splits.values():
         split.labels = ((split.labels - mean) / deviation).float()

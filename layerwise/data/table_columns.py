@@ -113,6 +113,8 @@ def encode(path: Path, frame: pd.DataFrame, kinds: Kinds, files: TableFiles) -> 
         LayerwiseError: a column is missing; see `Column.encode`.
     """
     if absent := [name for name in kinds if name not in frame]:
-        raise LayerwiseError(f"{path}: has no column '{absent[0]}', which the network was trained on.")
+        raise LayerwiseError(
+            f"{path}: has no column '{absent[0]}', which the network was trained on. Add it to the file."
+        )
     encoded = [Column(path, frame[name], files).encode(categories) for name, categories in kinds.items()]
     return torch.from_numpy(np.concatenate(encoded, axis=1))

@@ -138,7 +138,7 @@ def check_resolution(
     """
     _, height, width = image_shape
     if min(height, width) < QUADRANTS:
-        raise LayerwiseError(f"images of {height}×{width} pixels are too small: a head needs 2×2 (dataset.size).")
+        raise LayerwiseError(f"images of {height}×{width} pixels are too small: a head needs 2×2.")
     if len(set(downsample)) < len(downsample):
         raise LayerwiseError(f"model.downsample={list(downsample)}: a block is named twice.")
     if input_downsample:

@@ -67,7 +67,9 @@ class Vgg:
                 pooling = [nn.MaxPool2d(2)]
                 sides = [side // 2 for side in sides]
                 if min(sides) < 1:
-                    raise LayerwiseError(f"images of {size} pixels are too small for this network's max poolings.")
+                    raise LayerwiseError(
+                        f"images of {size} pixels are too small for the max poolings of this VGG. Use model=simcnn."
+                    )
                 continue
             j, out = len(blocks) + 1, int(layer) * self.width // FIRST_WIDTH
             with seeded(key("block", seed, j)):

@@ -55,7 +55,7 @@ def check_timm_optimizer(name: str) -> None:
     if name not in _factory().list_optimizers() and not name.startswith("lookahead_"):
         raise LayerwiseError(f"optimizer.name={name}: unknown.{suggest(name.lower(), usable_timm_optimizers())}")
     if (reason := _reason(name)) is not None:
-        raise LayerwiseError(f"optimizer.name={name}: cannot be used: {reason}.")
+        raise LayerwiseError(f"optimizer.name={name}: cannot be used: {reason}. Choose another.")
 
 
 def usable_timm_optimizers() -> list[str]:

@@ -32,7 +32,7 @@ from layerwise.data.images.encoded import StoredSplit
 
 INDEX = "index.safetensors"
 FORMAT, VERSION = "layerwise records", 1
-AGAIN = "Copy these records anew, or prepare them anew (scripts/prepare_data.py)"
+AGAIN = "Copy these records anew, or prepare them anew (layerwise prepare_data)"
 
 Integers = NDArray[np.int64]
 
@@ -112,7 +112,7 @@ class Records:
             raise LayerwiseError(
                 f"dataset.size={size}: is cut from images whose short side has {short_side(size)} pixels, but those of "
                 f"{self.folder} were resized to {self.short_side} and would be enlarged again. Use dataset.size={fits} "
-                f"or less, or prepare them anew: scripts/prepare_data.py --short-side {short_side(size)}."
+                f"or less, or prepare them anew: layerwise prepare_data --short-side {short_side(size)}."
             )
 
     def check_exif(self, exif: bool) -> None:
@@ -153,7 +153,7 @@ def _read_index(folder: Path) -> dict[str, Any]:
     if index["version"] != VERSION:
         raise LayerwiseError(
             f"{path}: the records are of version {index['version']}, this program reads version {VERSION}. "
-            "Prepare them anew (scripts/prepare_data.py)."
+            "Prepare them anew (layerwise prepare_data)."
         )
     try:
         consistent = set(index["splits"]) <= {"train", "val"} and all(

@@ -34,7 +34,7 @@ def check_loggers(config: Config) -> None:
     }
     for name, wanted in needed.items():
         if wanted and importlib.util.find_spec(name) is None:
-            raise LayerwiseError(f'logger={name}: it is not installed: pip install -e ".[loggers]".')
+            raise LayerwiseError(f"logger={name}: it is not installed: pip install {name}.")
 
 
 def build_loggers(config: Config, folder: Path, note: Callable[[str], None]) -> dict[str, Logger]:
