@@ -47,6 +47,13 @@ def test_every_import_follows_the_drawn_arrows(room):
     assert imported <= reachable(room)
 
 
+@pytest.mark.parametrize("arrow", sorted(drawn_arrows()), ids=" to ".join)
+def test_every_drawn_arrow_is_an_import(arrow):
+    at, to = arrow
+    names = {name for path in FILES if room_of(path) == at for name in imports_of(path)}
+    assert any(name.startswith(f"layerwise.{to}.") for name in names)
+
+
 def test_every_file_that_the_architecture_names_exists():
     named = re.findall(r"`([\w/.]+\.(?:py|md|yaml)|\w[\w/]*/)`", ARCHITECTURE)
     for name in named:

@@ -112,7 +112,7 @@ def run_in_folder(
             return build.data_listing(config)
 
         changed = None if config.fresh else from_main(lambda: changed_data(folder.path, spec, listing))
-        if changed is not None:
+        if changed is not None:  # its files are read all the same, to show its results or to refuse it below
             folder.origin = Origin(folder.origin.config, {})
         results = None if config.fresh else folder.finished_results()
         if results is not None and from_main(lambda: all_blocks_readable(folder.path, folder.origin)):
