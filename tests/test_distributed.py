@@ -28,6 +28,7 @@ SIMULTANEOUS = {"plan": "simultaneous", "J": 3}
 RUNS: dict[str, dict[str, Any]] = {
     "greedy": {"J": 3},
     "reused": {"J": 4, "plan.reuse": "out/greedy"},
+    "pretrained": {"J": 3, "model.pretrained": "out/greedy", "plan.frozen_blocks": 2},
     "recomputed": {"cache": "none"},
     "on-disk": {"cache": "disk"},
     "own-norms": {"cache": "none", "distributed.sync_batchnorm": "false"},

@@ -22,6 +22,7 @@ def check_options(config: Config) -> None:
     _check_growth(config)
     _check_plan(config)
     _check_warm_start(config)
+    _check_pretrained(config)
     _check_data(config)
     _check_optimizer(config)
     _check_objective(config)
@@ -81,6 +82,25 @@ def _check_warm_start(config: Config) -> None:
     if plan.warm_start and (plan.name is not Plan.greedy or plan.blocks_per_stage > 1):
         raise LayerwiseError(
             "plan.warm_start=true needs plan=greedy and plan.blocks_per_stage=1: one block behind a trained one."
+        )
+
+
+def _check_pretrained(config: Config) -> None:
+    plan = config.plan
+    if config.model.pretrained is not None and plan.warm_start:
+        raise LayerwiseError(
+            "plan.warm_start=true cannot be combined with model.pretrained: a block begins with one of them."
+        )
+    if plan.frozen_blocks == 0:
+        return
+    others = {
+        "plan.prune_to": plan.prune_to is not None,
+        "plan.head=frozen": plan.head is HeadStart.frozen,
+        "distributed.parallel=blocks": config.distributed.parallel is Parallel.blocks,
+    }
+    for key in (key for key, chosen in others.items() if chosen):
+        raise LayerwiseError(
+            f"plan.frozen_blocks={plan.frozen_blocks} cannot be combined with {key}. Leave one of them out."
         )
 
 

@@ -93,6 +93,7 @@ EFFECTS: dict[str, Effect] = {
     **dict.fromkeys(("model.kind", "model.name", "model.depth", "model.width", "model.widths"), ALWAYS),
     **dict.fromkeys(("model.downsample", "model.input_downsample", "model.whiten_input", "model.batch_norm"), ALWAYS),
     **dict.fromkeys(("model.bias", "model.activation", "model.initialisation", "model.dropout"), ALWAYS),
+    "model.pretrained": ALWAYS,
     "model.head": _CUT,
     **dict.fromkeys(("model.head_width", "model.head_widths", "model.final_head_width"), _CONVOLVES),
     **dict.fromkeys(("model.whiten_patch", "model.whiten_shift"), _WHITENS),
@@ -135,6 +136,10 @@ EFFECTS: dict[str, Effect] = {
     **dict.fromkeys(("plan.head", "plan.max_blocks", "plan.search_fraction"), _GROWS),
     **dict.fromkeys(("plan.warm_start", "plan.prune_to", "plan.reuse"), _plan(Plan.greedy)),
     **dict.fromkeys(("plan.prune_epochs", "plan.prune_rounds", "plan.last_head_width"), _PRUNES),
+    "plan.frozen_blocks": Effect(
+        "model.pretrained, and at least as many blocks (J)",
+        lambda c: c.model.pretrained is not None and c.plan.frozen_blocks <= c.J,
+    ),
     "plan.classifier_epochs": _plan(Plan.autoencoder),
     "plan.finetune.autoencoder_epochs": _plan(Plan.autoencoder),
     "plan.finetune.lr": Effect(
@@ -187,7 +192,7 @@ EFFECTS: dict[str, Effect] = {
 """By dotted key. What a job of SLURM gets (`slurm`) is not of a run's configuration alone and is not here."""
 
 REFUSED = {
-    *("plan.prune_rounds", "plan.last_head_width"),
+    *("plan.prune_rounds", "plan.last_head_width", "plan.frozen_blocks"),
     *("dataset.fold", "dataset.flip", "dataset.cutout", "plan.finetune.lr", "plan.finetune.autoencoder_epochs"),
     *("plan.blocks_per_stage", "plan.patience", "dataset.task", "dataset.class_weights"),
     *("objective.label_smoothing", "objective.single_logit"),

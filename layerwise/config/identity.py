@@ -12,6 +12,7 @@ from typing import Any
 
 from layerwise.config.effects import defaults, has_effect
 from layerwise.config.keys import key_names
+from layerwise.config.networks.base import TIMM
 from layerwise.config.resolve import resolve
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import Config
@@ -46,6 +47,8 @@ def _plain(config: Any) -> dict[str, Any]:
     for name in ("path", "test_path"):
         if kept.get(name) is not None:
             kept[name] = str(Path(kept[name]).resolve())
+    if kept.get("pretrained") not in (None, TIMM):
+        kept["pretrained"] = str(Path(kept["pretrained"]).resolve())
     if kept.get("name") in ("imagefolder", "imagenette"):
         kept["root"] = str(Path(config.root).resolve())  # the folder is the data set, or says which version of it
     return kept

@@ -83,7 +83,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         (
             *("dataset.workers", "evaluation.every", "optimizer.weight_decay", "objective.l1", "objective.l2"),
             *("plan.finetune.epochs", "plan.finetune.autoencoder_epochs", "slurm.gpus"),
-            *("dataset.cutout", "dataset.padding"),
+            *("dataset.cutout", "dataset.padding", "plan.frozen_blocks"),
         ),
         "must be 0 or more",
         lambda value: value >= 0,

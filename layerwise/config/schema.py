@@ -170,6 +170,7 @@ class PlanConfig:
     prune_epochs: int = 20
     prune_rounds: int = 1
     last_head_width: int | None = None
+    frozen_blocks: int = 0
     reuse: str | None = field(default=None, metadata=WHERE)
 
 

@@ -26,9 +26,11 @@ from layerwise.models.synced_norm import synchronised
 from layerwise.reporting.loggers.base import Loggers
 from layerwise.reporting.loggers.choice import build_loggers
 from layerwise.reporting.terminal import Display
-from layerwise.runs.checkpoints import Checkpoints
+from layerwise.runs.checkpoints import Checkpoints, write_pretrained
+from layerwise.runs.finished import begin_with
 from layerwise.runs.folder import RunFolder
 from layerwise.runs.metrics import Metrics
+from layerwise.runs.pretrained import beginning, find_weights
 from layerwise.runs.reuse import shared_stages, take_over
 from layerwise.runs.run_files import METRICS
 from layerwise.training.plan import Stage
@@ -57,7 +59,8 @@ def assemble(
         data: this process's samples, if they have been read already.
 
     Raises:
-        LayerwiseError: the cache does not fit, the other run of `plan.reuse` differs, or the data cannot be used.
+        LayerwiseError: the cache does not fit, the other run of `plan.reuse` or `model.pretrained` differs, or the
+            data cannot be used.
     """
     agenda = build.build_agenda(config)
     stages = agenda.stages()
@@ -70,10 +73,16 @@ def assemble(
     display.note(f"run folder: {folder.path}")
     display.note(f"{processes}{device}, {precision.name}; {cache.message or 'no cache'}")
 
+    begins = config.model.pretrained
     other = None if config.plan.reuse is None else Path(config.plan.reuse)
     shared = [] if other is None else from_main(lambda: shared_stages(other, config, folder.path))
+    weights = from_main(lambda: find_weights(config, spec, network, folder.path)) if begins else []
     data = data or read_data(config, spec, device, stages)
     folder.begin(data.spec, lambda: data.listing or build.data_listing(config))
+    if begins is not None:
+        begin_with(network, weights)
+        from_main(lambda: write_pretrained(folder.checkpoints, weights))
+        display.note(beginning(begins, weights, config.plan.frozen_blocks))
     checkpoints = Checkpoints(folder.checkpoints, display.warn, folder.origin)
     if other is not None and (reused := from_main(lambda: take_over(other, shared, checkpoints))):
         display.note(f"{reused} of {len(stages)} stages are taken from {other}")

@@ -229,7 +229,7 @@ def finish(
 def set_beginning(run: Run, stage: Stage, source: Source) -> None:
     """Sets the weights that the stage begins with, where they are not the network's initialisation. Collective."""
     readers = run.network.readers(stage.target)
-    if stage.index == 0:
+    if stage.index == 0 and run.config.model.pretrained is None:
         whiten_input(run.network, run.data)
     if stage.carry_from is not None and not carry_head(readers, stage.carry_from, stage.stop):
         run.display.note(f"depth {stage.stop}: the head of depth {stage.carry_from} has another shape; it starts fresh")

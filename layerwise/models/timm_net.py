@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -35,17 +36,32 @@ class TimmWhole:
         Raises:
             LayerwiseError: no such name, or the network does not take these images.
         """
-        with seeded(key("timm", seed, self.name)):
-            body = _create(self.name, shape, num_classes=classes)
-        classifier = body.get_classifier()
+        body, classifier = self._body(shape, classes, seed=seed)
         head: nn.Module = nn.Identity()  # a network with another kind of classifier stays whole
         if isinstance(classifier, nn.Linear):
-            body.reset_classifier(0)
             head = FullPrecisionLinear(classifier.in_features, classes, bias=classifier.bias is not None)
             head.load_state_dict(classifier.state_dict())
         with torch.device("meta"):
             _run(copy.deepcopy(body).to("meta"), torch.empty(1, *shape), self.name)
         return BlockNet([body], {1: head})
+
+    def pretrained_blocks(self, shape: Shape, classes: int) -> list[nn.Module]:
+        """Returns the body with timm's weights.
+
+        Raises:
+            LayerwiseError: timm has none, or they cannot be downloaded.
+        """
+        with _downloading(self.name):
+            return [self._body(shape, classes, pretrained=True)[0]]
+
+    def _body(self, shape: Shape, classes: int, seed: int = 0, pretrained: bool = False) -> tuple[Any, Any]:
+        """Returns the network without its classifier, and the classifier; one that is not linear stays there."""
+        with seeded(key("timm", seed, self.name)):
+            body = _create(self.name, shape, num_classes=classes, pretrained=pretrained)
+        classifier = body.get_classifier()
+        if isinstance(classifier, nn.Linear):
+            body.reset_classifier(0)
+        return body, classifier
 
 
 @dataclass(frozen=True)
@@ -70,6 +86,28 @@ class TimmStages:
                     heads[j] = self.head.build(output_shape, classes)
         return BlockNet(blocks, heads)
 
+    def pretrained_blocks(self, shape: Shape, classes: int) -> list[nn.Module]:
+        """Returns the blocks with timm's weights; raises as `TimmWhole.pretrained_blocks`."""
+        with _downloading(self.name):
+            return _cut(self.name, shape, pretrained=True)[0]
+
+
+@contextmanager
+def _downloading(name: str) -> Iterator[None]:
+    """Says which weights cannot be had."""
+    import timm  # slow to import
+
+    if not timm.is_model_pretrained(name):
+        raise LayerwiseError(
+            f"model.pretrained=timm: timm has no weights for model.name={name}. timm.list_pretrained() names all."
+        )
+    try:
+        yield
+    except OSError as error:  # what is raised without a network, too
+        raise LayerwiseError(
+            f"model.pretrained=timm: the weights of {name} cannot be downloaded ({str(error).splitlines()[0]})."
+        ) from error
+
 
 @cache
 def block_count(name: str) -> int:
@@ -82,7 +120,7 @@ def block_count(name: str) -> int:
         return len(_cut(name, (3, 224, 224))[0])
 
 
-def _cut(name: str, image_shape: Shape) -> tuple[list[nn.Module], list[int]]:
+def _cut(name: str, image_shape: Shape, pretrained: bool = False) -> tuple[list[nn.Module], list[int]]:
     """Blocks and the channels that each gives."""
     from timm.models._features import FeatureListNet  # slow to import, and needed here only
 
@@ -90,7 +128,7 @@ def _cut(name: str, image_shape: Shape) -> tuple[list[nn.Module], list[int]]:
     as_list = {"feature_cfg": {"feature_cls": "list", "flatten_sequential": True}}  # EfficientNet and its like need it
     for more in ({}, as_list):
         try:
-            body = _create(name, image_shape, features_only=True, **more)
+            body = _create(name, image_shape, features_only=True, pretrained=pretrained, **more)
         except (AssertionError, AttributeError, RuntimeError, TypeError):  # timm's many ways to say no
             continue
         if isinstance(body, FeatureListNet):
@@ -139,7 +177,7 @@ def _run(module: nn.Module, x: Tensor, name: str) -> Tensor:
     return y
 
 
-def _create(name: str, image_shape: Shape, **options: Any) -> Any:
+def _create(name: str, image_shape: Shape, pretrained: bool = False, **options: Any) -> Any:
     import timm  # slow to import
 
     if not timm.is_model(name):
@@ -149,4 +187,4 @@ def _create(name: str, image_shape: Shape, **options: Any) -> Any:
     config = timm.get_pretrained_cfg(name, allow_unregistered=True)
     if config is not None and config.fixed_input_size:
         options["img_size"] = image_shape[1:]
-    return timm.create_model(name, pretrained=False, in_chans=image_shape[0], **options)
+    return timm.create_model(name, pretrained=pretrained, in_chans=image_shape[0], **options)

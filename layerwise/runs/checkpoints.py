@@ -2,7 +2,7 @@
 
 `stage_<s>.safetensors` holds a finished stage and is kept for good. `stage_<s>_step_<n>.safetensors` holds a stage in
 training after n steps; the newest two are kept, so that a damaged one costs some epochs and not the stage. Each says
-which run and stage it is of.
+which run and stage it is of. `pretrained.safetensors` holds weights from elsewhere that the first blocks began with.
 """
 
 from __future__ import annotations
@@ -11,14 +11,20 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from torch import Tensor
+
 from layerwise.core.distributed import in_main
 from layerwise.core.errors import LayerwiseError, writing
 from layerwise.core.files import DamagedFile, Tree, load_tree, save_tree
 from layerwise.runs.origin import Origin
+from layerwise.runs.run_files import PRETRAINED
 from layerwise.training.plan import Agenda, Rows, Stage
 
 KEPT_STEPS = 2
 KEPT = "Earlier checkpoints are intact."
+
+Weights = list[dict[str, Tensor]]
+"""The state of block j, at position j−1; the network may have more blocks."""
 
 
 class Checkpoints:
@@ -141,6 +147,27 @@ def _stage_of(path: Path) -> int:
     name = _NAME.fullmatch(path.name)
     assert name is not None
     return int(name[1])
+
+
+def read_pretrained(folder: Path) -> Weights | None:
+    """Reads the weights that the first blocks of a run began with; returns None if there is no such file.
+
+    Raises:
+        LayerwiseError: it is damaged, or cannot be opened.
+    """
+    try:
+        blocks: Weights = load_tree(folder / PRETRAINED)["blocks"]
+    except FileNotFoundError:
+        return None
+    except DamagedFile as error:
+        raise LayerwiseError(f"{error}. Delete it; the run's command then copies the weights again.") from error
+    return blocks
+
+
+def write_pretrained(folder: Path, weights: Weights) -> None:
+    """Keeps these weights for the run, which needs their source no more, unless they are there."""
+    if not (folder / PRETRAINED).exists():
+        save_tree(folder / PRETRAINED, {"blocks": weights}, "Nothing was started.", makes_folder=False)
 
 
 def rows_of(trees: Sequence[Tree]) -> list[Rows]:

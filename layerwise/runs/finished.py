@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from layerwise.core.types import Target
 from layerwise.models.blocknet import BlockNet, Segment
+from layerwise.runs.checkpoints import Weights
 from layerwise.runs.metrics import lost_epochs, read_lines
 from layerwise.runs.origin import Origin
 from layerwise.runs.run_files import METRICS
@@ -38,6 +39,12 @@ class FinishedStage:
 def segment_of(network: BlockNet, stage: Stage) -> Segment:
     """What a stage trains of a network."""
     return Segment(network, stage.start, stage.stop, stage.depths, stage.detached, stage.target)
+
+
+def begin_with(network: BlockNet, weights: Weights) -> None:
+    """Puts weights into the first blocks of a network."""
+    for block, state in zip(network.blocks, weights, strict=False):
+        block.load_state_dict(state)
 
 
 def restore(

@@ -15,11 +15,11 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.data.dataset import DatasetSpec
 from layerwise.data.factory import scaled_rows
 from layerwise.models.blocknet import BlockNet, Segment
-from layerwise.runs.checkpoints import Checkpoints, rows_of
+from layerwise.runs.checkpoints import Checkpoints, read_pretrained, rows_of
 from layerwise.runs.depth_search import run_config
-from layerwise.runs.finished import FinishedStage, lost_lines, restore, valid_depths
+from layerwise.runs.finished import FinishedStage, begin_with, lost_lines, restore, valid_depths
 from layerwise.runs.origin import Origin, origin_of
-from layerwise.runs.run_files import AGAIN, CHECKPOINTS, SPEC, read_spec
+from layerwise.runs.run_files import AGAIN, CHECKPOINTS, PRETRAINED, SPEC, read_spec
 
 
 class TrainedNet(BlockNet):
@@ -94,6 +94,11 @@ def load(run_folder: str | Path, device: str | torch.device = "cpu") -> TrainedN
     if spec is None:
         raise LayerwiseError(f"{folder / SPEC}: there is no such file. {AGAIN}")
     network = build_network(config, spec, agenda.stages())
+    if config.model.pretrained is not None:
+        weights = read_pretrained(folder / CHECKPOINTS)
+        if weights is None:
+            raise LayerwiseError(f"{folder / CHECKPOINTS / PRETRAINED}: there is no such file. {AGAIN}")
+        begin_with(network, weights)
     last_head = partial(build_last_head, config, network, spec)
     restore(network, stages, [FinishedStage(**tree) for tree in trees[: len(stages)]], last_head)
     depths = valid_depths(stages, "labels")

@@ -15,7 +15,7 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.data.dataset import DatasetSpec
 from layerwise.runs.run_files import CONFIG, SPEC, read_spec
 
-PLACES = ("dataset.path", "dataset.test_path", "dataset.root", "plan.reuse")
+PLACES = ("dataset.path", "dataset.test_path", "dataset.root", "plan.reuse", "model.pretrained")
 """Keys that say where files lie. They may be moved, and name the user's folders; the data have a fingerprint."""
 
 

@@ -136,6 +136,15 @@ def simultaneous(J: int, epochs: int, *, blocks_per_stage: int = 1) -> list[Stag
     return [Stage(0, start=0, stop=J, depths=tuple(stops), epochs=epochs, detached=True)]
 
 
+def behind(stages: Sequence[Stage], frozen: int) -> list[Stage]:
+    """Returns the stages without the training of the first `frozen` blocks: of these, only heads are trained."""
+    starts = [min(max(stage.start, frozen), stage.stop) for stage in stages]
+    return [
+        replace(stage, start=start, depths=tuple(depth for depth in stage.depths if depth >= start))
+        for stage, start in zip(stages, starts, strict=True)
+    ]
+
+
 @dataclass(frozen=True)
 class FineTuning:
     """Stages that train all blocks of the grown network together.

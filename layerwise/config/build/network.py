@@ -18,7 +18,17 @@ from layerwise.models.blocknet import BlockNet
 from layerwise.models.costs import BlockCost, block_costs
 from layerwise.models.heads import SingleLogit, linear_decoder
 from layerwise.training.beginnings import check_warm_starts
-from layerwise.training.plan import Agenda, FineTuning, Stage, autoencoder, compressed, greedy, joint, simultaneous
+from layerwise.training.plan import (
+    Agenda,
+    FineTuning,
+    Stage,
+    autoencoder,
+    behind,
+    compressed,
+    greedy,
+    joint,
+    simultaneous,
+)
 from layerwise.training.pruning import check_pruning, pruned_copy
 
 
@@ -32,7 +42,7 @@ def build_agenda(config: ResolvedConfig) -> Agenda:
 
 
 def _build_growth(config: ResolvedConfig) -> list[Stage]:
-    stages = _stages_of_plan(config)
+    stages = behind(_stages_of_plan(config), config.plan.frozen_blocks)
     if config.plan.head is HeadStart.frozen:
         return [replace(stage, freeze_head=stage.carry_from is not None) for stage in stages]
     return stages

@@ -19,6 +19,9 @@ if TYPE_CHECKING:  # torch
 
 T = TypeVar("T")
 
+TIMM = "timm"
+"""The value of `model.pretrained` for the weights that timm offers."""
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -45,6 +48,7 @@ class NetworkConfig(ABC):
     Attributes:
         kind: the key of `networks.NETWORKS`.
         name: in tables and folder names; of timm's networks the user gives it, to the others `resolve` does.
+        pretrained: folder of a run whose blocks begin those of this one, or `TIMM`.
     """
 
     heads: ClassVar[tuple[HeadKind, ...]] = ()  # the values of the key `head` that it supports, if it has this key
@@ -53,6 +57,7 @@ class NetworkConfig(ABC):
 
     kind: str
     name: str | None = None
+    pretrained: str | None = None
 
     @property
     def label(self) -> str:
@@ -84,6 +89,10 @@ class NetworkConfig(ABC):
             if chosen is not None and chosen not in supported:
                 known = ", ".join(one.value for one in supported)
                 raise LayerwiseError(f"model={self.kind} does not support model.{name}={chosen.value}. Use {known}.")
+        if self.pretrained == TIMM != self.kind:
+            raise LayerwiseError(
+                f"model.pretrained=timm: timm has no weights for model={self.kind}. Name the folder of a run."
+            )
         if (named := getattr(self, "activation", None)) is not None:
             activations(named)
 
