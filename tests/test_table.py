@@ -180,10 +180,37 @@ def test_semicolons_tabs_and_bars_separate_cells_too(tmp_path):
         )
     european = IRIS.replace(",", ";").replace(".", ",")
     assert read_file(write(tmp_path, european, "other.csv"), None).features.tolist() == plain.features.tolist()
+    for separator, name in {"\t": "tab", " ": "space"}.items():
+        other = write(tmp_path, IRIS.replace(",", separator), "other.csv")
+        assert read_file(other, None, separator=name).features.tolist() == plain.features.tolist()
     odd = write(tmp_path, IRIS.replace(",", "~"), "odd.csv")
     assert read_file(odd, None, separator="~").columns == plain.columns
     assert "dataset.separator" in refusal(odd)
     assert "cannot be read as CSV" in refusal(odd, separator="~~")
+
+
+@pytest.mark.parametrize(
+    ("header", "rows"),
+    [
+        ('"a, b, c";"d";kind', "{x};{y};{name}"),
+        ("Temp, °C; d;kind", "{x};{y};{name}"),
+        ("Temp, °C\td\tkind", "{x}\t{y}\t{name}"),
+        ("a;b,d,kind", '"{x}","{y}",{name}'),
+    ],
+)
+def test_what_separates_the_cells_is_what_fits_all_rows(tmp_path, header, rows):
+    lines = [rows.format(x=i, y=i % 3, name="uv"[i % 2]) for i in range(8)]
+    table = read_file(write(tmp_path, "\n".join([header, *lines])), "kind")
+    assert len(table.columns) == 2
+    assert table.features.tolist() == [[i, i % 3] for i in range(8)]
+    assert table.classes == ("u", "v")
+
+
+@pytest.mark.parametrize("separator", ";\t|")
+def test_decimal_commas_stay_numbers_where_some_are_missing(tmp_path, separator):
+    text = "a;b;kind\n1,5;-3;u\nNA;,25;v\n2;1,5e2;u\n;1,;v\n".replace(";", separator)
+    features = read_file(write(tmp_path, text), None).features
+    assert features.nan_to_num(nan=99.0).tolist() == [[1.5, -3], [99, 0.25], [2, 150], [99, 1]]
 
 
 MIXED = "id,sex,age,deck,survived\n" + "".join(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from layerwise.core.errors import LayerwiseError
+from layerwise.data.table_file import SEPARATORS
 
 
 def check_ranges(values: Mapping[str, Any]) -> None:
@@ -154,8 +155,8 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     ),
     (
         ("dataset.separator",),
-        "must be one character",
-        lambda value: len(value) == 1,
+        "must be one character, or tab or space",
+        lambda value: len(SEPARATORS.get(value, value)) == 1,
     ),
     (
         ("logger.wandb.tags",),

@@ -12,7 +12,9 @@ import re
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,8 +31,14 @@ MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
 
 NUMPY_FORMATS = "A .npy file holds one array [N, F + 1], a .npz file x [N, F] and y [N]."
 
+SEPARATORS = {"tab": "\t", r"\t": "\t", "space": " "}
+"""Separators that a command line cannot spell, by name."""
+
+SNIFFED_ROWS = 100
+"""So many rows decide what separates the cells."""
+
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:inf|infinity)"
-DECIMAL_COMMA = r"(?:[+-]?\d+(?:,\d+)?)?"
+DECIMAL_COMMA = r"[+-]?(?:\d+,?\d*|,\d+)(?:[eE][+-]?\d+)?"
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,8 @@ class TableFiles:
         label: name of the column that holds the class or target; None for the last one.
         test_path: a second table with the same columns to test on; None tests on a part of the first.
         test: that part, in (0, 1); always the same rows, stratified.
-        separator: between the cells of a CSV file; None takes what its first line has most of: , ; tab or |.
+        separator: between the cells of a CSV file, one character or a name of `SEPARATORS`; None takes the one of
+            , ; tab and | that cuts all rows into equally many cells.
         columns: the features; None for all columns but the label.
         drop: columns that are no features.
         missing: words that mean a missing value, in any case; None for `MISSING`.
@@ -78,22 +87,20 @@ def read_columns(files: TableFiles, path: Path) -> pd.DataFrame:
     Raises:
         LayerwiseError: it is no table, or two columns have one name.
     """
-    frame = _read_numpy(path) if path.suffix.lower() in (".npy", ".npz") else _read_csv(path, files.separator)
+    frame = _read_numpy(path) if path.suffix.lower() in (".npy", ".npz") else _read_csv(path, files)
     if twice := [name for name, n in Counter(frame.columns).items() if n > 1]:
         raise LayerwiseError(f"{path}: the column name '{twice[0]}' occurs more than once. Rename the others.")
     return frame
 
 
-def _read_csv(path: Path, separator: str | None) -> pd.DataFrame:
-    """Returns all cells as strings without the space around them."""
+def _read_csv(path: Path, files: TableFiles) -> pd.DataFrame:
+    """Returns all cells as strings without the space around them; decimal commas become points."""
     import pandas as pd
 
     try:
         text = path.read_text(encoding="utf-8-sig")
-        first = next((line for line in text.split("\n") if line.strip()), "")
-        separator = separator or max(",;\t|", key=first.count)
-        lines = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
-        rows = [[cell.strip() for cell in line] for line in lines if "".join(line).strip()]
+        separator = SEPARATORS.get(files.separator or "", files.separator) or _sniff(text)
+        rows = [[cell.strip() for cell in row] for row in _rows(text, separator, strict=True)]
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise LayerwiseError(
             f"{path}: cannot be read as CSV ({error}). Save it as CSV in UTF-8, or name a .npy or .npz file."
@@ -104,17 +111,44 @@ def _read_csv(path: Path, separator: str | None) -> pd.DataFrame:
     for i, row in enumerate(rows, 1):
         if len(row) != len(names):
             raise LayerwiseError(
-                f"{path}, row {i}: has {len(row)} cells, the first line names {len(names)} columns. "
-                "Give each row a cell for each column."
+                f"{path}, row {i}: has {len(row)} cells, the first line names {len(names)} columns (separated by "
+                f"{separator!r}). Give each row a cell for each column, or name what separates them: dataset.separator."
             )
     frame = pd.DataFrame(rows, columns=names, dtype=str)
     columns = [column for _, column in frame.items()]
     in_row = [is_number(name) or name in set(column) for name, column in zip(names, columns, strict=True)]
     if all(in_row) and any(map(is_number, names)):
         raise LayerwiseError(f"{path}: its first line holds a row; write the names of the columns above it.")
-    if separator != ";":
+    if separator == ",":
         return frame
-    return pd.concat([c.str.replace(",", ".") if c.str.fullmatch(DECIMAL_COMMA).all() else c for c in columns], axis=1)
+    with_commas = [c.str.fullmatch(DECIMAL_COMMA) | c.str.lower().isin(files.missing_words) for c in columns]
+    return pd.concat(
+        [c.str.replace(",", ".") if commas.all() else c for c, commas in zip(columns, with_commas, strict=True)], axis=1
+    )
+
+
+def _rows(text: str, separator: str, strict: bool = False) -> Iterator[list[str]]:
+    """Yields the rows that are not blank."""
+    rows = csv.reader(io.StringIO(text), delimiter=separator, strict=strict)
+    return (row for row in rows if "".join(row).strip())
+
+
+def _sniff(text: str) -> str:
+    """Returns the separator that cuts the first rows into equally many cells, and into most.
+
+    Where none makes two or more of each, it is what the first line has most of.
+    """
+
+    def cells(separator: str) -> int:
+        try:
+            counts = {len(row) for row in islice(_rows(text, separator), SNIFFED_ROWS)}
+        except csv.Error:  # a cell beyond the limit of the module
+            return 0
+        return counts.pop() if len(counts) == 1 else 0
+
+    best = max("\t;|,", key=cells)  # of equals the first: a comma may be a decimal one
+    first = next((line for line in text.split("\n") if line.strip()), "")
+    return best if cells(best) > 1 else max(",;\t|", key=first.count)
 
 
 def _read_numpy(path: Path) -> pd.DataFrame:
