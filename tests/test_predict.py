@@ -152,6 +152,14 @@ def test_rows_of_a_table_are_predicted_as_csv(train_py, tmp_path):
     assert outcome.code == 0, outcome.err
     (row,) = json.loads(outcome.out)
     assert row["prediction"] in ("no", "01")
+    assert outcome.err.splitlines() == [
+        f"{tmp_path / 'new.csv'}: column 'b' lacks 1 values; they get the median of the training samples",
+        f"{tmp_path / 'new.csv'}: column 'c': 'w' occurs in no training row and counts as no category",
+    ]
+    (tmp_path / "own.csv").write_text("a,b,c,prediction\n1,2,x,mine\n")
+    (row,) = csv.DictReader(predict_py(folder, tmp_path / "own.csv").out.splitlines())
+    assert list(row) == ["a", "b", "c", "prediction", "prediction 2", "confidence", "ensemble"]
+    assert row["prediction"] == "mine"
     (tmp_path / "bad.csv").write_text("c,b\nw,4\n")
     outcome = predict_py(folder, tmp_path / "bad.csv")
     assert outcome.code == 2

@@ -204,7 +204,11 @@ def test_what_the_ensemble_averages_cannot_be_chosen(train_py, options):
     ("labels", "regression", "words"),
     [
         (["1.5", "2.5", "1.5", "4"], False, ("no class but a quantity", "dataset.task=regression")),
-        ([str(i) for i in range(30)], False, ("a label of its own", "dataset.task=regression")),
+        (
+            [str(i) for i in range(30)],
+            False,
+            ("30 of the 30 rows have a label of their own", "dataset.task=regression"),
+        ),
         (["1.5", "x", "2", "3"], True, ("row 2", "'x' is no finite number")),
         (["1.5", "inf", "2", "3"], True, ("row 2", "'inf' is no finite number")),
         (["1.5", "", "2", "3"], True, ("row 2", "the label is missing")),

@@ -244,7 +244,7 @@ def test_text_becomes_one_hot_and_missing_numbers_the_median_of_the_training_par
         assert words in said, said
     assert "counts the rows" not in said
     assert all(f"{files.path}: {note}" in said for note in data.spec.notes)
-    assert len(data.spec.notes) == 4
+    assert len(data.spec.notes) == 5
     assert DatasetSpec.from_json(data.spec.to_json()) == data.spec
 
 
@@ -271,6 +271,47 @@ def test_a_column_that_counts_the_rows_is_named(tmp_path, capfd):
     with_index = "".join(f"{i - 1 if i else ''},{line}\n" for i, line in enumerate(MIXED.splitlines()))
     read(TableFiles(write(tmp_path, with_index, "saved.csv"), drop=("id",)))
     assert "dataset.drop=[unnamed 1]" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        (range(7, 47), "counts the rows in file order"),
+        (range(40, 0, -1), "falls from row to row"),
+        ([2 * i + i % 2 for i in range(40)], "rises from row to row"),
+        ([i * 0.25 for i in range(40)], "rises from row to row"),
+        ([i * 17 % 40 for i in range(40)], "counts the rows in another order"),
+        ([i * 17 % 59 for i in range(40)], "counts the rows in another order"),
+        ([i * 17 % 40 // 2 for i in range(40)], None),
+        ([i * 170 % 1000 for i in range(40)], None),
+        (["", *range(39)], None),
+    ],
+)
+def test_an_index_is_named_in_any_order(tmp_path, numbers, words):
+    path = write(tmp_path, "x,kind\n" + "".join(f"{x},{'uv'[i // 20]}\n" for i, x in enumerate(numbers)))
+    found = [note for note in spec(TableFiles(path)).notes if note.startswith("warning")]
+    assert found == (
+        []
+        if words is None
+        else [
+            f"warning: column 'x' {words}, which may give the label away. If it is an index, leave it out: "
+            "dataset.drop=[x]"
+        ]
+    )
+
+
+def test_a_guessed_label_and_classes_of_one_row_are_told(tmp_path):
+    path = write(tmp_path, "x,kind\n" + "".join(f"{i % 3},{k}\n" for i, k in enumerate("aaabbbcdaaabbb")))
+    notes = spec(TableFiles(path)).notes
+    assert notes[0] == "the label is the last column, 'kind'; dataset.label names another"
+    assert notes[1].startswith("warning: classes of a single row")
+    assert notes[1].endswith(": c, d")
+    assert not [note for note in spec(TableFiles(path, "kind")).notes if "last column" in note]
+
+
+def test_labels_that_are_almost_all_different_are_refused(tmp_path):
+    few = "x,kind\n" + "".join(f"{i % 3},{max(i, 10)}\n" for i in range(30))
+    assert "19 of the 30 rows have a label of their own" in refusal(write(tmp_path, few))
 
 
 # Training and test rows
@@ -383,7 +424,7 @@ def refusal(path: Path, label: str | None = None, **options: object) -> str:
         ('a,b,y\n"1"2,2,x\n3,4,z\n', ["cannot be read as CSV"]),
         ('a,b,y\n1,2,x\n3,4,"z\n', ["cannot be read as CSV"]),
         ("class,b,c\n1,2,x\n3,4,z\n", ["'c', would be taken for the label", "'class'", "dataset.label=class"]),
-        ("a,b,y\n" + "".join(f"0,1,n{i}\n" for i in range(10)), ["column 'y'", "each of the 10 rows has a label"]),
+        ("a,b,y\n" + "".join(f"0,1,n{i}\n" for i in range(10)), ["column 'y'", "10 of the 10 rows have a label"]),
         ("a,b,y\n1_0,2,x\n3,4,z\n", ["column 'a'", "'1_0'", "is no number"]),
         ("a,b,y\n1,,x\n3,,z\n", ["column 'b'", "no training row has a value", "dataset.drop=[b]"]),
         ("a,b,y\n" + "".join(f"0,name {i},{i % 2}\n" for i in range(300)), ["column 'b'", "different texts, too many"]),
@@ -478,6 +519,17 @@ def test_infinite_values_in_numpy_files(tmp_path, value):
         assert word in message, message
     np.savez(tmp_path / "t.npz", x=array[:, :2], y=array[:, 2])
     assert "row 2, column '1'" in refusal(tmp_path / "t.npz")
+
+
+def test_differences_beyond_float32_are_refused_unless_they_are_scaled(tmp_path):
+    x = np.array([[1.7e9, 0.1, 3], [1.7e9 + 1, 0.1, 4]] * 20)
+    np.savez(tmp_path / "t.npz", x=x, y=np.arange(40) // 2 % 2)
+    files = TableFiles(tmp_path / "t.npz")
+    with pytest.raises(LayerwiseError, match=r"float32 would merge them\. Scale them with dataset.standardise=true"):
+        load(spec(files), Path(), CPU, files=files, standardise=False)
+    assert len(load(spec(files), Path(), CPU, files=files).splits["train"].values[:, 0].unique()) == 2
+    np.savez(tmp_path / "t.npz", x=x[:, 1:], y=np.arange(40) // 2 % 2)  # a constant that float32 rounds
+    assert load(spec(files), Path(), CPU, files=files, standardise=False).splits["train"].values[0, 1] in (3, 4)
 
 
 def test_values_beyond_float32_are_refused_unless_they_are_scaled(tmp_path):
@@ -674,6 +726,15 @@ def test_a_table_that_changed_after_the_run_began_is_refused_or_said(train_py, t
     assert train_py(**arguments, fresh="true").code == 0
     assert layerwise.load(folder).spec.train_samples == 100
     assert train_py(**arguments).code == 0  # these are its data now
+
+
+def test_a_change_that_float32_does_not_see_is_seen(train_py, tmp_path):
+    path = write(tmp_path, "t,kind\n" + "".join(f"{1_700_000_000 + 7 * i % 60},{'uv'[i % 2]}\n" for i in range(40)))
+    arguments = {**MLP, "dataset.path": path, "name": "mine", "epochs": 1, "J": 1}
+    assert train_py(**arguments).code == 0
+    (tmp_path / "out" / "mine" / "results.json").unlink()
+    path.write_text(path.read_text().replace("1700000014", "1700000015"))
+    assert_refused(train_py(**arguments), "the data are not those", "first difference: train sample 3")
 
 
 def test_data_are_those_of_a_run_that_began_before_their_content_was_recorded():

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from layerwise.data.images import imagenet
 from layerwise.data.images.decoding import UnreadableImage, decode
 from layerwise.data.images.encoded import Cut
 from layerwise.data.images.listing import EXTENSIONS, Walk
-from layerwise.data.table_columns import encode
+from layerwise.data.table_columns import Column, encode
 from layerwise.data.table_file import TableFiles, read_columns
 from layerwise.models.choices import EnsembleOn
 from layerwise.models.ensemble import ensemble
@@ -88,8 +89,8 @@ def predict_table(network: TrainedNet, files: TableFiles, path: Path) -> pd.Data
         path: a table with the run's feature columns, in any order and perhaps with others.
 
     Returns:
-        The columns of the file, then `prediction`, `confidence` and `ensemble`; of real-valued targets there is no
-        confidence.
+        The columns of the file, then `prediction`, `confidence` and `ensemble`, with a number behind a name that the
+        file has; of real-valued targets there is no confidence.
 
     Raises:
         LayerwiseError: the run was not trained on a table, or the file lacks a column or holds text for a number.
@@ -102,16 +103,26 @@ def predict_table(network: TrainedNet, files: TableFiles, path: Path) -> pd.Data
         )
     frame = read_columns(files, path)
     rows = encode(path, frame, spec.columns, files)
+    for name, categories in spec.columns.items():
+        for note in Column(path, frame[name], files).gaps(categories):
+            print(f"{path}: {note}", file=sys.stderr)
     if spec.target:
         scores = scores_of(network, rows)
         values = {"prediction": scores[network.depths[-1]], "ensemble": ensemble(scores, network.ensemble_on)}
-        return frame.assign(**{name: network.in_units(z).squeeze(1).tolist() for name, z in values.items()})
-    made = predict(network, rows)
-    return frame.assign(
-        prediction=[one.result.name for one in made],
-        confidence=[round(one.result.confidence, 6) for one in made],
-        ensemble=[one.ensemble.name for one in made],
-    )
+        made = {name: network.in_units(z).squeeze(1).tolist() for name, z in values.items()}
+    else:
+        predictions = predict(network, rows)
+        made = {
+            "prediction": [one.result.name for one in predictions],
+            "confidence": [round(one.result.confidence, 6) for one in predictions],
+            "ensemble": [one.ensemble.name for one in predictions],
+        }
+    return frame.assign(**{_free(name, frame): column for name, column in made.items()})
+
+
+def _free(name: str, frame: pd.DataFrame) -> str:
+    """The name, or one with a number behind it where the frame has that column."""
+    return next(n for n in chain([name], (f"{name} {i}" for i in count(2))) if n not in frame)
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from layerwise.core.machine import available_memory
 from layerwise.data import fingerprint, table, torchvision_sets, toy
 from layerwise.data.augment import CropFlip, Cutout
 from layerwise.data.choices import Border, Flip, ValidationSplit
-from layerwise.data.dataset import WHOLE, Dataset, DatasetSpec, Resident, Shards, Split, SplitName
+from layerwise.data.dataset import WHOLE, Dataset, DatasetSpec, Resident, Shards, Split, SplitName, scaled_exactly
 from layerwise.data.split import (
     TEST_PART,
     check_classes,
@@ -270,11 +270,17 @@ def _scale_vectors(splits: dict[SplitName, Split], spec: DatasetSpec) -> None:
     """
     for split in splits.values() if not spec.has_images else ():
         assert isinstance(split, Resident)
-        split.values = scaled_rows(split.values, spec)
+        exact = scaled_exactly(split.values, spec)
+        split.values = exact.float()
+        lost = (split.values - exact).abs().amax(dim=0)
+        spread = exact.std(dim=0, correction=0)
         if not split.values.isfinite().all():
-            raise LayerwiseError(
-                f"dataset={spec.name}: some values are too large for float32. Scale them with dataset.standardise=true."
-            )
+            problem = "are too large for float32"
+        elif ((lost > 1e-3 * spread) & (spread > 1e-12 * exact.abs().amax(dim=0))).any():
+            problem = "are so large beside their differences that float32 would merge them"
+        else:
+            continue
+        raise LayerwiseError(f"dataset={spec.name}: some values {problem}. Scale them with dataset.standardise=true.")
 
 
 def _scale_targets(splits: dict[SplitName, Split], spec: DatasetSpec, labelled: int | None) -> DatasetSpec:
@@ -295,20 +301,6 @@ def _scale_targets(splits: dict[SplitName, Split], spec: DatasetSpec, labelled: 
     for split in splits.values():
         split.labels = ((split.labels - mean) / deviation).float()
     return replace(spec, target_scale=(float(mean), float(deviation)))
-
-
-def scaled_rows(values: Tensor, spec: DatasetSpec) -> Tensor:
-    """Returns vectors float32 [B, F] as a network takes them: missing numbers filled, centred in float64, scaled.
-
-    Args:
-        values: [B, F] with NaN for missing numbers.
-    """
-    mean, std, fill = (
-        torch.tensor(v, dtype=torch.float64, device=values.device) for v in (spec.mean, spec.std, spec.fill)
-    )
-    if len(fill):
-        values = torch.where(values.isnan(), fill, values)
-    return ((values - mean) / std).float()
 
 
 def _read(

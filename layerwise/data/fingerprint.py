@@ -40,6 +40,11 @@ def digest(listing: str) -> str:
     return hashlib.sha256(listing.encode()).hexdigest()[:8]
 
 
+def may_agree(one: str, other: str) -> bool:
+    """Whether two digests may be of the same data; earlier versions knew none, or fewer digits of a table's."""
+    return one.startswith(other) or other.startswith(one)
+
+
 def first_difference(there: str, here: str) -> str | None:
     """Says in which file or sample two listings differ first, and how; None if they do not.
 

@@ -84,12 +84,19 @@ def _read_files(files: TableFiles, changed: tuple[tuple[int, int], ...]) -> tupl
         other, others = rows_of(files, files.test_path)
         _check_test(files, frame, other, set() if files.regression else set(others) - set(classes))
         test = encode(files.test_path, other, kinds, files), _numbers(others, classes)
-    content = b"".join(part.numpy().tobytes() for x, y in (train, test) for part in (x.float(), y))
     described = DatasetSpec("table", (features.shape[1],), classes, (), (), len(train[1]), len(test[1]))
     notes = [note for column in columns for note in column.notes(kinds[column.name])]
-    digest = hashlib.sha256(content).hexdigest()[:8]
-    described = replace(described, digest=digest, columns=kinds, title=files.path.name, notes=tuple(notes))
+    notes += _notes_on_labels(files, names)
+    described = replace(
+        described, digest=_digest(train, test), columns=kinds, title=files.path.name, notes=tuple(notes)
+    )
     return replace(described, target=str(names.name) if files.regression else ""), train, test
+
+
+def _digest(*parts: Samples) -> str:
+    """Of all values and labels as float32, which is all that earlier versions knew, and as they are."""
+    content = [[(x.to(dtype).numpy(), y.numpy()) for x, y in parts] for dtype in (torch.float32, torch.float64)]
+    return "".join(hashlib.sha256(b"".join(a.tobytes() for xy in one for a in xy)).hexdigest()[:8] for one in content)
 
 
 def _numbers(names: pd.Series, classes: Sequence[str]) -> Tensor:
@@ -168,15 +175,27 @@ def _labels(files: TableFiles, path: Path, column: pd.Series) -> pd.Series:
 
 def _check_labels(where: str, names: pd.Series, regression: bool) -> None:
     """Refuses a label column from which nothing can be learnt."""
-    remedy = "Name the column that holds the labels with dataset.label"
+    remedy, n = "Name the column that holds the labels with dataset.label", len(names)
+    alone = int((names.value_counts() == 1).sum())
     if names.nunique() == 1:
         raise LayerwiseError(f"{where}: all rows have the label '{names[0]}'; there is nothing to predict. {remedy}.")
-    if names.is_unique and len(names) >= ENOUGH_ROWS and not regression:
+    if 2 * alone > n >= ENOUGH_ROWS and not regression:
         quantity = ", or predict a quantity with dataset.task=regression" if all(map(is_number, names)) else ""
         raise LayerwiseError(
-            f"{where}: each of the {len(names)} rows has a label of its own, so that nothing can be learnt from one "
-            f"for another. {remedy}{quantity}."
+            f"{where}: {alone} of the {n} rows have a label of their own, so that nothing can be learnt from one for "
+            f"another. {remedy}{quantity}."
         )
+
+
+def _notes_on_labels(files: TableFiles, names: pd.Series) -> list[str]:
+    """What a user should know of the label column."""
+    notes, counts = [], names.value_counts()
+    if files.label is None and files.path.suffix.lower() != ".npz":
+        notes.append(f"the label is the last column, '{names.name}'; dataset.label names another")
+    if files.test_path is None and not files.regression and (single := sorted(counts.index[counts == 1])):
+        some = ", ".join(single[:5]) + ", …" * (len(single) > 5)
+        notes.append(f"warning: classes of a single row, which is trained on or tested on but not both: {some}")
+    return notes
 
 
 def _check_test(files: TableFiles, frame: pd.DataFrame, other: pd.DataFrame, new: set[str]) -> None:

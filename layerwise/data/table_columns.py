@@ -94,16 +94,39 @@ class Column:
         if categories is not None:
             of_which = ", of which one is for missing values" * ("" in categories)
             notes.append(f"{column} is text; it became one-hot: {len(categories)} categories{of_which}")
-        elif self.lacking.any():
-            notes.append(f"{column} lacks {self.lacking.sum()} values; they get the median of the training samples")
+        notes += self.gaps(categories)
         if words := sorted({cell for cell in self.cells[self.lacking] if isinstance(cell, str) and cell}):
             notes.append(f"{column}: {', '.join(words)} is read as missing; dataset.missing says which words are")
-        if len(self.cells) >= ENOUGH_ROWS and (np.diff(self.numbers) == 1).all():
+        if like := self._like_an_index():
             notes.append(
-                f"warning: {column} counts the rows in file order, which may give the label away. If it is an "
-                f"index, leave it out: dataset.drop=[{self.name}]"
+                f"warning: {column} {like}, which may give the label away. If it is an index, leave it out: "
+                f"dataset.drop=[{self.name}]"
             )
         return notes
+
+    def gaps(self, categories: list[str] | None) -> list[str]:
+        """Which cells are missing or of no category that training rows have, and what becomes of them."""
+        if categories is None:
+            lacks = (
+                f"column '{self.name}' lacks {self.lacking.sum()} values; they get the median of the training samples"
+            )
+            return [lacks] if self.lacking.any() else []
+        new = sorted({*np.where(self.lacking, "", self.cells.astype(str)).tolist()} - {*categories})
+        some = ", ".join(repr(text) for text in new[:5]) + ", …" * (len(new) > 5)
+        return [f"column '{self.name}': {some} occurs in no training row and counts as no category"] if new else []
+
+    def _like_an_index(self) -> str:
+        """How the numbers follow the rows of a file, or of one that was shuffled since; empty if they do not."""
+        n, numbers = len(self.cells), self.numbers
+        steps = np.diff(numbers)
+        if n < ENOUGH_ROWS or not np.isfinite(numbers).all():
+            return ""
+        if (steps == 1).all():
+            return "counts the rows in file order"
+        if (steps > 0).all() or (steps < 0).all():
+            return f"{'rises' if steps[0] > 0 else 'falls'} from row to row"
+        whole = (numbers == np.floor(numbers)).all() and len(np.unique(numbers)) == n
+        return "counts the rows in another order" if whole and n >= 2 * ENOUGH_ROWS and np.ptp(numbers) < 2 * n else ""
 
 
 def encode(path: Path, frame: pd.DataFrame, kinds: Kinds, files: TableFiles) -> Tensor:

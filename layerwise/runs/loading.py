@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from layerwise.config.build import build_agenda, build_last_head, build_network
 from layerwise.core.errors import LayerwiseError
-from layerwise.data.dataset import DatasetSpec
-from layerwise.data.factory import scaled_rows
+from layerwise.data.dataset import DatasetSpec, scaled_rows
 from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.runs.checkpoints import Checkpoints, read_pretrained, rows_of
 from layerwise.runs.depth_search import run_config

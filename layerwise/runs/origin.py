@@ -36,7 +36,9 @@ class Origin:
     def of(cls, config: ResolvedConfig, spec: DatasetSpec | None) -> Origin:
         """Returns the origin of what a run writes."""
         kept = {key: value for key, value in identity(config).items() if key not in PLACES}
-        data = {} if spec is None else {"samples": [spec.train_samples, spec.test_samples], "digest": spec.digest}
+        data: dict[str, Any] = {}
+        if spec is not None:  # of a table's digest the part that earlier versions wrote into their files
+            data = {"samples": [spec.train_samples, spec.test_samples], "digest": spec.digest[:8]}
         return cls(json.loads(json.dumps(kept)), data)
 
     @property
