@@ -112,6 +112,7 @@ def test_tiff_files_of_any_depth_keep_their_grey(values, expected):
         (np.full((4, 5), -1, np.int32), "32-bit integers from -1"),
         (np.full((4, 5), 90.0, np.float32), r"32-bit floats from 90 to 90 are not in \[0, 1\]"),
         (np.full((4, 5), np.nan, np.float32), "32-bit floats from nan"),
+        (np.full((4, 5), 220, np.uint16), "16-bit values up to 220 of 65535 would all be black"),
     ],
 )
 def test_values_without_a_known_range_are_refused_with_the_reason(values, words):
@@ -156,6 +157,8 @@ def test_the_orientation_of_a_photograph_is_applied_where_it_is_asked_for(file_f
     encoded = tensor(content(picture(), file_format, exif=exif))
     assert decode(encoded).shape == (3, 12, 16)
     assert decode(encoded, exif=True).shape == (3, 16, 12)
+    tiff = tensor(content(picture(), "TIFF", exif=exif))
+    assert decode(tiff).shape == decode(tiff, exif=True).shape == (3, 16, 12)  # not only in EXIF
 
 
 # Folders
@@ -183,7 +186,7 @@ def counts(root: Path) -> tuple[int, int]:
 
 
 def test_hidden_and_system_entries_are_no_classes_and_no_images(root, capfd):
-    for hidden in (".ipynb_checkpoints", "__MACOSX", "@eaDir"):
+    for hidden in (".ipynb_checkpoints", "__MACOSX", "@eaDir", "@Recycle", "#snapshot", "__pycache__"):
         write(root / "train" / hidden / "x.png")
         write(root / "train" / "cat" / hidden / "x.png")
         write(root / "val" / hidden / "x.png")
@@ -203,6 +206,26 @@ def test_a_link_to_a_folder_that_is_read_already_is_not_followed(root, capfd):
     assert len(read) == 12
     assert len({path.resolve() for path in read}) == 12
     assert "links to folders that are read already (3)" in capfd.readouterr().err
+
+
+def test_a_link_into_the_other_part_is_not_followed(root, capfd):
+    (root / "train" / "cat" / "more").symlink_to(root / "val" / "cat")
+    (root / "val" / "dog" / "more").symlink_to(root / "train" / "dog")
+    assert counts(root) == (8, 4)
+    ClassFolders(root).images("train")
+    assert "links to folders that are read already (1)" in capfd.readouterr().err
+    shutil.rmtree(root / "val")
+    (root / "val").symlink_to(root / "train")
+    with pytest.raises(LayerwiseError, match=r"val/cat holds no images .*links to folders that are read already"):
+        ClassFolders(root).count("val")
+
+
+@pytest.mark.parametrize("names", [("Train", "Val"), ("training", "testing")])
+def test_folders_of_parts_are_not_taken_for_classes(root, names):
+    for old, new in zip(("train", "val"), names, strict=True):
+        (root / old).rename(root / new)
+    with pytest.raises(LayerwiseError, match=rf"holds {', '.join(sorted(names))}, which would be taken for classes"):
+        ClassFolders(root, 0.2)
 
 
 def test_linked_folders_are_followed_by_training_and_by_prediction(root, tmp_path):

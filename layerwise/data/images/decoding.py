@@ -55,7 +55,8 @@ def decode(image: str | Tensor, exif: bool = False) -> Tensor:
 
     Args:
         image: path of a file, or the content of one, uint8 [bytes].
-        exif: turns and mirrors the image as its EXIF orientation says; else the pixels stay as they are stored.
+        exif: turns and mirrors the image as its EXIF orientation says; else the pixels stay as they are stored, but
+            for TIFF, where the orientation is a part of the format and not of EXIF.
 
     Raises:
         UnreadableImage: absent, damaged, of an unknown format, or with values whose range is not known.
@@ -111,12 +112,14 @@ def _grey_levels(values: NDArray[Any], mode: str, file_format: str | None) -> Te
     Pillow's own conversion clips 16-bit grey and floats to 0 … 255, which makes them white or black.
 
     Raises:
-        UnreadableImage: 32-bit integers or floats whose range is not known.
+        UnreadableImage: 32-bit integers or floats whose range is not known, or 8-bit values kept in 16 bits.
     """
     low, high = float(values.min()), float(values.max())
     if mode.startswith("I;16") or (
         mode == "I" and file_format in ("PNG", "PPM")
     ):  # of 16 bits, which older versions of Pillow call "I"
+        if 0 < high < 256:
+            raise UnreadableImage(f"its 16-bit values up to {high:g} of 65535 would all be black; save it with 8 bits")
         return torch.from_numpy((values.astype(np.int32) >> 8).astype(np.uint8))
     if mode == "F" and 0 <= low <= high <= 1:
         return torch.from_numpy((values * 255.0).round().astype(np.uint8))

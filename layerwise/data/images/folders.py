@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +24,9 @@ from layerwise.data.split import TEST_PART, test_part
 TRAIN, VAL = "train", "val"
 OTHER_VALS = ("valid", "validation", "test", "dev")
 """How held-out images are called elsewhere."""
+
+PARTS = {TRAIN, VAL, *OTHER_VALS, "training", "testing", "eval", "evaluation", "holdout"}
+"""Names of folders, in lower case, that hold a part of the images and no class."""
 
 
 class ImageSource(Protocol):
@@ -96,6 +99,14 @@ class ClassFolders:
         self.root, self.test = root, test
         bare = test is not None and not (root / TRAIN).is_dir() and not (root / VAL).is_dir() and root.is_dir()
         self.train = root if bare and (subfolders(root) or loose_images(root)) else root / TRAIN
+        parts = (
+            [folder.name for folder in subfolders(root) if folder.name.lower() in PARTS] if self.train == root else []
+        )
+        if len(parts) > 1:  # a single one may be a class, such as Train beside Bus
+            raise LayerwiseError(
+                f"{root}: holds {', '.join(parts)}, which would be taken for classes. Name the folder of the training "
+                f"images {TRAIN} and that of the test images {VAL}."
+            )
         self.val = None if test is not None and not (root / VAL).is_dir() else root / VAL
         self.classes = classes_of(self.train)
         if self.val is not None:
@@ -110,7 +121,7 @@ class ClassFolders:
         """Of names, sizes and modification times, in seconds, which copies with their times keep."""
         digest = hashlib.sha256()
         for folder in (self.train,) if self.val is None else (self.train, self.val):
-            for file in list_images(folder)[0]:
+            for file in self._files_of(folder)[0]:
                 status = Path(os.fsdecode(file)).stat()
                 name = os.path.relpath(file, os.fsencode(folder))
                 digest.update(b"%s\0%d\0%d\0" % (name, status.st_size, int(status.st_mtime)))
@@ -119,7 +130,7 @@ class ClassFolders:
     def listing(self) -> str:
         """Returns a line for each image file, in `data.fingerprint`'s form."""
         folders = (self.train,) if self.val is None else (self.train, self.val)
-        return "\n".join(line for folder in folders for line in of_files(self.root, list_images(folder)[0]))
+        return "\n".join(line for folder in folders for line in of_files(self.root, self._files_of(folder)[0]))
 
     def count(self, split: str) -> int:
         return len(self._list(split)[0])
@@ -141,12 +152,17 @@ class ClassFolders:
 
     def _list(self, split: str) -> tuple[Files, Tensor, LeftOut]:
         if self.val is not None:
-            return list_images(self.train if split == TRAIN else self.val)
+            return self._files_of(self.train if split == TRAIN else self.val)
         files, labels, left_out = list_images(self.train)
         assert self.test is not None
         train, test = test_part(labels, self.test, key("imagefolder", "test"), str(self.train))
         chosen = train if split == TRAIN else test
         return files[chosen.numpy()], labels[chosen], left_out if split == TRAIN else LeftOut()
+
+    def _files_of(self, folder: Path) -> tuple[Files, Tensor, LeftOut]:
+        """Of train/ or val/, without what a link leads to in the other one."""
+        parts = (self.train,) if self.val is None else (self.train, self.val)
+        return list_images(folder, [class_folder for part in parts for class_folder in subfolders(part)])
 
     def _check_val(self, val: Path) -> None:
         if val.is_dir() and not subfolders(val) and (loose := loose_images(val)):
@@ -186,14 +202,17 @@ def classes_of(folder: Path) -> list[str]:
     return classes
 
 
-def list_images(folder: Path) -> tuple[Files, Tensor, LeftOut]:
+def list_images(folder: Path, roots: Sequence[Path] = ()) -> tuple[Files, Tensor, LeftOut]:
     """Returns the image files of all classes, sorted by class and path, their labels int64 [N], and what is left out.
+
+    Args:
+        roots: class folders, these and others, to which links are not followed; of two that are one the first counts.
 
     Raises:
         LayerwiseError: as `classes_of`, or a class folder without images.
     """
     folders = [folder / name for name in classes_of(folder)]
-    walk, files, labels = Walk(folders), list[bytes](), list[int]()
+    walk, files, labels = Walk([*roots, *folders]), list[bytes](), list[int]()
     for label, class_folder in enumerate(folders):
         if not (found := walk.images_below(class_folder)):
             left_out = walk.left_out.in_words()

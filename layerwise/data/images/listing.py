@@ -16,7 +16,10 @@ EXTENSIONS = (
 )
 """Files with other endings are no images. Fixed, so that a data set is the same with every version of Pillow."""
 
-SYSTEM_FOLDERS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information"}
+SYSTEM_FOLDERS = {
+    *("__macosx", "__pycache__", "@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle", "#snapshot"),
+    *("$recycle.bin", "lost+found", "system volume information"),
+}
 
 
 @dataclass
