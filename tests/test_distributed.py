@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from helpers.commands import ROOT, TINY, arguments
+from helpers.outside import OWN
 from helpers.processes import Command, wait_for
 from helpers.run_folders import metrics_of, results_of
 from layerwise.core import distributed
@@ -44,6 +45,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "warm-start": {"plan.warm_start": "true", "model.downsample": "[]"},
     "pairs": {"plan.blocks_per_stage": 2, "J": 4, "plan.finetune.epochs": 1},
     "pruned": {"plan.prune_to": 5, "plan.prune_epochs": 1},
+    "outside": OWN,
     "penalised": {"objective.l2": 1e-3, "optimizer": "adam", "optimizer.lr": 1e-3},
     "held-out": {"dataset.validation": 0.2, "evaluation.every": 1, "evaluation.train": "true", "plan.patience": 1},
     "searched": {"dataset.validation": 0.2, "plan.search_fraction": 0.5, "batch_size": 32},

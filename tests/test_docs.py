@@ -91,7 +91,8 @@ def options() -> list[str]:
 
 
 @pytest.mark.parametrize("overrides", options())
-def test_every_option_composes(overrides):
+def test_every_option_composes(overrides, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples" / "own_method")
     parse(composed(*shlex.split(overrides.replace("FOLDER", "folder"))))
 
 
@@ -114,10 +115,20 @@ def test_every_command_of_the_course_composes(words):
 
 
 def test_the_loop_of_ones_own_runs(capsys):
-    text = (ROOT / "docs" / "extending.md").read_text().partition("## Your own loop")[2]
+    text = (ROOT / "docs" / "extending.md").read_text().partition("## Your own loop")[2].partition("\n## ")[0]
     (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     exec(compile(program, "extending.md", "exec"), {})
     assert float(re.findall(r"depth 2, epoch 2: ([\d.]+)%", capsys.readouterr().out)[0]) > 80
+
+
+def test_the_parts_of_ones_own_package_are_those_of_the_example():
+    text = (ROOT / "docs" / "extending.md").read_text().partition("## An experiment")[0]
+    shown = re.findall(r"`(own_method/\w+\.py)`:\n\n```python\n(.*?)```", text, re.DOTALL)
+    assert len(shown) == len(list((ROOT / "examples/own_method/own_method").glob("*.py"))) - 1  # all but __init__.py
+    for name, code in shown:
+        source = (ROOT / "examples" / "own_method" / name).read_text()
+        assert source.endswith(code), name
+        assert len(source.splitlines()) < 40, name
 
 
 def test_the_figures_of_the_readme_are_those_of_results():

@@ -212,18 +212,19 @@ def operating_point(test: Predictions, labels: Tensor, macs: Tensor, policy: Pol
     }
 
 
-def measure(run_folder: str | Path, on: Predictor, points: int) -> dict[str, Any]:
+def measure(run_folder: str | Path, on: Predictor, points: int, trust: bool = False) -> dict[str, Any]:
     """Measures anytime prediction with a run's network and returns the content of anytime.json.
 
     Args:
         run_folder: run with a validation split and at least two finished depths with a head.
+        trust: see `runs.loading.load`.
 
     Raises:
         LayerwiseError: not such a run, or the data set cannot be read.
     """
     folder = Path(run_folder)
-    network = load(folder)
-    config = run_config(folder)
+    network = load(folder, trust=trust)
+    config = run_config(folder, trust)
     check_data(folder, build_spec(config), lambda: data_listing(config))
     if config.evaluation.mirror:
         raise LayerwiseError(

@@ -88,6 +88,7 @@ def probe_run(
     seed: int,
     device: str,
     note: Callable[[str], None],
+    trust: bool = False,
 ) -> dict[str, Any]:
     """Probes each finished depth of a run and saves the accuracies in its probes.json.
 
@@ -100,6 +101,7 @@ def probe_run(
         images: number of training images of the logistic regression; None for all.
         seed: see `ProbeSettings`.
         device: auto, cpu, cuda or cuda:N.
+        trust: see `runs.loading.load`.
 
     Returns:
         The content of probes.json: `name`, `k`, `width` (M), `seed`, `planned` (J), `settings`, and `depths`, a row
@@ -112,8 +114,8 @@ def probe_run(
     """
     folder = Path(run_folder)
     place = choose_device(device)
-    network = load(folder, place).to(memory_format=torch.channels_last)
-    config = run_config(folder)
+    network = load(folder, place, trust).to(memory_format=torch.channels_last)
+    config = run_config(folder, trust)
     check_data(folder, build_spec(config), lambda: data_listing(config))
     precision = choose_precision(config.precision, place)
     width = width or config.model.first_head_width or DEFAULT_WIDTH

@@ -37,10 +37,11 @@ def main(words: Sequence[str]) -> None:
         metavar="N",
         help="number of mean costs (default: 20)",
     )
+    parser.add_trust()
     options = parser.parse_args(modern(words, ["run"], ["on", "points"]))
     plt = pyplot()
     folder: Path = options.run
-    measured = measure(folder, Predictor(options.on), options.points)
+    measured = measure(folder, Predictor(options.on), options.points, options.trust)
     write_results(folder / "anytime.json", measured)
     show(fixed_table(measured))
     show(anytime_table(measured))

@@ -27,6 +27,12 @@ class Parser(argparse.ArgumentParser):
         hint = suggest(unknown[0].split("=")[0], self._option_string_actions) if unknown else ""
         raise LayerwiseError(f"{message}.{hint or f' `{self.prog} --help` explains the arguments.'}")
 
+    def add_trust(self) -> None:
+        """Adds --trust, for commands that read run folders."""
+        self.add_argument(
+            "--trust", action="store_true", help="import code of other packages that the run's configuration names"
+        )
+
 
 def named(text: str) -> Path:
     """The `type=` of an argument that names a file or folder."""

@@ -34,9 +34,12 @@ def main(words: Sequence[str]) -> None:
     )
     parser.add_argument("--format", choices=[form.value for form in Format], default="onnx", help="default: onnx")
     parser.add_argument("--output", type=named, metavar="FILE", help="default: RUN/depthJ.onnx, RUN/ensembleJ.onnx, …")
+    parser.add_trust()
     options = parser.parse_args(words)
     form = Format(options.format)
-    servable = Servable(load(options.folder), options.depth, options.ensemble, Inputs(options.inputs))
+    servable = Servable(
+        load(options.folder, trust=options.trust), options.depth, options.ensemble, Inputs(options.inputs)
+    )
     name = ("ensemble" if options.ensemble else "depth") + str(servable.depth)
     path = options.output or options.folder / f"{name}{form.suffix}"
     exported = export(servable, form)

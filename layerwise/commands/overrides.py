@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,7 +14,9 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from layerwise.commands.conf_files import CONF, choices
+from layerwise.config.outside import TARGET
 from layerwise.core.errors import LayerwiseError, one_line, suggest
+from layerwise.training.contracts import CONTRACTS
 
 DEEPEST = 20
 """Maximum number of brackets inside each other."""
@@ -29,7 +31,23 @@ def checked(words: Sequence[str]) -> list[str]:
     Raises:
         LayerwiseError: names the argument and how to write it.
     """
-    return [word for word in words if not _is_default(_parsed(word))]
+    overrides = {word: _parsed(word) for word in words}
+    return for_targets({word: override for word, override in overrides.items() if not _is_default(override)})
+
+
+def for_targets(overrides: Mapping[str, Override]) -> list[str]:
+    """Lets the arguments of a function of another package be given like keys: `model.head.width=3`.
+
+    Hydra would ask for a plus sign, and a function at a group (`model._target_`) belongs to the group's choice `own`.
+    """
+    keys = {override.key_or_group for override in overrides.values()}
+    places = [place for place in CONTRACTS if f"{place}.{TARGET}" in keys]
+    groups = [f"{place}=own" for place in places if (CONF / place).is_dir() and place not in keys]
+    words = []
+    for word, override in overrides.items():
+        inside = any(override.key_or_group.startswith(f"{place}.") for place in places)
+        words.append(f"++{word.lstrip('+')}" if inside and not override.is_delete() else word)
+    return [*groups, *words]
 
 
 def for_hydra(words: Sequence[str]) -> list[str]:

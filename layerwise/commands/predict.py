@@ -38,9 +38,10 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("images", type=named, nargs="+", metavar="IMAGE", help="image file, folder of images, or table")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     parser.add_argument("--format", choices=["table", "json"], default="table", help="default: table")
+    parser.add_trust()
     options = parser.parse_args(modern(words, ["run", "image"], ["device", "format"]))
     paths = [path for name in options.images for path in image_files(name)]
-    network = load(options.run, choose_device(options.device))
+    network = load(options.run, choose_device(options.device), options.trust)
     if not network.spec.has_images and len(paths) == 1 and (files := table_files(run_config(options.run))) is not None:
         rows = predict_table(network, files, paths[0])
         print(

@@ -37,6 +37,7 @@ def parser() -> Parser:
     made.add_argument("--seed", type=int, default=0, metavar="N", help="of the probes (default: 0)")
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     made.add_argument("--out", type=named, metavar="FILE", help="the figure (default: probes.png in the first run)")
+    made.add_trust()
     return made
 
 
@@ -52,6 +53,7 @@ def main(words: Sequence[str]) -> None:
             seed=options.seed,
             device=options.device,
             note=lambda text: print(text, file=sys.stderr),
+            trust=options.trust,
         )
         for folder in options.runs
     ]

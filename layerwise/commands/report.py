@@ -27,14 +27,15 @@ def main(words: Sequence[str]) -> None:
     parser = Parser("report", __doc__)
     parser.add_argument("folders", nargs="+", type=named, metavar="FOLDER", help="of a run, or one that holds runs")
     parser.add_argument("--output", type=named, metavar="FILE", help=f"default: {REPORT}, of one run in its folder")
+    parser.add_trust()
     options = parser.parse_args(words)
     runs = list({folder.resolve(): folder for _, folder in runs_below(options.folders)}.values())  # each once
     output = options.output or (runs[0] if len(runs) == 1 else Path()) / REPORT
-    write_atomically(output, render(readable(runs)), kept="The runs are intact.")
+    write_atomically(output, render(readable(runs, options.trust)), kept="The runs are intact.")
     print(f"report: {output}")
 
 
-def readable(folders: Sequence[Path]) -> list[ReportedRun]:
+def readable(folders: Sequence[Path], trust: bool = False) -> list[ReportedRun]:
     """Reads run folders; leaves out, with a warning, those that cannot be read, such as one that has only just begun.
 
     Raises:
@@ -43,11 +44,18 @@ def readable(folders: Sequence[Path]) -> list[ReportedRun]:
     reported, problems = [], []
     for folder in folders:
         try:
-            reported.append(read_run(folder))
+            reported.append(read_run(folder, trust=trust))
         except LayerwiseError as error:
             problems.append(error)
     if not reported:
         raise problems[0]
+    for run in reported if not trust else ():
+        if run.anatomy is None and run.config.outside:
+            print(
+                f"note: {run.name}: without its costs and filters, for which code of another package must be "
+                "imported: use --trust if you trust the run folder.",
+                file=sys.stderr,
+            )
     for problem in problems:
         print(f"warning: a run is left out: {problem}", file=sys.stderr)
     return reported

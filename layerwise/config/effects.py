@@ -53,8 +53,9 @@ def _cached(*kinds: CacheKind) -> Effect:
     )
 
 
-def _head(config: ResolvedConfig) -> HeadKind | None:
-    return getattr(config.model, "head", None)
+def _head(config: ResolvedConfig) -> HeadKind | str | None:
+    """The kind of the heads; None of a network that has one kind, and "own" of those of another package."""
+    return "own" if config.function("model.head") else getattr(config.model, "head", None)
 
 
 ALWAYS = Effect("nothing", lambda config: True)
@@ -71,6 +72,10 @@ _AUGMENTS = Effect(
     lambda c: c.dataset.augment and c.dataset.name not in VECTORS,
 )
 _CLASSES = Effect("dataset.task=classification", lambda c: c.dataset.task is Task.classification)
+_CLASS_LOSS = Effect(
+    "dataset.task=classification and no objective._target_",
+    lambda c: _CLASSES.holds(c) and c.function("objective") is None,
+)
 _PRUNES = Effect("plan.prune_to", lambda c: c.plan.prune_to is not None)
 _CACHED = _cached(CacheKind.memory, CacheKind.disk, CacheKind.auto)
 _MOMENTUM = Effect(
@@ -120,7 +125,7 @@ EFFECTS: dict[str, Effect] = {
         f"{_AUGMENTS.needs}, and a plan of several stages", lambda c: _AUGMENTS.holds(c) and not c.joint
     ),
     **dict.fromkeys(("dataset.size", "dataset.workers", "dataset.unreadable", "dataset.exif"), _dataset(*IMAGE_FILES)),
-    "dataset.class_weights": _CLASSES,
+    "dataset.class_weights": _CLASS_LOSS,
     **dict.fromkeys(("dataset.path", "dataset.task", "dataset.label", "dataset.test_path"), _dataset("table")),
     **dict.fromkeys(("dataset.separator", "dataset.columns", "dataset.drop", "dataset.missing"), _dataset("table")),
     "dataset.test": _dataset("table", "imagefolder"),
@@ -174,9 +179,12 @@ EFFECTS: dict[str, Effect] = {
         lambda c: c.optimizer.schedule is ScheduleName.step and _MOMENTUM.holds(c),
     ),
     **dict.fromkeys(("objective.loss", "objective.l1", "objective.l2"), ALWAYS),
-    **dict.fromkeys(("objective.label_smoothing", "objective.single_logit"), _CLASSES),
+    "objective.label_smoothing": _CLASS_LOSS,
+    "objective.single_logit": _CLASSES,
     "objective.reconstruction": _plan(Plan.autoencoder),
-    "objective.similarity": Effect("model.head=predsim", lambda c: _head(c) is HeadKind.predsim),
+    "objective.similarity": Effect(
+        "model.head=predsim", lambda c: _head(c) is HeadKind.predsim and c.function("objective") is None
+    ),
     "ensemble.on": Effect(
         f"{_CLASSES.needs}, and a plan other than joint, which has one head",
         lambda c: _CLASSES.holds(c) and not c.joint,

@@ -13,6 +13,7 @@ from typing import Any
 from layerwise.config.effects import defaults, has_effect
 from layerwise.config.keys import key_names
 from layerwise.config.networks.base import TIMM
+from layerwise.config.outside import as_keys, put_back
 from layerwise.config.resolve import resolve
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import Config
@@ -28,9 +29,9 @@ def identity(config: Config) -> dict[str, Any]:
     Of a resolved configuration those without effect are left out.
     """
     kept = _plain(config)
-    if not isinstance(config, ResolvedConfig):
-        return kept
-    return {key: value for key, value in kept.items() if has_effect(key, config)}
+    if isinstance(config, ResolvedConfig):
+        kept = {key: value for key, value in kept.items() if has_effect(key, config)}
+    return kept | as_keys(config.outside)
 
 
 def _plain(config: Any) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def run_name(config: ResolvedConfig) -> str:
 
 def as_plain(config: Config, but: Sequence[str] = ()) -> dict[str, Any]:
     """Returns nested dictionaries of JSON values, without some groups."""
-    kept = {name: value for name, value in asdict(config).items() if name not in but}
+    kept = {name: value for name, value in put_back(asdict(config), config.outside).items() if name not in but}
     return json.loads(json.dumps(kept, default=lambda value: value.value))  # type: ignore[no-any-return]
 
 

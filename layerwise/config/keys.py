@@ -29,7 +29,7 @@ def network_keys() -> Iterator[str]:
 def key_names(config: Any, prefix: str = "") -> list[str]:
     """Dotted names of all keys."""
     names = []
-    for entry in fields(config):
+    for entry in (entry for entry in fields(config) if entry.metadata.get("is_key", True)):
         value = getattr(config, entry.name)
         names += key_names(value, f"{prefix}{entry.name}.") if is_dataclass(value) else [prefix + entry.name]
     return names

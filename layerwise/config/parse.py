@@ -7,7 +7,7 @@ know. `resolve.resolve` then fills what is null.
 from __future__ import annotations
 
 import re
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +19,29 @@ from layerwise.config.checks import check_options
 from layerwise.config.effects import value_of
 from layerwise.config.keys import key_names, network_keys, suggest_key
 from layerwise.config.networks import NETWORKS, NetworkConfig
+from layerwise.config.outside import TARGET, Outside, put_back
 from layerwise.config.ranges import check_ranges
-from layerwise.config.schema import Config
+from layerwise.config.schema import Config, ObjectiveConfig
 from layerwise.config.shapes import check_shapes
 from layerwise.core.errors import LayerwiseError, one_line, suggest
+from layerwise.training.contracts import CONTRACTS
 
 
-def parse(composed: DictConfig) -> Config:
+def parse(composed: DictConfig, trust: bool = True) -> Config:
     """Checks keys and types, ranges and combinations.
+
+    Args:
+        trust: whether code of other packages that it names may be imported: that of a command, which its user has
+            written, but not that of a run folder.
 
     Raises:
         LayerwiseError: an unknown key, a value of the wrong type, one outside its range, or keys that exclude each
             other.
     """
-    network = _network(composed)
-    composed = _without_others(composed, network)
     try:
+        composed, outside = _outside(composed, trust)
+        network = _network(composed)
+        composed = _without_others(composed, network)
         schema = OmegaConf.structured(Config(model=network()))  # type: ignore[call-arg]
         check_shapes(schema, composed)
         config = OmegaConf.to_object(OmegaConf.merge(schema, composed))
@@ -48,9 +55,58 @@ def parse(composed: DictConfig) -> Config:
     except OmegaConfBaseException as error:
         raise LayerwiseError(f"{error.full_key}: {one_line(str(error).splitlines()[0])}.") from error
     assert isinstance(config, Config)
+    config = replace(config, outside=outside)
     check_ranges({name: value_of(config, name) for name in key_names(config)})
     check_options(config)
     return config
+
+
+def _outside(composed: DictConfig, trust: bool) -> tuple[DictConfig, dict[str, Outside]]:
+    """Takes the functions of other packages and their arguments out of a configuration.
+
+    Returns:
+        The rest, and the functions by their places.
+
+    Raises:
+        LayerwiseError: there is no such function, or it has other parameters.
+    """
+    if "outside" in composed:
+        raise LayerwiseError(f"unknown key 'outside'.{suggest_key('outside')}")
+    rest, found = composed.copy(), {}
+    OmegaConf.set_struct(rest, False)
+    for place in CONTRACTS:
+        node = OmegaConf.select(rest, place)
+        if not isinstance(node, DictConfig) or TARGET not in node:
+            continue
+        keys = _keys_beside(place)
+        if place == "model" and node.get("kind", "own") != "own":
+            raise LayerwiseError(f"model.{TARGET}: is of model=own, not of model={node.kind}. Add model=own.")
+        arguments = {str(name): _value(node, str(name)) for name in node if name not in (TARGET, *keys)}
+        target = _value(node, TARGET)
+        if not isinstance(target, str):
+            raise LayerwiseError(f"{place}.{TARGET}={target}: must be a dotted name, such as mypkg.module.function.")
+        own = Outside(place, target, arguments, trust)
+        found[place] = own.checked(keys) if trust else own
+        for name in (TARGET, *arguments):
+            del node[name]
+        if not keys:
+            group, _, name = place.rpartition(".")
+            del OmegaConf.select(rest, group)[name]
+    if "model" in found:
+        rest.model.kind = "own"
+    return rest, dict(sorted(found.items()))  # groups first, so that what lies inside of them is written into them
+
+
+def _keys_beside(place: str) -> list[str]:
+    """The keys of the schema that may stand beside a `_target_`."""
+    schema: dict[str, Any] = {"model": NETWORKS["own"], "objective": ObjectiveConfig}
+    return [entry.name for entry in fields(schema[place])] if place in schema else []
+
+
+def _value(node: DictConfig, name: str) -> Any:
+    """A plain value of a group, with its interpolations resolved."""
+    value = node[name]
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def _network(composed: DictConfig) -> type[NetworkConfig]:
@@ -88,11 +144,16 @@ def _default(entry: Field[Any]) -> Any:
 
 def to_yaml(config: Config) -> str:
     """The configuration as YAML that `train.py` would read."""
-    return OmegaConf.to_yaml(OmegaConf.structured(config))
+    tree = OmegaConf.to_container(OmegaConf.structured(replace(config, outside={})), enum_to_str=True)
+    assert isinstance(tree, dict)
+    return OmegaConf.to_yaml(OmegaConf.create(put_back(tree, config.outside)))  # type: ignore[arg-type]
 
 
-def from_yaml(path: Path) -> Config:
+def from_yaml(path: Path, trust: bool = False) -> Config:
     """Reads what `to_yaml` wrote; interpolations such as `${oc.env:HOME}` stay the text that they are.
+
+    Args:
+        trust: whether code of other packages that it names may be imported when it is needed.
 
     Raises:
         LayerwiseError: no file, or not of this schema.
@@ -101,11 +162,13 @@ def from_yaml(path: Path) -> Config:
         loaded = OmegaConf.create(_literal(OmegaConf.to_container(OmegaConf.load(path), resolve=False)))
         assert isinstance(loaded, DictConfig)
         _update(loaded)
-        return parse(loaded)
+        config = parse(loaded, trust=False)
     except (OSError, ValueError, YAMLError, OmegaConfBaseException, AssertionError, LayerwiseError) as error:
         raise LayerwiseError(
             f"{path}: cannot be read ({one_line(str(error))}). Is {path.parent} a run folder?"
         ) from error
+    known = {place: replace(own, trusted=trust) for place, own in config.outside.items()}
+    return replace(config, outside=known)
 
 
 def _literal(tree: Any) -> Any:
@@ -121,8 +184,13 @@ def _update(loaded: DictConfig) -> None:
     """Gives a config.yaml of an earlier version the keys that say today what it meant."""
     loaded.get("logger", {}).pop("name", None)  # there when there was nothing to choose
     model = loaded.get("model", {})
+    if TARGET in model:
+        return  # its keys are arguments
     network = NETWORKS.get(model.get("kind"), NetworkConfig)
-    for name in {key.removeprefix("model.") for key in network_keys()} - {entry.name for entry in fields(network)}:
+    own_head = {"head"} if isinstance(model.get("head"), DictConfig) else set()
+    for name in (
+        {key.removeprefix("model.") for key in network_keys()} - {entry.name for entry in fields(network)} - own_head
+    ):
         model.pop(name, None)  # every network had the keys of all
     if model.get("kind") == "simcnn" and loaded.get("k") == 1 and model.get("batch_norm") is False:
         model.setdefault("bias", True)  # every block had one

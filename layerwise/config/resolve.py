@@ -115,6 +115,8 @@ def check_pruning(config: ResolvedConfig) -> None:
             f"{key}: only plan=greedy prunes. For an end-to-end network of the compressed one's shape use plan=joint "
             f"model.width={plan.prune_to} plan.prune_to=null."
         )
+    if config.function("model.head") is not None:
+        raise LayerwiseError(f"{key}: a head of another package does not say how it loses inputs. Use model.head=cnn.")
     if config.k == 1:
         raise LayerwiseError(
             f"{key} needs k=2 or more: with k=1 nothing but the linear head could adapt to the remaining filters. "

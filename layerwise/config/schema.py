@@ -13,6 +13,7 @@ from omegaconf import MISSING
 
 from layerwise.config.networks.base import Choices, NetworkConfig
 from layerwise.config.networks.simcnn import SimCnnConfig
+from layerwise.config.outside import Outside
 from layerwise.core.choices import PrecisionName
 from layerwise.data.choices import Border, Flip, Task, ValidationSplit
 from layerwise.features.choices import FeatureDtype
@@ -322,6 +323,12 @@ class Config:
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig, metadata=WHERE)
     slurm: SlurmConfig = field(default_factory=SlurmConfig, metadata=WHERE)
+    outside: dict[str, Any] = field(default_factory=dict, metadata={"identity": False, "is_key": False})
+    """By place, the functions of other packages (`Outside`): what `parse` finds at `_target_`. No key of its own."""
+
+    def function(self, place: str) -> Outside | None:
+        """The function of another package at a place, if there is one."""
+        return self.outside.get(place)
 
     @property
     def joint(self) -> bool:
@@ -332,7 +339,7 @@ class Config:
     def choices(self) -> Choices:
         """What the network depends on beside its own keys."""
         J, key = (self.J, "J") if self.plan.max_blocks is None else (self.plan.max_blocks, "plan.max_blocks")
-        return Choices(self.k, J, key, self.dataset.name, self.plan.name.value, self.joint)
+        return Choices(self.k, J, key, self.dataset.name, self.plan.name.value, self.joint, self.function("model"))
 
     @property
     def grows(self) -> bool:

@@ -27,6 +27,7 @@ from layerwise.reporting.loggers.base import Loggers
 from layerwise.reporting.loggers.choice import build_loggers
 from layerwise.reporting.terminal import Display
 from layerwise.runs.checkpoints import Checkpoints, write_pretrained
+from layerwise.runs.code_check import code_of
 from layerwise.runs.finished import begin_with
 from layerwise.runs.folder import RunFolder
 from layerwise.runs.metrics import Metrics
@@ -91,6 +92,7 @@ def assemble(
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if ranks() > 1 and config.distributed.sync_batchnorm and config.distributed.parallel is Parallel.data:
         synchronised(network, device)
+    code = from_main(lambda: code_of(config))
     loggers = build_loggers(config, folder.path, display.note) if distributed.is_main() else {}
     return Run(
         config=config,
@@ -102,7 +104,7 @@ def assemble(
         data=data,
         precision=precision,
         cache=cache,
-        facts={**run_facts(cache, precision, device), **facts},
+        facts={**run_facts(cache, precision, device), **({"outside": code} if code else {}), **facts},
         checkpoints=checkpoints,
         metrics=Metrics(folder.path / METRICS, folder.origin),
         loggers=Loggers(loggers, display.warn),

@@ -115,7 +115,8 @@ def write_report(
     with report_warnings(folder, warn, fails):
         from layerwise.reporting.html.page import render  # slow to import
 
-        write_atomically(folder / REPORT, render([read_run(folder, network)]), "The run is intact.", makes_folder=False)
+        page = render([read_run(folder, network, trust=True)])  # its configuration is that of the command
+        write_atomically(folder / REPORT, page, "The run is intact.", makes_folder=False)
 
 
 def has_report(folder: Path) -> bool:

@@ -43,6 +43,7 @@ from layerwise.features.sources import Source
 from layerwise.reporting.loggers.choice import check_loggers, send
 from layerwise.reporting.tables import results_table, show
 from layerwise.reporting.terminal import Display
+from layerwise.runs.code_check import code_of, warn_of_changed_code
 from layerwise.runs.data_check import changed_data, refuse
 from layerwise.runs.finished import FinishedStage, lost_lines, restore
 from layerwise.runs.folder import RunFolder
@@ -111,6 +112,8 @@ def run_in_folder(
         def listing() -> str:
             return build.data_listing(config)
 
+        if not config.fresh:
+            from_main(lambda: warn_of_changed_code(folder.path, code_of(config)))
         changed = None if config.fresh else from_main(lambda: changed_data(folder.path, spec, listing))
         if changed is not None:  # its files are read all the same, to show its results or to refuse it below
             folder.origin = Origin(folder.origin.config, {})

@@ -205,6 +205,24 @@ class MlpSrHead:
 
 
 @dataclass(frozen=True)
+class VectorHead:
+    """A perceptron on vectors: k−1 hidden layers with ReLU, and a linear layer.
+
+    Attributes:
+        k: hidden layers of the problem that the block and its head solve together; k ≥ 1.
+        width: of the hidden layers; None for the width of x_j.
+    """
+
+    k: int
+    width: int | None = None
+
+    def build(self, shape: Shape, classes: int) -> nn.Sequential:
+        widths = [shape[0]] + [self.width or shape[0]] * (self.k - 1)
+        hidden = [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU(inplace=True))]
+        return nn.Sequential(*hidden, FullPrecisionLinear(widths[-1], classes))
+
+
+@dataclass(frozen=True)
 class PredSimHead:
     """A linear classifier, and a 3×3 convolution whose outputs are to be similar within a class."""
 

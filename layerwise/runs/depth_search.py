@@ -44,13 +44,16 @@ def final_config(config: ResolvedConfig, depth: int) -> ResolvedConfig:
     return replace(config, J=depth, model=config.model.first_blocks(depth), plan=plan)
 
 
-def run_config(folder: Path) -> ResolvedConfig:
+def run_config(folder: Path, trust: bool = False) -> ResolvedConfig:
     """The resolved configuration of the network in a run folder, with the depth that a search chose.
+
+    Args:
+        trust: whether code of other packages that it names may be imported when it is needed.
 
     Raises:
         LayerwiseError: no run folder, or its search is not finished.
     """
-    config = resolve(from_yaml(folder / CONFIG))
+    config = resolve(from_yaml(folder / CONFIG, trust))
     if config.plan.search_fraction is None:
         return config
     found = found_depth(folder)

@@ -29,11 +29,13 @@ from layerwise.core.distributed import from_main, host, in_main, rank, ranks, to
 from layerwise.core.errors import LayerwiseError, writing
 from layerwise.core.files import write_atomically
 from layerwise.data.dataset import DatasetSpec
+from layerwise.runs.code_check import code_of
 from layerwise.runs.data_check import Listing, check_data, keep_listing
 from layerwise.runs.origin import Origin
 from layerwise.runs.run_files import (
     CACHE,
     CHECKPOINTS,
+    CODE,
     COMMAND,
     CONFIG,
     LOCK,
@@ -217,6 +219,8 @@ class RunFolder:
     def _write_config(self, spec: DatasetSpec, listing: Listing) -> None:
         """Writes the configuration first: with it, all else in the folder is known to be the run's."""
         self._write(CONFIG, to_yaml(self.config))
+        if self.config.outside and not (self.path / CODE).exists():
+            self._write(CODE, json.dumps(sealed(code_of(self.config)), indent=1))
         self._write(SPEC, json.dumps(sealed(json.loads(spec.to_json())), indent=1))
         keep_listing(self.path, listing, NOTHING_STARTED)
         if not (self.path / COMMAND).exists() and (command := train_command()) is not None:

@@ -67,18 +67,20 @@ class TrainedNet(BlockNet):
         return {depth: (scores[depth] + readout.scores) / 2 for depth, readout in zip(depths, mirrored, strict=True)}
 
 
-def load(run_folder: str | Path, device: str | torch.device = "cpu") -> TrainedNet:
+def load(run_folder: str | Path, device: str | torch.device = "cpu", trust: bool = False) -> TrainedNet:
     """The network of a run, in eval mode, up to the last finished depth, or that which a finished run chose.
 
     Args:
         run_folder: the folder that a run printed.
         device: where the network goes.
+        trust: whether code of other packages that the run's configuration names (`_target_`) may be imported: whoever
+            wrote the folder decides what it does.
 
     Raises:
-        LayerwiseError: not a run folder, or no depth is finished yet.
+        LayerwiseError: not a run folder, no depth is finished yet, or it needs such code and is not trusted.
     """
     folder = Path(run_folder)
-    config = run_config(folder)
+    config = run_config(folder, trust)
     agenda = build_agenda(config)
     trees, damage = Checkpoints(folder / CHECKPOINTS, print, origin_of(folder)).read_finished(agenda)
     if damage is not None:
@@ -111,7 +113,7 @@ def load(run_folder: str | Path, device: str | torch.device = "cpu") -> TrainedN
 def all_blocks_readable(folder: Path, origin: Origin) -> bool:
     """Whether all checkpoints of a finished run are intact; if not, the run trains the damaged part again."""
     try:
-        agenda = build_agenda(run_config(folder))
+        agenda = build_agenda(run_config(folder, trust=True))  # its configuration is that of the command
     except LayerwiseError:  # its search is damaged
         return False
     trees, _ = Checkpoints(folder / CHECKPOINTS, print, origin).read_finished(agenda)

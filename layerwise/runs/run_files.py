@@ -15,7 +15,7 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.data.dataset import DatasetSpec
 
 CONFIG, SPEC, METRICS, RESULTS = "config.yaml", "dataset.json", "metrics.jsonl", "results.json"
-SAMPLES, PRETRAINED = "data.txt.gz", "pretrained.safetensors"
+SAMPLES, PRETRAINED, CODE = "data.txt.gz", "pretrained.safetensors", "code.json"
 REPORT, COMMAND = "report.html", "command.txt"
 CHECKPOINTS, CACHE, SEARCH, LOCK = "checkpoints", "cache", "search", ".lock"
 

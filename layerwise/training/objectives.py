@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypedDict
+from typing import Protocol, TypedDict, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor
 from layerwise.core.types import Target
 from layerwise.models.blocknet import Readout
 from layerwise.training.choices import LossName
+from layerwise.training.contracts import Loss
 
 
 class Terms(TypedDict):
@@ -24,6 +25,7 @@ class Terms(TypedDict):
     counts: dict[str, list[Tensor]]  # of classes `correct`: D scalars, the number of correct samples
 
 
+@runtime_checkable
 class Objective(Protocol):
     """Loss of a batch."""
 
@@ -91,12 +93,14 @@ class LocalLoss:
         label_smoothing: weight of the uniform distribution in the targets, in [0, 1).
         similarity: β in [0, 1].
         class_weights: see `class_loss`.
+        own: takes the place of all that.
     """
 
     label_smoothing: float = 0.0
     similarity: float = 0.99
     loss: LossName = LossName.cross_entropy
     class_weights: Tensor | None = None
+    own: Loss | None = None
     target: Target = "labels"
 
     def __call__(self, readouts: Sequence[Readout], targets: Tensor) -> Terms:
@@ -106,6 +110,8 @@ class LocalLoss:
 
     def _loss(self, readout: Readout, targets: Tensor) -> Tensor:
         z = readout.scores.float()
+        if self.own is not None:
+            return self.own(z, targets)
         prediction = class_loss(self.loss, z, targets, self.label_smoothing, self.class_weights)
         if readout.embedding is None:
             return prediction
@@ -120,15 +126,18 @@ class ValueLoss:
     Args:
         loss: squared_error or absolute_error.
         deviation: of the targets before they were scaled, the unit of the mean absolute error that is shown.
+        own: takes the place of the loss.
     """
 
     loss: LossName = LossName.squared_error
     deviation: float = 1.0
+    own: Loss | None = None
     target: Target = "labels"
 
     def __call__(self, readouts: Sequence[Readout], targets: Tensor) -> Terms:
         values = [readout.scores.float().squeeze(1) for readout in readouts]  # [B] each
-        losses = [elementwise_loss(self.loss, value, targets) for value in values]
+        loss = self.own or functools.partial(elementwise_loss, self.loss)
+        losses = [loss(value, targets) for value in values]
         errors = [value - targets for value in detached(values)]
         means = {
             "loss": detached(losses),

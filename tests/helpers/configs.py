@@ -7,13 +7,14 @@ from hydra.core.global_hydra import GlobalHydra
 
 from helpers.commands import ROOT
 from layerwise.commands.compose import configuration
+from layerwise.commands.overrides import checked
 from layerwise.config.resolved import ResolvedConfig
 
 
 def composed(*overrides: str, **options: bool):
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("train", list(overrides), **options)
+        return compose("train", checked(overrides), **options)
 
 
 def configured(*words: str) -> ResolvedConfig:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from layerwise.models.blocknet import BlockNet
 from layerwise.models.choices import Activation
@@ -39,3 +40,8 @@ def plain_net(*, seed: int = 0, **changes: Any) -> BlockNet:
 def tiny_net(**changes: Any) -> BlockNet:
     """The same in channels_last, as in a run."""
     return plain_net(**changes).to(memory_format=torch.channels_last)
+
+
+def convolutions(shape: tuple[int, ...], J: int = 2) -> list[nn.Module]:
+    """Blocks as a function of another package gives them."""
+    return [nn.Conv2d(shape[0], shape[0], 3, padding=1) for _ in range(J)]

@@ -9,11 +9,14 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
+from layerwise.commands.overrides import checked
 from layerwise.core import distributed
 from layerwise.core.errors import LayerwiseError
 from layerwise.experiment.run import run
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+ROOT = Path(__file__).resolve().parents[2]
+CONF = ROOT / "conf"
+sys.path.append(str(ROOT / "examples" / "own_method"))
 
 
 def main(jobs: Path) -> None:
@@ -21,7 +24,7 @@ def main(jobs: Path) -> None:
     for name, overrides in json.loads(jobs.read_text()).items():
         try:
             with initialize_config_dir(str(CONF), version_base="1.3"):
-                composed = compose("train", overrides)
+                composed = compose("train", checked(overrides))
             run(composed)
             outcomes[name] = ""
         except LayerwiseError as error:

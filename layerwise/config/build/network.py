@@ -8,15 +8,17 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from layerwise.config.networks.own import ResolvedOwn
 from layerwise.config.networks.simcnn import ResolvedSimCnn
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import HeadStart, Plan
 from layerwise.core.randomness import key, seeded
-from layerwise.core.types import Target
+from layerwise.core.types import Shape, Target
 from layerwise.data.dataset import DatasetSpec
 from layerwise.models.blocknet import BlockNet
 from layerwise.models.costs import BlockCost, block_costs
 from layerwise.models.heads import SingleLogit, linear_decoder
+from layerwise.models.own import own_blocks, own_heads
 from layerwise.training.beginnings import check_warm_starts
 from layerwise.training.plan import (
     Agenda,
@@ -80,13 +82,37 @@ def build_network(config: ResolvedConfig, spec: DatasetSpec, stages: Sequence[St
     depths: dict[Target, set[int]] = {"labels": set(), "inputs": set()}
     for stage in stages:
         depths[stage.target] |= set(stage.depths)
-    architecture = config.model.architecture(config.k, config.J, config.joint)
     single = config.objective.single_logit
-    outputs = 1 if single else spec.outputs
-    built = architecture.build(spec.shape, outputs, depths=depths["labels"], seed=config.seed)
+    built = _build_blocks_and_heads(config, spec.shape, 1 if single else spec.outputs, depths["labels"])
     heads = {depth: SingleLogit(built.head(depth)) if single else built.head(depth) for depth in built.depths}
     decoders = _build_decoders(built, spec, depths["inputs"], config.seed)
     return BlockNet(list(built.blocks), heads, config.ensemble.on, decoders)
+
+
+def _build_blocks_and_heads(config: ResolvedConfig, shape: Shape, outputs: int, depths: Collection[int]) -> BlockNet:
+    """The network without decoders. Blocks and heads of another package are called with their contracts' values."""
+    J, k, model, make_head = config.J, config.k, config.model, config.function("model.head")
+    make_blocks = config.function("model")
+    if make_blocks is not None:
+        blocks = own_blocks(
+            lambda: make_blocks(shape=shape, classes=outputs, J=J, k=k), J, config.seed, make_blocks.key
+        )
+    else:
+        needed = () if make_head is not None else depths
+        built = model.architecture(k, J, config.joint).build(shape, outputs, depths=needed, seed=config.seed)
+        if make_head is None:
+            return built
+        blocks = list(built.blocks)
+
+    def build_head(shape: Shape, depth: int, later: list[nn.Module]) -> nn.Module:
+        if make_head is None:
+            assert isinstance(model, ResolvedOwn)
+            return model.build_head(shape, outputs, k, depth)
+        head: nn.Module = make_head(shape=shape, classes=outputs, depth=depth, J=J, k=k, later=later)
+        return head
+
+    name = "model.head" if make_head is None else make_head.key
+    return BlockNet(blocks, own_heads(blocks, shape, depths, config.seed, build_head, name))
 
 
 def check_network(network: BlockNet, stages: Sequence[Stage]) -> None:

@@ -11,6 +11,7 @@ from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import OptimizerKind, Parallel, ScheduleName
 from layerwise.core import distributed
 from layerwise.core.distributed import ranks
+from layerwise.core.errors import LayerwiseError
 from layerwise.core.interrupt import StopRequest
 from layerwise.core.precision import Precision
 from layerwise.core.types import Target
@@ -18,6 +19,7 @@ from layerwise.data.dataset import Dataset, DatasetSpec
 from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.models.costs import block_costs
 from layerwise.training.block_parallel import BlockParallel, cuts
+from layerwise.training.contracts import Loss
 from layerwise.training.objectives import LocalLoss, Objective, Penalised, Reconstruction, ValueLoss
 from layerwise.training.optim import (
     ADAM_EPSILON,
@@ -112,16 +114,33 @@ def build_objective(
         data: with the weights of its classes, or the scale of its targets; None for equal weights.
     """
     chosen = config.objective
+    own = _build_own(config, module, data)
+    loss = None if isinstance(own, Objective) else own
     weights_of_classes = None if data is None else data.class_weights
-    objective: Objective = LocalLoss(chosen.label_smoothing, chosen.similarity, chosen.loss, weights_of_classes)
-    if target == "inputs":
+    objective: Objective = LocalLoss(chosen.label_smoothing, chosen.similarity, chosen.loss, weights_of_classes, loss)
+    if isinstance(own, Objective) and own.target == target:
+        objective = own
+    elif target == "inputs":
         objective = Reconstruction(chosen.reconstruction)
     elif data is not None and data.spec.target:
-        objective = ValueLoss(chosen.loss, data.spec.target_scale[1])
+        objective = ValueLoss(chosen.loss, data.spec.target_scale[1], loss)
     if chosen.l1 or chosen.l2:
         weights = [parameter for parameter in module.parameters() if parameter.dim() > 1]
         return Penalised(objective, weights, chosen.l1, chosen.l2)
     return objective
+
+
+def _build_own(config: ResolvedConfig, module: nn.Module, data: Dataset | None) -> Loss | Objective | None:
+    """The loss or objective of another package, on the device of the weights."""
+    function = config.function("objective")
+    if function is None:
+        return None
+    own: Loss | Objective = function(**({} if data is None else {"classes": data.spec.outputs}))
+    if not callable(own):
+        raise LayerwiseError(f"{function.key}: must return a loss that can be called, not {type(own).__name__}.")
+    if isinstance(own, nn.Module):
+        own.to(next(module.parameters()).device)
+    return own
 
 
 def build_scoring(config: ResolvedConfig, spec: DatasetSpec) -> Scoring:

@@ -2,6 +2,7 @@
 
 from layerwise.config.networks.base import NetworkConfig, ResolvedNetwork
 from layerwise.config.networks.mlp import MlpConfig
+from layerwise.config.networks.own import OwnConfig
 from layerwise.config.networks.simcnn import SimCnnConfig
 from layerwise.config.networks.timm import TimmConfig
 from layerwise.config.networks.vgg import AlexNetConfig, VggConfig
@@ -14,5 +15,5 @@ NETWORKS: dict[str, type[NetworkConfig]] = {
     "alexnet": AlexNetConfig,
     "timm": TimmConfig,
     "mlp": MlpConfig,
+    "own": OwnConfig,
 }
-"""A network of another package is an entry like these, made before the configuration is parsed."""

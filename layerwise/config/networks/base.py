@@ -10,12 +10,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from layerwise.config.outside import Outside
 from layerwise.core.errors import LayerwiseError
 from layerwise.models.choices import Activation, EnsembleOn, HeadKind, Initialisation
 
 if TYPE_CHECKING:  # torch
     from layerwise.data.dataset import DatasetSpec
     from layerwise.models.blocknet import Architecture
+    from layerwise.models.heads import Head
 
 T = TypeVar("T")
 
@@ -31,6 +33,7 @@ class Choices:
         J: number of blocks that is asked for, or None.
         J_key: the key that asks for it.
         dataset, plan: their names.
+        function: of another package, that gives the blocks of model=own.
     """
 
     k: int
@@ -39,6 +42,7 @@ class Choices:
     dataset: str
     plan: str
     joint: bool
+    function: Outside | None = None
 
 
 @dataclass
@@ -132,13 +136,13 @@ class NetworkConfig(ABC):
 class ResolvedNetwork(NetworkConfig):
     """A network's keys with nothing left open. A subclass narrows the keys' types."""
 
-    @abstractmethod
     def architecture(self, k: int, J: int, joint: bool) -> Architecture:
         """Returns the description of the network.
 
         Args:
             joint: with plan=joint, which may leave the network whole.
         """
+        raise NotImplementedError  # of model=own, which `models.own` builds
 
     def check_samples(self, spec: DatasetSpec, J: int) -> None:
         """Refuses data that the network cannot read.
@@ -202,6 +206,23 @@ def activations(named: Any) -> list[Activation]:
                 f"model.activation={named}: use {', '.join(known)}, or a list of these by block, such as [relu,none]."
             )
     return [Activation(name) for name in names]
+
+
+def head_as_wide_as_its_block(kind: HeadKind, k: int, width: int | None) -> Head:
+    """Returns a head for blocks of any width.
+
+    Args:
+        kind: cnn, mlp_sr or predsim.
+        width: of the head's convolutions; None for the width of x_j.
+    """
+    from layerwise.models.heads import CnnHead, MlpSrHead, PredSimHead  # loads torch
+
+    heads: dict[HeadKind, Head] = {
+        HeadKind.cnn: CnnHead(k, width),
+        HeadKind.mlp_sr: MlpSrHead(),
+        HeadKind.predsim: PredSimHead(),
+    }
+    return heads[kind]
 
 
 def given(value: T | None, otherwise: T) -> T:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from layerwise.config.networks.base import Choices, NetworkConfig, ResolvedNetwork
+from layerwise.config.networks.base import Choices, NetworkConfig, ResolvedNetwork, head_as_wide_as_its_block
 from layerwise.core.errors import LayerwiseError
 from layerwise.models.choices import EnsembleOn, HeadKind
 
@@ -51,14 +51,8 @@ class ResolvedTimm(TimmConfig, ResolvedNetwork):
     name: str
 
     def architecture(self, k: int, J: int, joint: bool) -> TimmStages | TimmWhole:
-        from layerwise.models.heads import CnnHead, Head, MlpSrHead, PredSimHead
         from layerwise.models.timm_net import TimmStages, TimmWhole
 
         if joint:
             return TimmWhole(self.name)
-        heads: dict[HeadKind, Head] = {
-            HeadKind.cnn: CnnHead(k, self.head_width),
-            HeadKind.mlp_sr: MlpSrHead(),
-            HeadKind.predsim: PredSimHead(),
-        }
-        return TimmStages(self.name, heads[self.head])
+        return TimmStages(self.name, head_as_wide_as_its_block(self.head, k, self.head_width))

@@ -54,7 +54,7 @@ def paper_figure(experiment: str) -> PaperFigure:
 def experiment_of(config: Config) -> str | None:
     """The experiment of the paper whose network a run trains, perhaps at another scale; None if it is of none."""
     model, data, plan = config.model, config.dataset.name, config.plan
-    if data not in ("cifar10", "imagenet"):
+    if data not in ("cifar10", "imagenet") or config.outside:
         return None
     if plan.name is Plan.joint:
         names = [f"baseline_{data}_{model.label}", f"baseline_{data}_{model.label}_joint"]

@@ -57,7 +57,8 @@ class ReportedRun:
         name: of the run, as its results give it; of one without results that of its folder.
         label: short, and different for each run of a report.
         results: results.json; its lists are empty where no stage is finished.
-        anatomy: None of a search for the depth that is not finished.
+        anatomy: None of a search for the depth that is not finished, and of a network that needs code of another
+            package in a folder that is not trusted.
         samples: test images, if some were kept.
         anytime: anytime.json, if `scripts/anytime.py` was run.
     """
@@ -119,11 +120,12 @@ class ReportedRun:
         return experiment_of(self.config)
 
 
-def read_run(folder: Path, network: BlockNet | None = None) -> ReportedRun:
+def read_run(folder: Path, network: BlockNet | None = None, trust: bool = False) -> ReportedRun:
     """Reads a run folder, whatever state its run is in.
 
     Args:
         network: of the run, if it is at hand; else its checkpoints are read.
+        trust: see `runs.loading.load`.
 
     Raises:
         LayerwiseError: no run folder, or a file of it cannot be read.
@@ -145,7 +147,7 @@ def read_run(folder: Path, network: BlockNet | None = None) -> ReportedRun:
         results=results,
         metrics=metrics,
         spec=spec,
-        anatomy=_anatomy(folder, spec, network),
+        anatomy=_anatomy(folder, spec, network, trust),
         samples=read_samples(folder),
         anytime=anytime,
     )
@@ -158,16 +160,16 @@ def first_filters(network: BlockNet, spec: DatasetSpec) -> Tensor | None:
     return first.weight.detach().float().cpu() if first is not None and visible else None
 
 
-def _anatomy(folder: Path, spec: DatasetSpec, network: BlockNet | None) -> Anatomy | None:
+def _anatomy(folder: Path, spec: DatasetSpec, network: BlockNet | None, trust: bool) -> Anatomy | None:
     try:
-        config = run_config(folder)
+        config = run_config(folder, trust)
         with torch.device("meta"):  # costs need no weights
             whole = build_network(config, spec, build_agenda(config).stages())
         costs = build_costs(config, whole, spec, torch.float32)
     except LayerwiseError:
         return None
     try:
-        return Anatomy(costs, first_filters(network or load(folder), spec))
+        return Anatomy(costs, first_filters(network or load(folder, trust=trust), spec))
     except LayerwiseError:
         return Anatomy(costs, None)
 

@@ -18,7 +18,7 @@ from layerwise.runs.run_files import CONFIG, RESULTS, SEARCH, read_results
 SEND_SECONDS = 600.0
 """The longest that sending a run from its files takes."""
 
-FACTS = ("cache", "precision", "hardware", "versions", "git_commit", "search")
+FACTS = ("cache", "precision", "hardware", "versions", "git_commit", "search", "outside")
 """What results.json says of how a run was computed."""
 
 

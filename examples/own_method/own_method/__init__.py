@@ -1,0 +1,1 @@
+"""A head, a network, a loss: what layerwise trains without being changed."""

@@ -1,0 +1,21 @@
+"""The package of examples/own_method, which lies outside of layerwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from helpers.commands import ROOT
+
+FOLDER = ROOT / "examples" / "own_method"
+
+HEAD = {"model.head._target_": "own_method.heads.bottleneck", "model.head.width": 6, "model.head_width": None}
+NETWORK = {
+    "model._target_": "own_method.networks.residual",
+    "model.width": 8,
+    "model.halve": "[2]",
+    "model.head_width": None,
+    "model.downsample": None,
+}
+LOSS = {"objective._target_": "own_method.losses.Focal", "objective.gamma": 1.5}
+OWN: dict[str, Any] = {**NETWORK, **HEAD, **LOSS}
+"""Overrides of a tiny run of its parts."""

@@ -1,0 +1,277 @@
+"""Parts of other packages: named by `_target_`, checked, trained, resumed, exported, imported only where asked for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from PIL import Image
+
+import layerwise
+from helpers.commands import ROOT, assert_refused, run_script, words
+from helpers.configs import configured
+from helpers.outside import FOLDER, LOSS, NETWORK, OWN
+from helpers.run_folders import only_run, results_of
+from layerwise.config import build
+from layerwise.config.identity import run_name
+from layerwise.config.outside import offered
+from layerwise.config.parse import from_yaml, to_yaml
+from layerwise.core.errors import LayerwiseError
+from layerwise.models.blocknet import Readout
+from layerwise.training.contracts import CONTRACTS
+from layerwise.training.objectives import LocalLoss, ValueLoss
+
+GIVEN = words(Path("out"), **OWN)
+
+
+@pytest.fixture(autouse=True)
+def own_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example's package can be imported; what another test has imported is forgotten."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "own_method"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(FOLDER)
+
+
+@contextmanager
+def no_import() -> Iterator[None]:
+    """Fails where the package is imported."""
+    original = importlib.import_module
+
+    def refuse(name: str, package: str | None = None):
+        assert not name.startswith("own_method"), f"{name} is imported"
+        return original(name, package)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib, "import_module", refuse)
+        yield
+
+
+def test_a_head_a_network_and_a_loss_train_are_recorded_and_name_the_folder(trained):
+    folder = trained(**OWN)
+    assert folder.name.startswith("own_method.networks.residual-digits-greedy-k2-J2-seed0-")
+    results, config = results_of(folder), yaml.safe_load((folder / "config.yaml").read_text())
+    assert [row["parameters"] for row in results["blocks"]] == [
+        {"block": 1 * 8 * 9 + 16, "head": 8 * 6 + 6 + 6 * 10 + 10},
+        {"block": 8 * 8 * 9 + 16, "head": 8 * 6 + 6 + 6 * 10 + 10},
+    ]
+    assert config["model"]["head"] == {"_target_": "own_method.heads.bottleneck", "width": 6}
+    assert (config["model"]["width"], config["model"]["halve"]) == (8, [2])
+    assert config["objective"]["gamma"] == 1.5
+    assert set(results["outside"]) == {"model", "model.head", "objective"}
+    record = results["outside"]["model"]
+    assert (record["module"], record["arguments"]) == ("own_method.networks", {"width": 8, "halve": [2]})
+    assert len(record["sha256"]) == 64
+    assert record["sha256"] == results["outside"]["objective"]["sha256"]  # of all files of the package
+
+
+def test_the_same_command_finds_the_finished_run_and_its_configuration_is_read_back(train_py, tmp_path):
+    assert train_py(**OWN).code == 0
+    outcome = train_py(**OWN)
+    assert outcome.code == 0
+    assert "this run is finished" in outcome.err
+    path = only_run(tmp_path) / "config.yaml"
+    assert to_yaml(from_yaml(path)) == path.read_text()
+
+
+@pytest.mark.parametrize(
+    "more", [{"model.width": 9}, {"model.head.width": 7}, {"objective.gamma": 1}, {"objective._target_": "x"}], ids=str
+)
+def test_arguments_name_the_folder_and_defaults_do_not(more):
+    if more == {"objective._target_": "x"}:
+        more = {"objective._target_": None, "objective.gamma": None}
+    assert run_name(configured(*words(Path("out"), **OWN | more))) != run_name(configured(*GIVEN))
+    spelled_out = words(Path("out"), **OWN | {"objective.gamma": 2.0})
+    left_out = words(Path("out"), **OWN | {"objective.gamma": None})
+    assert run_name(configured(*spelled_out)) == run_name(configured(*left_out))
+
+
+def test_a_run_without_other_packages_has_no_trace_of_them(trained):
+    folder = trained(epochs=1)
+    assert "outside" not in results_of(folder)
+    assert "outside" not in (folder / "config.yaml").read_text()
+    assert not (folder / "code.json").exists()
+
+
+BAD = {
+    "model.head.widht": ({"model.head.widht": 3}, ["model.head.widht=3", "'model.head.width'"]),
+    "model.widht": ({"model.widht": 3}, ["model.widht=3", "'model.width'"]),
+    "what the contract gives": ({"model.shape": 3}, ["model.shape=3", "no such argument"]),
+    "no package": ({"objective._target_": "nowhere.Loss"}, ["objective._target_=nowhere.Loss", "'nowhere'"]),
+    "no function": ({"objective._target_": "own_method.losses.Fokal"}, ["own_method.losses has no 'Fokal'", "'Focal'"]),
+    "a module": ({"objective._target_": "own_method.losses", "objective.gamma": None}, ["no function or class"]),
+    "no name": ({"objective._target_": "3"}, ["objective._target_=3", "dotted name"]),
+    "no signature": ({"objective._target_": "builtins.dict", "objective.gamma": None}, ["has no signature"]),
+    "another number of blocks": (
+        {"model._target_": "own_method.heads.bottleneck", "model.width": None, "model.halve": None},
+        ["model._target_=own_method.heads.bottleneck", "returned 5 block(s) for J=2"],
+    ),
+    "a class weight": ({"dataset.class_weights": "balanced"}, ["dataset.class_weights", "no objective._target_"]),
+    "a pruned network": ({**dict.fromkeys(NETWORK), "plan.prune_to": 4}, ["plan.prune_to", "head of another package"]),
+    "a missing J": ({"J": None, "model._target_": "own_method.heads.bottleneck", "model.halve": None}, ["J=N"]),
+    "no model=own": ({"model": "simcnn"}, ["model._target_", "model=own"]),
+}
+
+
+@pytest.mark.parametrize(("overrides", "said"), BAD.values(), ids=list(BAD))
+def test_what_does_not_fit_is_refused_by_name(train_py, overrides, said):
+    assert_refused(train_py(**OWN | overrides), *said)
+
+
+def test_a_required_argument_is_named(monkeypatch, tmp_path):
+    (tmp_path / "needy.py").write_text("def head(shape, classes, *, width): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(LayerwiseError, match=r"model\.head\.width=…, which has no default"):
+        configured("model.head._target_=needy.head")
+
+
+@pytest.mark.parametrize("network", ["model=mlp", "model=vgg", "model=timm model.name=test_resnet", "model=simcnn"])
+def test_a_head_of_another_package_fits_every_network(monkeypatch, tmp_path, network):
+    (tmp_path / "linear.py").write_text(
+        "from math import prod\n"
+        "from torch import nn\n"
+        "def head(shape, classes, depth, J, later):\n"
+        "    assert depth + len(later) == J\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(prod(shape), classes))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = configured("model.head._target_=linear.head", *network.split())
+    stages = build.build_agenda(config).stages()
+    net = build.build_network(config, build.build_spec(config), stages)
+    assert net.depths == tuple(range(1, config.J + 1))
+    x = torch.zeros(2, 3, 32, 32)
+    assert all(net.eval()(x, depth).shape == (2, 10) for depth in net.depths)
+    again = build.build_network(config, build.build_spec(config), stages)
+    assert torch.equal(again.head(2)[1].weight, net.head(2)[1].weight)
+
+
+def test_a_loss_takes_the_place_of_the_cross_entropy_and_of_the_squared_error():
+    def loss(z: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return F.multi_margin_loss(z, targets) if z.dim() == 2 else (z - targets).abs().max()
+
+    z, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
+    terms = LocalLoss(own=loss)([Readout(z), Readout(2 * z)], labels)
+    assert terms["loss"] == F.multi_margin_loss(z, labels) + F.multi_margin_loss(2 * z, labels)
+    assert terms["counts"]["correct"][0] == (z.argmax(1) == labels).sum()
+    value = torch.randn(6, 1)
+    assert ValueLoss(own=loss)([Readout(value)], labels.float())["loss"] == (value[:, 0] - labels).abs().max()
+
+
+def test_an_objective_of_all_heads_and_one_of_torch(trained, monkeypatch, tmp_path):
+    (tmp_path / "whole.py").write_text(
+        "from layerwise.training.objectives import LocalLoss\n"
+        "class Twice:\n"
+        "    target = 'labels'\n"
+        "    def __call__(self, readouts, targets):\n"
+        "        terms = LocalLoss()(readouts, targets)\n"
+        "        return {**terms, 'means': {'loss': [2 * loss for loss in terms['means']['loss']]}}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    plain, twice = trained(), trained(**{"objective._target_": "whole.Twice"})
+    rows = [results_of(folder)["blocks"] for folder in (plain, twice)]
+    for one, other in zip(*rows, strict=True):
+        assert other["train"]["loss"] == pytest.approx(2 * one["train"]["loss"], rel=1e-6)
+        assert other["test"] == one["test"]
+    trained(**{"objective._target_": "torch.nn.MultiMarginLoss", "objective.margin": 0.5})
+
+
+@pytest.mark.parametrize("cache", ["none", "memory"])
+def test_a_stopped_run_goes_on_to_the_bit(assert_goes_on_to_the_bit, cache):
+    assert_goes_on_to_the_bit(lambda stage, saved: saved == 3, cache=cache, **OWN)
+
+
+def test_a_cache_gives_the_numbers_of_recomputed_features(trained):
+    rows = [results_of(trained(cache=cache, precision="fp32", **OWN))["blocks"] for cache in ("none", "disk")]
+    assert [row["test"]["loss"] for row in rows[0]] == [row["test"]["loss"] for row in rows[1]]
+
+
+def test_changed_code_is_named_when_a_run_goes_on(train_py, tmp_path, monkeypatch):
+    shutil.copytree(FOLDER / "own_method", tmp_path / "mine", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.syspath_prepend(tmp_path)
+    options = {"name": "run", "objective._target_": "mine.losses.Focal", "epochs": 1}
+    assert train_py(**options).code == 0
+    assert "has changed" not in train_py(**options).err
+    with open(tmp_path / "mine" / "heads.py", "a") as file:
+        file.write("# another file of the package\n")
+    outcome = train_py(**options)
+    assert outcome.code == 0
+    assert "warning: objective._target_=mine.losses.Focal: its package has changed since" in outcome.err
+
+
+def test_a_run_folder_imports_nothing_unless_it_is_trusted(trained, tmp_path):
+    folder = trained(report="true", **OWN)
+    report, image = (folder / "report.html").read_text(), tmp_path / "image.png"
+    Image.new("L", (8, 8)).save(image)
+    with no_import():
+        with pytest.raises(LayerwiseError, match=r"layerwise\.load\(folder, trust=True\)"):
+            layerwise.load(folder)
+        for name, *more in (("export", str(folder)), ("probe", str(folder)), ("../predict", str(folder), str(image))):
+            assert_refused(run_script(name, *more), "--trust")
+        assert run_script("collect", str(tmp_path / "out")).code == 0
+        outcome = run_script("make_report", str(folder))
+        assert outcome.code == 0
+        assert "use --trust" in outcome.err
+    assert len((folder / "report.html").read_text()) < len(report)  # without the filters of block 1
+    outcome = run_script("make_report", str(folder), "--trust")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert (folder / "report.html").read_text() == report
+    network = layerwise.load(folder, trust=True)
+    assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_a_run_whose_loss_alone_is_of_another_package_is_loaded_without_it(trained):
+    folder = trained(**LOSS)
+    with no_import():
+        assert layerwise.load(folder).depths == (1, 2)
+
+
+def test_a_network_of_another_package_is_exported(trained):
+    folder = trained(**{**NETWORK, "model.head": "mlp_sr"})
+    outcome = run_script("export", str(folder), "--format", "torch_export", "--trust")
+    assert outcome.code == 0, outcome.err
+    assert "largest difference from PyTorch" in outcome.out
+
+
+def test_blocks_of_another_package_begin_as_those_of_another_run(trained):
+    first = trained(**OWN)
+    options = {"model.pretrained": first, "plan.frozen_blocks": 1, "plan.epochs": 1}
+    second = layerwise.load(trained(**OWN | options), trust=True)
+    assert torch.equal(second.blocks[0].path[0].weight, layerwise.load(first, trust=True).blocks[0].path[0].weight)
+
+
+def test_the_contracts_offer_what_is_written_there():
+    assert offered("model") == ["shape", "classes", "J", "k"]
+    assert offered("model.head") == ["shape", "classes", "depth", "J", "k", "later"]
+    assert list(CONTRACTS) == ["model.head", "model", "objective"]
+
+
+def test_an_experiment_file_may_name_them(tmp_path, train_py):
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "own.yaml").write_text(
+        "# @package _global_\n"
+        "defaults:\n  - override /model: own\n"
+        "model:\n  _target_: own_method.networks.residual\n  width: 4\n  head:\n"
+        "    _target_: own_method.heads.bottleneck\n    width: 3\n"
+    )
+    plain = {"model.width": None, "model.downsample": None, "model.head_width": None}
+    outcome = train_py("--config-dir", str(tmp_path / "mine"), "experiment=own", "model.head.width=5", **plain)
+    assert outcome.code == 0, outcome.err
+    assert from_yaml(only_run(tmp_path) / "config.yaml").outside["model.head"].arguments == {"width": 5}
+
+
+def test_the_example_trains_from_another_folder(tmp_path):
+    """As a user does: a process of its own, the package on PYTHONPATH."""
+    line = [sys.executable, "-m", "layerwise", "train", *words(tmp_path / "out", **OWN | {"epochs": 1})]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{FOLDER}"}
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert results_of(only_run(tmp_path))["status"] == "completed"
