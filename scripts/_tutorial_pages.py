@@ -10,7 +10,7 @@ import torch
 
 import layerwise
 from layerwise.analysis.drawing import MARKERS, PALETTE, pyplot, save
-from layerwise.analysis.spread import spread
+from layerwise.core.spread import spread
 from layerwise.data.factory import describe, load
 
 PUBLISHED_LOSS = (1.48, 1.39, 1.47, 1.67, 1.94, 2.17, 2.33, 2.47, 2.57, 2.65)

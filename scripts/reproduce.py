@@ -24,10 +24,10 @@ from typing import Any
 
 from _paper_sets import PROBE_SCALES, SCALES, SET_SCALES, SETS, Row
 
-from layerwise.analysis.spread import spread, with_spread
 from layerwise.commands.own_process import run_process
 from layerwise.core.errors import LayerwiseError, suggest
 from layerwise.core.files import write_atomically
+from layerwise.core.spread import spread, with_spread
 from layerwise.reporting.html.paper_figures import paper_figure
 
 ROOT = Path(__file__).resolve().parents[1]

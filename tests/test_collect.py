@@ -68,7 +68,7 @@ def rewrite(folder: Path, change: Callable[[dict], object]) -> None:
 
 
 def test_the_table_has_a_row_per_run_with_the_keys_that_differ(sweep):
-    outcome = collect(sweep)
+    outcome = collect(sweep, "--each")
     assert (outcome.code, outcome.err) == (0, "")
     rows = markdown_rows(outcome.out)
     assert list(rows[0])[:4] == ["name", "status", "k", "seed"]
@@ -87,8 +87,8 @@ def test_the_table_has_a_row_per_run_with_the_keys_that_differ(sweep):
 
 
 def test_csv_and_markdown_files_take_the_place_of_stdout(sweep, tmp_path):
-    whole = collect(sweep).out
-    outcome = collect(sweep, "--csv", tmp_path / "a.csv", "--markdown", tmp_path / "a.md")
+    whole = collect(sweep, "--each").out
+    outcome = collect(sweep, "--each", "--csv", tmp_path / "a.csv", "--markdown", tmp_path / "a.md")
     assert (outcome.code, outcome.out) == (0, "")
     assert (tmp_path / "a.md").read_text() == whole
     rows = list(csv.DictReader((tmp_path / "a.csv").open()))
@@ -102,6 +102,7 @@ def test_csv_and_markdown_files_take_the_place_of_stdout(sweep, tmp_path):
 def test_over_averages_the_runs_that_differ_in_a_key_alone(sweep, tmp_path):
     outcome = collect(sweep, "--over", "seed")
     assert outcome.code == 0
+    assert outcome == collect(sweep)  # without any option
     rows = markdown_rows(outcome.out)
     assert "seed" not in rows[0]
     assert [(row["k"], row["runs"], row["completed"]) for row in rows] == [("1", "3", "3"), ("2", "3", "3")]
@@ -123,6 +124,12 @@ def test_runs_that_are_not_complete_do_not_count_in_averages(sweep):
     values = [results_of(the_run(sweep, 1, seed))["final"]["test_top1"] for seed in (1, 2)]
     assert (row["runs"], row["completed"]) == ("3", "2")
     assert row["test %"] == f"{statistics.fmean(values):.2f} ± {statistics.stdev(values):.2f}"
+
+
+def test_a_row_per_run_and_an_average_are_two_wishes(sweep):
+    outcome = collect(sweep, "--each", "--over", "k")
+    assert outcome.code == 2
+    assert "--each" in outcome.err
 
 
 def test_a_key_averaged_over_need_not_differ_and_several_can_be_given(sweep):
@@ -153,7 +160,7 @@ def test_every_run_that_is_not_complete_is_named_with_the_reason(sweep):
     (not_begun / "results.json").unlink()
     (damaged / "results.json").write_text('{"status": "comp')
     (no_config / "config.yaml").unlink()
-    outcome = collect(sweep)
+    outcome = collect(sweep, "--each")
     assert outcome.code == 1
     assert "Traceback" not in outcome.err
     lines = outcome.err.splitlines()
@@ -179,7 +186,7 @@ def test_every_run_that_is_not_complete_is_named_with_the_reason(sweep):
 def test_any_damage_of_results_is_named_and_the_others_are_shown(sweep, content):
     damaged = the_run(sweep, 1, 0)
     (damaged / "results.json").write_text(content)
-    outcome = collect(sweep)
+    outcome = collect(sweep, "--each")
     assert outcome.code == 1
     assert f"damaged: {damaged.name}: " in outcome.err
     assert "Traceback" not in outcome.err
@@ -208,7 +215,7 @@ def test_a_run_whose_process_lives_is_running_and_is_not_disturbed(sweep, status
 def test_the_search_for_a_depth_inside_a_run_is_no_run_of_its_own(sweep):
     run = the_run(sweep, 1, 0)
     shutil.copytree(the_run(sweep, 2, 0), run / "search")
-    assert len(markdown_rows(collect(sweep).out)) == 6
+    assert len(markdown_rows(collect(sweep, "--each").out)) == 6
     assert len(markdown_rows(collect(run / "search").out)) == 1
 
 
@@ -216,7 +223,7 @@ def test_runs_of_several_folders_are_told_apart(sweep, tmp_path):
     run = the_run(sweep, 1, 0)
     other = tmp_path / "other" / "deep"
     shutil.copytree(run, other / run.name)
-    names = [row["name"] for row in markdown_rows(collect(sweep, other, sweep).out)]
+    names = [row["name"] for row in markdown_rows(collect(sweep, other, sweep, "--each").out)]
     assert len(names) == 7
     assert {str(run.resolve()), str((other / run.name).resolve())} < set(names)
     (name,) = [row["name"] for row in markdown_rows(collect(tmp_path / "other").out)]

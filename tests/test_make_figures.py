@@ -9,7 +9,10 @@ import pytest
 from PIL import Image
 
 from helpers.commands import ROOT, run_script
-from layerwise.analysis.depth_curves import networks_of
+from layerwise.analysis.depth_curves import Network, networks_of
+from layerwise.analysis.drawing import pyplot
+from layerwise.commands.figures import accuracy_over_depth
+from layerwise.core.spread import binomial_margin
 
 pytest.importorskip("matplotlib")
 
@@ -50,6 +53,7 @@ def test_the_lines_are_those_of_results_json(runs):
     folders = sorted(runs.glob("*greedy*"))
     assert len(folders) == len(greedy.heads) == 2
     assert greedy.heads == [accuracies(folder, "test") for folder in folders]
+    assert (greedy.tested, joint.tested) == (100, 100)
     assert greedy.ensembles == [accuracies(folder, "ensemble") for folder in folders]
 
 
@@ -62,3 +66,19 @@ def test_files_of_results_are_drawn_too(tmp_path):
     outcome = run_script("make_figures", str(ROOT / "results" / "probes_small.json"), "--output", str(tmp_path))
     assert outcome.code == 0, outcome.err
     assert (tmp_path / "separability.pdf").exists()
+
+
+def test_means_have_bands_also_of_end_to_end_training_and_no_colour_twice():
+    heads = [{1: 50.0, 2: 60.0}, {1: 54.0, 2: 66.0}]
+    networks = [Network(str(i), f"k = {i}", "digits", 100, heads, heads) for i in range(9)]
+    networks.append(Network("joint", "joint", "digits", 100, [{2: 90.0}, {2: 94.0}]))
+    figure = accuracy_over_depth(networks, pyplot())
+    (panel,) = figure.axes
+    lines = [line for line in panel.lines if line.get_linestyle() != "None"]
+    assert len({line.get_color() for line in lines if line.get_label()[0] != "_"}) == 11  # and the grey of the legend
+    assert [list(line.get_ydata()) for line in lines if line.get_label() == "k = 3 (2 seeds)"] == [[52.0, 63.0]]
+    (across,) = [line for line in lines if line.get_label().startswith("joint (2 seeds)")]
+    assert list(across.get_ydata()) == [92.0, 92.0]
+    (band,) = panel.patches
+    assert band.get_extents().transformed(panel.transData.inverted()).height == pytest.approx(2 * 8**0.5)
+    assert panel.get_ylabel() == f"test accuracy (%)\nn = 100, 95 % interval ±{binomial_margin(92, 100):.2g}"

@@ -32,7 +32,7 @@ def test_a_run_ends_by_printing_the_path_of_its_report(train_py, tmp_path):
     top1 = results_of(folder)["final"]["test_top1"]
     assert f"{top1:.2f} %" in page.words
     assert "layerwise train dataset=digits k=2 J=2 epochs=2" in page.words
-    wanted = {"accuracy", "anytime", "loss-curves", "training-curves", "weights", "time", "memory", "confusion-1"}
+    wanted = {"accuracy", "anytime", "loss-curves", "training-curves", "time", "memory", "confusion-1"}
     assert set(page.specs) == wanted
     assert "First filters" in page.headings
     assert "warning" not in outcome.err
@@ -78,7 +78,7 @@ def test_every_kind_of_run_has_a_sensible_page(kind, train_py, tmp_path):
     specs = set(page.specs)
     assert {"loss-curves", "time"} <= specs
     classifying = [row for row in results_of(only_run(tmp_path))["blocks"] if "test" in row]
-    assert ("weights" in specs) == (len(classifying) > 1) == (kind not in ("one block", "joint"))
+    assert ("anytime" in specs) == (len(classifying) > 1) == (kind not in ("one block", "joint"))
     assert ("reconstruction" in specs) == (kind == "autoencoder")
     assert ("First filters" in page.headings) == (kind not in ("vectors", "autoencoder"))
     assert "nan" not in page.words.lower().split()
@@ -136,11 +136,11 @@ def test_runs_are_compared_by_what_differs(train_py, tmp_path):
     assert outcome.out == f"report: {tmp_path / 'all.html'}\n"
     text = (tmp_path / "all.html").read_text()
     page = Page(text)
-    assert page.headings[:2] == ["2 runs compared", "Runs"]
+    assert page.headings[:2] == ["greedy against end to end: simcnn, k = 2, on digits, 1 seed each", "Runs"]
     rows = page.specs["accuracy"]["data"]["values"]
-    assert [(row["run"], row["block"], row["predictor"]) for row in rows] == [
+    assert [(row["group"], row["block"], row["predictor"]) for row in rows] == [
         *(("greedy", block, predictor) for block in (1, 2) for predictor in ("head", "ensemble")),
-        ("joint", 2, "head"),
+        ("end to end", 2, "head"),
     ]
     differing = re.findall(r'<tr class="differs"><th scope="row">([^<]*)', text)
     assert "plan.name" in differing

@@ -117,9 +117,9 @@ def test_runs_are_sorted_by_mouse_and_keyboard(open_page):
 
 def test_runs_are_filtered(open_page):
     with open_page("light", DESKTOP) as page:
-        page.locator("#filter").fill("joint")
+        page.locator("#filter").fill("end to end")
         assert page.locator("#runs tbody tr:visible").count() == 1
-        assert page.locator("#count").inner_text() == "1 of 3 runs"
+        assert page.locator("#count").inner_text() == "1 of 3 rows"
         page.locator("#filter").fill("nothing like it")
         assert page.locator("#runs tbody tr:visible").count() == 0
         page.locator("#filter").fill("")

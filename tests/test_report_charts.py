@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from scipy.stats import binomtest
 from sklearn.datasets import load_digits
 
 from helpers.commands import run_script
 from helpers.configs import configured
-from helpers.page import MOST_BYTES, page_of
+from helpers.page import MOST_BYTES, Page, page_of
+from layerwise.core.colours import further_colour
+from layerwise.core.spread import binomial_margin
 from layerwise.reporting.html.charts import all_charts
+from layerwise.reporting.html.groups import colours_beyond_the_palette, grouped
 from layerwise.reporting.html.page import render
 from layerwise.reporting.html.paper_figures import experiment_of
 from layerwise.reporting.html.pictures import data_uri, filter_pictures
 from layerwise.reporting.html.quality_charts import macs_of_leaving
-from layerwise.reporting.html.reported_run import labelled, read_run
+from layerwise.reporting.html.reported_run import read_run
 from layerwise.reporting.html.samples import choose, read_samples
 
 REPORTED = {"report": "true", "epochs": 1}
@@ -109,21 +114,116 @@ def test_samples_of_a_run_are_test_images_with_their_answers(trained):
     assert samples.labels.tolist() == load_digits().target[nearest].tolist()
 
 
-def test_labels_name_as_few_keys_as_tell_runs_apart(train_py, tmp_path):
+def runs_in(tmp_path: Path) -> list:
+    return [read_run(folder) for folder in sorted((tmp_path / "out").iterdir())]
+
+
+def test_labels_name_as_few_keys_as_tell_groups_apart(train_py, tmp_path):
     for more in ({"k": 1}, {"k": 2}, {"k": 2, "seed": 1}):
         train_py(**REPORTED | more)
-    runs = labelled([read_run(folder) for folder in sorted((tmp_path / "out").iterdir())])
-    assert [run.label for run in runs] == ["k = 1, seed = 0", "k = 2, seed = 0", "k = 2, seed = 1"]
-    twice = labelled([runs[0], runs[0]])
-    assert len({run.label for run in twice}) == 2
+    one, two = grouped(runs_in(tmp_path))
+    assert [one.label, two.label] == ["k = 1", "k = 2"]
+    assert [run.label for group in (one, two) for run in group.runs] == ["k = 1", "k = 2, seed = 0", "k = 2, seed = 1"]
+    twice = grouped([one.first, one.first])
+    assert len({run.label for group in twice for run in group.runs}) == 2
+
+
+def test_keys_that_labels_do_not_expect_tell_groups_apart_too(train_py, tmp_path):
+    for rate in (0.01, 0.02):
+        train_py(**REPORTED, **{"optimizer.weight_decay": rate})
+    assert [group.label for group in grouped(runs_in(tmp_path))] == ["weight_decay = 0.01", "weight_decay = 0.02"]
 
 
 def test_runs_of_networks_with_different_keys_are_compared(train_py, tmp_path):
     train_py(epochs=1, J=1, **{"model.downsample": "[]"})
     train_py(epochs=1, J=1, model="mlp", **dict.fromkeys(("model.downsample", "model.head_width")))
-    runs = labelled([read_run(folder) for folder in sorted((tmp_path / "out").iterdir())])
-    assert [run.label for run in runs] == ["mlp", "simcnn"]
-    assert "2 runs compared" in render(runs)
+    runs = runs_in(tmp_path)
+    assert [group.label for group in grouped(runs)] == ["mlp", "simcnn"]
+    assert "mlp against simcnn: greedy, on digits, 1 seed each" in render(runs)
+
+
+@pytest.fixture
+def seeds(trained) -> list:
+    """Two seeds of greedy training and two of end-to-end training."""
+    folders = [trained(**REPORTED, seed=seed, plan=plan) for plan in ("greedy", "joint") for seed in (0, 1)]
+    return [read_run(folder) for folder in folders]
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_line_with_a_band(seeds):
+    greedy, joint = grouped(seeds)
+    assert [(group.label, len(group.runs)) for group in (greedy, joint)] == [("greedy", 2), ("end to end", 2)]
+    charts = {chart.id: chart for chart in all_charts([*greedy.runs, *joint.runs])}
+    values = [run.scored[0]["test"]["top1"] for run in greedy.runs]
+    (row,) = [
+        row
+        for row in charts["accuracy"].rows
+        if (row["group"], row["block"], row["predictor"]) == ("greedy", 1, "head")
+    ]
+    assert row["n"] == 2
+    assert row["top1"] == pytest.approx(statistics.fmean(values))
+    assert row["std"] == pytest.approx(statistics.stdev(values))
+    assert row["high"] - row["low"] == pytest.approx(2 * statistics.stdev(values))
+    for name in ("accuracy", "loss-curves", "training-curves"):
+        single = next(layer for layer in charts[name].spec["layer"] if "transform" in layer)
+        assert single["transform"] == [{"filter": "single"}]  # the page's switch
+        assert {point["run"] for point in single["data"]["values"]} >= {"greedy, seed = 0", "greedy, seed = 1"}
+    seconds = sum(row["seconds"] for row in charts["time"].rows)
+    assert seconds == pytest.approx(sum(run.seconds for run in seeds) / 2)
+
+
+def test_the_headline_is_the_mean_of_each_group_and_never_a_single_run(seeds):
+    page = Page(render(seeds))
+    assert page.headings[0] == "greedy against end to end: simcnn, k = 2, on digits, 2 seeds each"
+    words = " ".join(page.words.split())
+    for group in grouped(seeds):
+        values = [run.final["test_top1"] for run in group.runs]
+        mean = f"{statistics.fmean(values):.2f} ± {statistics.stdev(values):.2f}"
+        assert f"{group.label} {mean} % test accuracy, mean ± deviation of 2 seeds, 100 samples" in words
+    assert "best" not in page.words
+
+
+def test_an_unfinished_run_does_not_count_in_the_mean_of_its_group(seeds):
+    begun = replace(seeds[1], results=seeds[1].results | {"status": "running"})
+    (group,) = grouped([seeds[0], begun])
+    assert group.spread_of("test_top1")["values"] == [seeds[0].final["test_top1"]]
+    assert group.status == "1 completed, 1 running"
+
+
+def test_axes_of_accuracy_say_what_chance_does(seeds):
+    (chart,) = [chart for chart in all_charts(grouped(seeds[:1])[0].runs) if chart.id == "accuracy"]
+    y = chart.spec["layer"][-1]["encoding"]["y"]
+    best = max(row["top1"] for row in chart.rows)
+    assert y["title"] == f"test accuracy (%), n = 100, 95 % interval ±{binomial_margin(best, 100):.2g}"
+    low, high = y["scale"]["domain"]
+    assert high - low > 6 * binomial_margin(best, 100)
+    assert (low, high) == (max(0, low), min(100, high))
+
+
+def test_the_interval_of_an_accuracy_is_wilsons():
+    interval = binomtest(90, 100).proportion_ci(0.95, method="wilson")
+    assert binomial_margin(90, 100) == pytest.approx(50 * (interval.high - interval.low), abs=0.01)
+
+
+def test_no_two_groups_have_one_colour(seeds):
+    many = [replace(seeds[0], config=replace(seeds[0].config, batch_size=64 + i)) for i in range(40)]
+    groups = grouped(many)
+    colours = colours_beyond_the_palette(groups)
+    assert sorted(colours) == list(range(9, 41))
+    assert len({further_colour(number) for number in range(200)}) == 200
+    text = render(many)
+    assert 'data-colours="40"' in text
+    assert all(f"--c{number}: {colour};" in text for number, colour in colours.items())
+    assert "40 configurations: greedy simcnn, k = 2, on digits, 1 seed each" in text
+
+
+def test_the_weights_of_an_ensemble_are_shown_where_they_say_something(seeds):
+    def shown(runs: list) -> bool:
+        return "weights" in {chart.id for chart in all_charts(runs)}
+
+    run = seeds[0]
+    third = run.results | {"blocks": [*run.rows, run.rows[1] | {"block": 3}]}
+    deeper = replace(run, results=third, anatomy=None)
+    assert (shown([run]), shown([deeper]), shown([deeper, seeds[2]])) == (False, True, False)
 
 
 @pytest.mark.parametrize(

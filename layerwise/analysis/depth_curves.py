@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +9,11 @@ from typing import Any
 
 from layerwise.analysis.collecting import run_folders
 from layerwise.analysis.probing import PROBES
-from layerwise.config.identity import identity
+from layerwise.config.identity import all_but_the_seed
 from layerwise.config.parse import from_yaml
+from layerwise.config.schema import Config
 from layerwise.core.errors import LayerwiseError
-from layerwise.runs.run_files import CONFIG, RESULTS, read_object, read_results
+from layerwise.runs.run_files import CONFIG, RESULTS, SPEC, read_object, read_results, read_spec
 
 ByDepth = dict[int, float]
 """Test accuracy in % by depth."""
@@ -28,12 +28,14 @@ class Network:
         panel: title of its panel, such as the data set.
         heads: for each seed, accuracies of the classifier at each depth.
         ensembles: for each seed, accuracies of the ensemble up to each depth, or of the last depth only.
+        tested: samples of the test set, if known.
         probes: for each probed seed, the content of its probes.json.
     """
 
     name: str
     label: str
     panel: str
+    tested: int | None = None
     heads: list[ByDepth] = field(default_factory=list)
     ensembles: list[ByDepth] = field(default_factory=list)
     probes: list[dict[str, Any]] = field(default_factory=list)
@@ -76,13 +78,13 @@ def add_run(networks: dict[str, Network], folder: Path) -> None:
     if results is None:
         return
     config = from_yaml(folder / CONFIG)
-    same = {key: value for key, value in identity(config).items() if key != "seed"}
     words = [] if config.model.kind == "simcnn" else [config.model.label]
     width = getattr(config.model, "width", None)
     words += [f"k = {results['k']}"] + ([f"M = {width}"] if width else [])
     words += [] if results["plan"] == "greedy" else [results["plan"]]
     network = networks.setdefault(
-        json.dumps(same, sort_keys=True), Network(results["name"], ", ".join(words), results["dataset"])
+        all_but_the_seed(config),
+        Network(results["name"], ", ".join(words), results["dataset"], tested_samples(folder, config)),
     )
     scored = [row for row in results["blocks"] if "top1" in row.get("test", {})]
     if scored:
@@ -90,6 +92,12 @@ def add_run(networks: dict[str, Network], folder: Path) -> None:
         network.ensembles.append({row["block"]: row["ensemble"]["top1"] for row in scored})
     if (folder / PROBES).exists():
         network.probes.append(read_json(folder / PROBES))
+
+
+def tested_samples(folder: Path, config: Config) -> int | None:
+    """Returns the number of samples that a run is tested on."""
+    spec = read_spec(folder / SPEC)
+    return None if spec is None else min(config.dataset.limit_test or spec.test_samples, spec.test_samples)
 
 
 def read_collection(path: Path) -> Iterator[Network]:

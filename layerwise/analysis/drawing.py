@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
 from types import ModuleType
 from typing import Any
 
+from layerwise.core.colours import further_colour
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import write_atomically
+from layerwise.core.spread import spread
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours, which colour-blind readers can tell apart, in the order of use."""
@@ -62,6 +63,11 @@ def save(figure: Any, *paths: Path) -> None:
     pyplot().close(figure)
 
 
+def colour_of(number: int) -> str:
+    """Returns the colour of a line; no two numbers have the same."""
+    return PALETTE[number] if number < len(PALETTE) else further_colour(number)
+
+
 def over_depth(panel: Any, number: int, curves: Sequence[Mapping[int, float]], style: str, **more: Any) -> None:
     """Draws a line over depth: the mean of several runs, with a band of one sample standard deviation.
 
@@ -69,12 +75,14 @@ def over_depth(panel: Any, number: int, curves: Sequence[Mapping[int, float]], s
         curves: one dictionary per run, from depth to value; a depth may be missing in some.
         more: further arguments of matplotlib's `plot`.
     """
-    color, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
+    color, marker = colour_of(number), MARKERS[number % len(MARKERS)]
     depths = sorted({depth for curve in curves for depth in curve})
     at = [[curve[depth] for curve in curves if depth in curve] for depth in depths]
-    means = [fmean(values) for values in at]
+    found = [spread(values) for values in at]
+    means = [of["mean"] for of in found]
     panel.plot(depths, means, style + marker, color=color, **more)
     if len(curves) > 1:
-        deviations = [stdev(values) if len(values) > 1 else 0.0 for values in at]
-        low, high = zip(*((m - d, m + d) for m, d in zip(means, deviations, strict=True)), strict=True)
-        panel.fill_between(depths, low, high, color=color, alpha=0.15, linewidth=0)
+        bands = [(of["mean"] - (of["std"] or 0), of["mean"] + (of["std"] or 0)) for of in found]
+        panel.fill_between(depths, *zip(*bands, strict=True), color=color, alpha=0.15, linewidth=0)
+        for curve in curves:
+            panel.plot(list(curve), list(curve.values()), ".", color=color, alpha=0.5, markersize=3)

@@ -1,12 +1,14 @@
 """Gathers the results of all runs below some folders in one table, whatever started them.
 
     layerwise collect outputs/sweep
-    layerwise collect outputs/sweep --over seed --csv sweep.csv
+    layerwise collect outputs/sweep --each --csv sweep.csv
+    layerwise collect outputs/sweep --over optimizer.lr --over seed
 
-A row per run: its name, its status, the configuration keys in which the runs differ, its final depth, top-1 accuracies
+Runs that differ in the seed alone share a row: mean ± sample standard deviation of the completed ones, and their
+number. --over KEY averages over another key. --each gives a row per run, as does a table in which no two runs differ in
+the seed alone: its name, its status, the configuration keys in which the runs differ, its final depth, top-1 accuracies
 (or R² and MAE) of the last head, of the ensemble and on held-out samples, parameters and seconds. Incomplete runs show
-the stages that are finished. With --over KEY, completed runs that differ in KEY alone share a row: mean ± sample
-standard deviation. Markdown goes to stdout, unless --csv or --markdown names a file.
+the stages that are finished. Markdown goes to stdout, unless --csv or --markdown names a file.
 
 Incomplete runs are named on stderr with the reason, and make the exit code 1: failed, interrupted, running (a process
 works on it), stopped (none does), not begun to report, or damaged.
@@ -24,13 +26,13 @@ from pathlib import Path
 from typing import Any
 
 from layerwise.analysis.collecting import COMPLETED, MEANING, Collected, read_run, runs_below
-from layerwise.analysis.spread import spread, with_spread
 from layerwise.commands.arguments import Parser, named
 from layerwise.config.keys import key_names, suggest_key
 from layerwise.config.schema import Config
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import write_atomically
 from layerwise.core.measures import ACCURACY, R2
+from layerwise.core.spread import spread, with_spread
 
 FIGURES = (
     *("depth", "test %", "ensemble %", "validation %"),
@@ -46,15 +48,20 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument(
         "--over", action="append", default=[], metavar="KEY", help="average over this key; may be repeated"
     )
+    parser.add_argument("--each", action="store_true", help="a row per run, also of runs that differ in the seed alone")
     parser.add_argument("--csv", type=named, metavar="FILE", help="write the table there, unrounded")
     parser.add_argument("--markdown", type=named, metavar="FILE", help="write the table there")
     parser.add_argument("--allow-unfinished", action="store_true", help="exit with 0 even if runs are incomplete")
     options = parser.parse_args(words)
+    if options.each and options.over:
+        raise LayerwiseError("--each cannot be combined with --over, which averages; give only one of them.")
     for key in options.over:
         if key not in key_names(Config()):
             raise LayerwiseError(f"--over {key}: unknown key.{suggest_key(key)}")
     runs = collect(options.folders)
-    table = averages(runs, options.over) if options.over else one_by_one(runs)
+    table = averages(runs, options.over or ["seed"])
+    if options.each or (not options.over and all(row.labels["runs"] == 1 for row in table)):
+        table = one_by_one(runs)
     for path, text in ((options.csv, as_csv), (options.markdown, as_markdown)):
         if path is not None:
             write_atomically(path, text(table), kept="The runs are intact.")

@@ -22,12 +22,12 @@ from typing import Any
 
 from rich.table import Table
 
-from layerwise.analysis.spread import spread, with_spread
 from layerwise.commands.arguments import Parser, named
 from layerwise.commands.in_process import run_here
 from layerwise.core.errors import LayerwiseError, NonFiniteLoss
 from layerwise.core.files import write_atomically
 from layerwise.core.measures import ACCURACY, measure_of, quality
+from layerwise.core.spread import spread, with_spread
 from layerwise.reporting.tables import numbers_table, show
 
 REFUSED = {

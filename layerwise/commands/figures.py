@@ -9,22 +9,22 @@ accuracy_over_depth   test accuracy of the classifier at each depth and of the e
 separability          linear, CNN-1 and CNN-2 separability of the networks that layerwise probe has probed
 
 Each figure is written as PDF and as PNG. Runs that differ in their seed alone share a line: their mean, with a band of
-one sample standard deviation. Of an unfinished run the finished depths are shown. Files of results/ give the ensemble
-at the last depth only. Needs matplotlib.
+one sample standard deviation and a dot for each run. Of an unfinished run the finished depths are
+shown. Files of results/ give the ensemble at the last depth only. Needs matplotlib.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import fmean
 from types import ModuleType
 from typing import Any
 
 from layerwise.analysis import separability as probes
-from layerwise.analysis.depth_curves import Network, networks_of
-from layerwise.analysis.drawing import PALETTE, over_depth, pyplot, save
+from layerwise.analysis.depth_curves import ByDepth, Network, networks_of
+from layerwise.analysis.drawing import colour_of, over_depth, pyplot, save
 from layerwise.commands.arguments import Parser, named
+from layerwise.core.spread import chance, spread
 
 
 def main(words: Sequence[str]) -> None:
@@ -49,9 +49,10 @@ def accuracy_over_depth(networks: Sequence[Network], plt: ModuleType) -> Any:
     names = list(dict.fromkeys(network.panel for network in networks))
     figure, panels = plt.subplots(len(names), 1, figsize=(5.2, 3.8 * len(names)), squeeze=False)
     for panel, name in zip(panels[:, 0], names, strict=True):
-        for i, network in enumerate(network for network in networks if network.panel == name):
+        shown = [network for network in networks if network.panel == name]
+        for i, network in enumerate(shown):
             draw_network(panel, i, network)
-        panel.set(title=name, xlabel="depth j", ylabel="test accuracy (%)")
+        panel.set(title=name, xlabel="depth j", ylabel=axis(shown))
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.plot([], [], "--", color="grey", marker="o", mfc="white", label="ensemble up to depth j")
         panel.legend(loc="center left", bbox_to_anchor=(1, 0.5))
@@ -59,13 +60,29 @@ def accuracy_over_depth(networks: Sequence[Network], plt: ModuleType) -> Any:
     return figure
 
 
+def axis(networks: Sequence[Network]) -> str:
+    """`test accuracy (%)`, with the number of test samples and what chance does to the best mean, where it is known."""
+    sizes = {network.tested for network in networks}
+    best = max(spread(list(values))["mean"] for network in networks for values in by_depth(network.heads))
+    only = next(iter(sizes)) if len(sizes) == 1 else None
+    return "test accuracy (%)" + (f"\n{chance(best, only)}" if only else "")
+
+
+def by_depth(curves: Sequence[ByDepth]) -> Iterator[tuple[float, ...]]:
+    """The values of all seeds at each depth."""
+    depths = sorted({depth for curve in curves for depth in curve})
+    return (tuple(curve[depth] for curve in curves if depth in curve) for depth in depths)
+
+
 def draw_network(panel: Any, number: int, network: Network) -> None:
     """A line with its dashed ensemble, or a horizontal one."""
     seeds = len(network.heads)
     label = network.label + (f" ({seeds} seeds)" if seeds > 1 else "")
     if network.is_end_to_end:
-        accuracy = fmean(value for by_depth in network.heads for value in by_depth.values())
-        panel.axhline(accuracy, ls="-.", color=PALETTE[number % len(PALETTE)], label=f"{label}, one classifier")
+        color, found = colour_of(number), spread([value for by_depth in network.heads for value in by_depth.values()])
+        panel.axhline(found["mean"], ls="-.", color=color, label=f"{label}, one classifier")
+        if found["std"]:
+            panel.axhspan(found["mean"] - found["std"], found["mean"] + found["std"], color=color, alpha=0.12, lw=0)
         return
     over_depth(panel, number, network.heads, "-", label=label)
     if network.ensembles:

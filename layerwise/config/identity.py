@@ -55,6 +55,11 @@ def _plain(config: Any) -> dict[str, Any]:
     return kept
 
 
+def all_but_the_seed(config: Config) -> str:
+    """Returns a text that is the same for runs that differ in the seed alone."""
+    return json.dumps({key: value for key, value in identity(config).items() if key != "seed"}, sort_keys=True)
+
+
 def differences(there: Config, here: Config) -> Iterator[tuple[str, Any, Any]]:
     """The keys in which two resolved configurations compute something else, with both values."""
     held, wanted = identity(there), identity(here)

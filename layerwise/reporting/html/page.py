@@ -10,40 +10,46 @@ All values pass through Jinja's escaping, also those in JSON (`<` is written `\\
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from layerwise.core.spread import with_spread
 from layerwise.reporting.html.charts import all_charts
+from layerwise.reporting.html.groups import Group, colours_beyond_the_palette, grouped, title_of
 from layerwise.reporting.html.pictures import data_uri, filter_pictures
 from layerwise.reporting.html.quality_charts import confusion
-from layerwise.reporting.html.reported_run import ReportedRun, labelled
+from layerwise.reporting.html.reported_run import ReportedRun
 from layerwise.reporting.html.vega import Chart
+
+HEADLINES = 4
+"""Groups whose means stand at the head of a page; those of more stand in the table."""
 
 SHOWN_FILTERS = 64
 """Of a run; the first ones."""
 
 DETAILED_RUNS = 8
-"""Runs whose confusion matrix, images and filters are shown; of more the page would grow too large."""
+"""Groups of whose first run matrix, images and filters are shown; with more the page would grow too large."""
 
 _ASSETS = Path(__file__).with_name("assets")
 
 
 def render(runs: Sequence[ReportedRun]) -> str:
     """The page about one or more runs."""
-    runs = labelled(runs)
-    views = [RunView(number, run) for number, run in enumerate(runs, 1)]
-    charts = all_charts(runs)
-    matrices = [view.confusion for view in views[:DETAILED_RUNS] if view.confusion is not None]
+    several = len(runs) > 1
+    groups = grouped(runs)
+    views = [GroupView(group) for group in groups]
+    charts = all_charts([run for group in groups for run in group.runs])
+    closer = [RunView(group.number, group.first) for group in groups[:DETAILED_RUNS]]
+    matrices = [view.confusion for view in closer if view.confusion is not None]
     specs = {chart.id: chart.spec for chart in (*charts, *matrices)}
-    several = len(views) > 1
     environment = Environment(
         loader=PackageLoader("layerwise.reporting.html", "assets"),
         autoescape=True,
@@ -51,19 +57,22 @@ def render(runs: Sequence[ReportedRun]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"shown": shown, "duration": duration}
+    environment.filters |= {"shown": shown, "duration": duration, "origin": origin_of, "machine": machine_of}
     return environment.get_template("page.html.j2").render(
-        title=f"{len(views)} runs compared" if several else runs[0].name,
+        title=title_of(groups) if several else runs[0].name,
         several=several,
+        single=closer[0],
         views=views,
-        detailed=views[:DETAILED_RUNS],
+        detailed=closer,
+        colours=colours_beyond_the_palette(groups),
         charts={chart.id: chart for chart in charts},
         specs=specs,
-        settings=compare_settings(runs),
-        best=max((view for view in views if view.quality is not None), key=_quality, default=None),
-        measures=list(dict.fromkeys(run.measure for run in runs)),
+        settings=compare_settings(groups),
+        headlines=views if len(views) <= HEADLINES else [],
+        has_seeds=any(len(group.runs) > 1 for group in groups),
+        measures=list(dict.fromkeys(group.measure for group in groups)),
         seconds=sum(run.seconds for run in runs),
-        machines=list(dict.fromkeys(view.machine for view in views if view.machine)),
+        machines=list(dict.fromkeys(filter(None, map(machine_of, runs)))),
         style=_asset("page.css"),
         script=_asset("page.js"),
         vega=_asset("vega.min.js"),
@@ -88,13 +97,6 @@ class RunView:
         return f"{config.model.name} on {self.run.data}, {config.plan.name.value}, k = {config.k}, J = {config.J}"
 
     @property
-    def machine(self) -> str:
-        """What it ran on, as far as it is known."""
-        found = self.run.results.get("hardware", {})
-        cores = f"{found['cores']} cores" if found.get("cores") else None
-        return ", ".join(filter(None, (found.get("gpu"), found.get("cpu"), cores)))
-
-    @property
     def quality(self) -> float | None:
         """Test accuracy in %, or R²."""
         return None if self.run.final is None else self.run.final[f"test_{self.run.measure.name}"]
@@ -114,11 +116,6 @@ class RunView:
     @property
     def parameters(self) -> int | None:
         return None if self.run.final is None else self.run.final["parameters"]
-
-    @property
-    def peak_memory(self) -> float | None:
-        """In MB."""
-        return max((row["peak_memory_mb"] for row in self.run.rows if row.get("peak_memory_mb")), default=None)
 
     @cached_property
     def confusion(self) -> Chart | None:
@@ -157,13 +154,58 @@ class RunView:
         anatomy = self.run.anatomy
         return 0 if anatomy is None or anatomy.filters is None else len(anatomy.filters)
 
+
+@dataclass(frozen=True)
+class GroupView:
+    """What the page shows of a group beside the plots. All figures are means over its runs."""
+
+    group: Group
+
     @property
-    def origin(self) -> dict[str, Any]:
-        """Hardware, versions and commit, by their names."""
-        results = self.run.results
-        facts = {"precision": results.get("precision"), "commit": results.get("git_commit")}
-        found = facts | results.get("hardware", {}) | results.get("versions", {})
-        return {name: value for name, value in found.items() if value is not None}
+    def words(self) -> str:
+        """What the filter of the table looks in, beside the table itself."""
+        return " ".join(f"{RunView(self.group.number, run).what} {run.name}" for run in self.group.runs)
+
+    def of(self, name: str) -> dict[str, Any] | None:
+        """The spread of `test` or `ensemble`."""
+        if name == "ensemble" and self.group.first.is_single_depth:
+            return None
+        return self.group.spread_of(f"{name}_{self.group.measure.name}")
+
+    def shown(self, name: str) -> str:
+        """`97.12 ± 0.31` of several runs."""
+        found = self.of(name)
+        return shown(None) if found is None else with_spread(found, self.group.measure.form)
+
+    @property
+    def parameters(self) -> float | None:
+        found = self.group.spread_of("parameters")
+        return None if found is None else found["mean"]
+
+    @property
+    def seconds(self) -> float:
+        return fmean(run.seconds for run in self.group.runs)
+
+    @property
+    def peak_memory(self) -> float | None:
+        """In MB."""
+        peaks = [row["peak_memory_mb"] for run in self.group.runs for row in run.rows if row.get("peak_memory_mb")]
+        return max(peaks, default=None)
+
+
+def machine_of(run: ReportedRun) -> str:
+    """What a run was computed on, as far as it is known."""
+    found = run.results.get("hardware", {})
+    cores = f"{found['cores']} cores" if found.get("cores") else None
+    return ", ".join(filter(None, (found.get("gpu"), found.get("cpu"), cores)))
+
+
+def origin_of(run: ReportedRun) -> dict[str, Any]:
+    """Hardware, versions and commit, by their names."""
+    results = run.results
+    facts = {"precision": results.get("precision"), "commit": results.get("git_commit")}
+    found = facts | results.get("hardware", {}) | results.get("versions", {})
+    return {name: value for name, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -188,7 +230,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Setting:
-    """A key of the configuration and its value in each run."""
+    """A key of the configuration and its value in each group."""
 
     key: str
     values: list[str]
@@ -198,10 +240,13 @@ class Setting:
         return len(set(self.values)) > 1
 
 
-def compare_settings(runs: Sequence[ReportedRun]) -> list[Setting]:
-    """A row for each key that any run has."""
-    keys = list(dict.fromkeys(key for run in runs for key in run.settings))
-    return [Setting(key, [shown(run.settings.get(key)) for run in runs]) for key in keys]
+def compare_settings(groups: Sequence[Group]) -> list[Setting]:
+    """A row for each key; of the runs of a group all values that differ, such as the seeds."""
+    keys = dict.fromkeys(key for group in groups for run in group.runs for key in run.settings)
+    return [
+        Setting(key, [", ".join(dict.fromkeys(shown(run.settings.get(key)) for run in g.runs)) for g in groups])
+        for key in keys
+    ]
 
 
 def shown(value: Any) -> str:
@@ -222,10 +267,6 @@ def shown(value: Any) -> str:
 def duration(seconds: float) -> str:
     """`3.2 s`, or `0:04:10` of more than a minute."""
     return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
-
-
-def _quality(view: RunView) -> float:
-    return -math.inf if view.quality is None else view.quality
 
 
 def _asset(name: str) -> Markup:

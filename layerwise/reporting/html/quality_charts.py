@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from layerwise.core.measures import ACCURACY, R2, Measure
+from layerwise.core.spread import binomial_margin, chance
 from layerwise.reporting.html.paper_figures import paper_figure
 from layerwise.reporting.html.reported_run import ReportedRun
 from layerwise.reporting.html.vega import (
@@ -15,11 +16,15 @@ from layerwise.reporting.html.vega import (
     Chart,
     Rows,
     Spec,
+    averaged,
     colour_of,
+    groups_of,
     layered,
     plotted,
     quantity,
+    spread_columns,
     tooltip,
+    with_bands,
 )
 
 WRITTEN_CLASSES = 12
@@ -37,63 +42,120 @@ def r2_over_depth(runs: Sequence[ReportedRun]) -> Chart | None:
 
 
 def _over_depth(runs: Sequence[ReportedRun], measure: Measure, references: Rows) -> Chart | None:
-    rows: Rows = []
-    field, axis = measure.name, f"test {measure.axis}"
+    field = measure.name
     runs = [run for run in runs if run.measure is measure]
+    rows: Rows = []
     for run in runs:
         for row in run.scored:
             shown = {"head": row["test"][field], "ensemble": row["ensemble"][field]}
             if run.is_single_depth:
                 del shown["ensemble"]  # of one head
-            rows += [
-                {"run": run.label, "block": row["block"], "predictor": what, field: value}
-                for what, value in shown.items()
-            ]
+            point = {"group": run.group, "run": run.label, "block": row["block"]}
+            rows += [point | {"predictor": what, field: value} for what, value in shown.items()]
     if not rows:
         return None
-    single = [row for row in rows if row["run"] in {run.label for run in runs if run.is_single_depth}]
-    several = len(runs) > 1
-    predictor = {"field": "predictor", "type": "nominal", "title": None, "sort": ["head", "ensemble"]}
-    dashes = {"scale": {"domain": ["head", "ensemble"], "range": [[1, 0], [5, 4]]}}
-    colour = colour_of("run", runs) if several else predictor
-    curve = {
-        "mark": CURVE,
-        "encoding": {
-            "x": {**BLOCK, "title": "depth j"},
-            "y": quantity(field, axis, zero=False),
-            "color": colour,
-            "strokeDash": predictor | dashes | {"legend": {"symbolType": "stroke"} if several else None},
-            "tooltip": tooltip(run="run", block="depth", predictor="predictor", **{field: axis}),
-        },
-    }
-    layers: list[Spec] = [curve]
-    if single and len(rows) > len(single):
-        layers.append(
-            {
-                "data": {"values": single},
-                "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.7},
-                "encoding": {"y": {"field": field, "type": "quantitative"}, "color": colour},
-            }
-        )
-    if references:
-        layers += _paper_layers(references)
-    notes = ["Each depth's own head (solid) and the 2ʲ ensemble of all heads up to it (dashed)."]
-    if single and len(rows) > len(single):
-        notes.append("A line across: a run with one classifier, at its end.")
-    if references:
-        notes.append("Dotted: the paper's last head, at its full width, schedule and data.")
+    axis = _axis(runs, averaged(rows, field, "block", "predictor"), measure)
+    scale = _scale(runs, rows, measure)
+    inside = [row for row in references if _fits(row[field], scale)]
+    single_depths = {run.group for run in runs if run.is_single_depth}
+    means, layers = _curves(runs, rows, field, quantity(field, axis, zero=False) | {"scale": scale})
+    across = [row for row in means if row["group"] in single_depths]
+    if across:
+        layers += _across(across, field, colour_of(runs), is_beside_curves=len(means) > len(across))
+    if inside:
+        layers += _paper_layers(inside)
+    columns = {"group": "run", "block": "depth", "predictor": "predictor", field: f"test {measure.axis}"}
+    headings = {heading: name for name, heading in (columns | spread_columns(means)).items()}
+    papers = [{"group": f"paper, {row['text']}", "block": "–", "predictor": "head", **row} for row in references]
     return Chart(
         "accuracy" if measure is ACCURACY else field,
         f"{measure.title.capitalize()} over depth",
-        " ".join(notes),
-        layered(rows, layers, height=340),
-        {"run": "run", "depth": "block", "predictor": "predictor", axis: field},
-        rows
-        + [
-            {"run": f"paper, {row['text']}", "block": "–", "predictor": "head", "top1": row["top1"]}
-            for row in references
-        ],
+        _note(means, across, references, inside),
+        layered(means, layers, height=340),
+        headings,
+        means + [row | dict.fromkeys(("std", "n")) for row in papers],
     )
+
+
+def _curves(runs: Sequence[ReportedRun], rows: Rows, field: str, y: Spec) -> tuple[Rows, list[Spec]]:
+    """The lines of heads and ensembles over depth."""
+    predictor = {"field": "predictor", "type": "nominal", "title": None, "sort": ["head", "ensemble"]}
+    dashes = {"scale": {"domain": ["head", "ensemble"], "range": [[1, 0], [5, 4]]}}
+    several = len(groups_of(runs)) > 1
+    encoding = {
+        "x": {**BLOCK, "title": "depth j"},
+        "y": y,
+        "color": colour_of(runs) if several else predictor,
+        "strokeDash": predictor | dashes | {"legend": {"symbolType": "stroke"} if several else None},
+    }
+    means, layers = with_bands(rows, field, ("block", "predictor"), CURVE, encoding)
+    names = {"group": "run", "block": "depth", "predictor": "predictor", field: y["title"]} | spread_columns(means)
+    layers[-1]["encoding"]["tooltip"] = tooltip(**names)
+    return means, layers
+
+
+def _across(rows: Rows, field: str, colour: Spec, is_beside_curves: bool) -> list[Spec]:
+    """Of groups with one head: an error bar, and beside the curves of others a line across with its band."""
+    bounds = {"y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}, "color": colour}
+    data = {"data": {"values": rows}}
+    bar = data | {
+        "mark": {"type": "rule", "strokeWidth": 2},
+        "encoding": {"x": {**BLOCK, "title": "depth j"}, **bounds},
+    }
+    if not is_beside_curves:
+        return [bar]
+    line = {"y": {"field": field, "type": "quantitative"}, "color": colour}
+    return [
+        bar,
+        data | {"mark": {"type": "rect", "opacity": 0.1, "tooltip": None}, "encoding": bounds},
+        data | {"mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.7}, "encoding": line},
+    ]
+
+
+def _axis(runs: Sequence[ReportedRun], means: Rows, measure: Measure) -> str:
+    """`test accuracy (%), n = 10,000, 95 % interval ±0.5`, of the best mean."""
+    sizes = {run.tested for run in runs}
+    title = f"test {measure.axis}"
+    if len(sizes) > 1:
+        return title
+    (n,) = sizes
+    best = max(row[measure.name] for row in means)
+    return f"{title}, {chance(best, n) if measure is ACCURACY else f'n = {n:,}'}"
+
+
+LEAST_MARGINS = 8
+"""An axis of accuracies spans at least as many half widths of the interval: a sample more is no cliff."""
+
+
+def _scale(runs: Sequence[ReportedRun], rows: Rows, measure: Measure) -> Spec:
+    """The y axis's scale: wide enough that chance alone draws no cliff."""
+    values = [row[measure.name] for row in rows]
+    if measure is not ACCURACY:
+        return {"zero": False, "nice": True}
+    margin = binomial_margin(max(values), min(run.tested for run in runs))
+    middle, half = (min(values) + max(values)) / 2, max((max(values) - min(values)) / 2, LEAST_MARGINS / 2 * margin)
+    low, high = middle - 1.1 * half, middle + 1.1 * half
+    return {"domain": [max(0.0, low - max(0.0, high - 100)), min(100.0, high)], "nice": True, "clamp": True}
+
+
+def _fits(value: float, scale: Spec) -> bool:
+    """Whether a line of the paper can be drawn: beyond the axis it would press our curves together."""
+    low, high = scale.get("domain", (value, value))
+    return bool(low <= value <= high)
+
+
+def _note(means: Rows, across: Rows, references: Rows, inside: Rows) -> str:
+    notes = ["Each depth's own head (solid) and the 2ʲ ensemble of all heads up to it (dashed)."]
+    if any(row["n"] > 1 for row in means):
+        notes.append("Lines are means over seeds, bands one standard deviation.")
+    if across and len(means) > len(across):
+        notes.append("A line across: one classifier, at the end.")
+    if inside:
+        notes.append("Dotted: the paper's last head, at its full width, schedule and data.")
+    if far := [row for row in references if row not in inside]:
+        figures = ", ".join(f"{row['top1']:.1f} % ({row['text']})" for row in far)
+        notes.append(f"Not drawn: the paper's last head reaches {figures} at its full width, schedule and data.")
+    return " ".join(notes)
 
 
 def paper_lines(runs: Sequence[ReportedRun]) -> Rows:
@@ -131,20 +193,27 @@ def _paper_layers(references: Rows) -> list[Spec]:
 def reconstruction_over_depth(runs: Sequence[ReportedRun]) -> Chart | None:
     """Error of an autoencoder's decoders."""
     rows = [
-        {"run": run.label, "block": row["block"], "split": split, "loss": value["loss"]}
+        {"group": run.group, "run": run.label, "block": row["block"], "split": split, "loss": value["loss"]}
         for run in runs
         for row in run.rows
         for split, value in row.get("reconstruction", {}).items()
     ]
+    if not rows:
+        return None
     encoding = {
         "x": {**BLOCK, "title": "depth j"},
         "y": quantity("loss", "reconstruction error", zero=False),
-        "color": colour_of("run", runs) if len(runs) > 1 else {"field": "split", "type": "nominal"},
+        "color": colour_of(runs) if len(groups_of(runs)) > 1 else {"field": "split", "type": "nominal"},
         "strokeDash": {"field": "split", "type": "nominal", "title": None},
     }
-    columns = {"run": "run", "block": "depth", "split": "split", "loss": "error"}
+    means, layers = with_bands(rows, "loss", ("block", "split"), CURVE, encoding)
+    columns = {"group": "run", "block": "depth", "split": "split", "loss": "error"} | spread_columns(means)
+    layers[-1]["encoding"]["tooltip"] = tooltip(**columns)
+    headings = {heading: field for field, heading in columns.items()}
     note = "Mean error of the decoder at each depth."
-    return plotted("reconstruction", "Reconstruction over depth", note, rows, CURVE, encoding, columns, height=300)
+    return Chart(
+        "reconstruction", "Reconstruction over depth", note, layered(means, layers, height=300), headings, means
+    )
 
 
 def anytime_curve(runs: Sequence[ReportedRun]) -> Chart | None:
@@ -157,19 +226,21 @@ def anytime_curve(runs: Sequence[ReportedRun]) -> Chart | None:
         for point in (run.anytime or {}).get("points", ()):
             exits = " or ".join(map(str, point["exits"]))
             rows.append(_leaving(run, "when confident", exits, point["macs"], point["test_top1"]))
-    if len(rows) < 2:
+    means = averaged(rows, "top1", "leaves", "depth", "mmacs")
+    if len(means) < 2:
         return None
     dash = {"field": "leaves", "type": "nominal", "title": None, "sort": ["one depth for all"]}
     encoding = {
         "x": quantity("mmacs", "multiply-accumulates per image (millions)", zero=False),
-        "y": quantity("top1", "test accuracy (%)", zero=False),
-        "color": colour_of("run", runs),
+        "y": quantity("top1", _axis(runs, means, ACCURACY), zero=False),
+        "color": colour_of(runs),
         "strokeDash": dash if any(run.anytime for run in runs) else {"value": [1, 0]},
     }
-    columns = {"run": "run", "depth": "leaves at depth", "mmacs": "million MACs", "top1": "test accuracy (%)"}
+    columns = {"group": "run", "depth": "leaves at depth", "mmacs": "million MACs", "top1": "test accuracy (%)"}
+    columns |= spread_columns(means)
     note = "What an image costs that leaves the network at depth j: its blocks and that depth's head."
     mark = CURVE | {"order": True}
-    return plotted("anytime", "Accuracy against cost", note, rows, mark, encoding, columns, height=300)
+    return plotted("anytime", "Accuracy against cost", note, means, mark, encoding, columns, height=340)
 
 
 def macs_of_leaving(run: ReportedRun, depth: int) -> int:
@@ -180,14 +251,16 @@ def macs_of_leaving(run: ReportedRun, depth: int) -> int:
 
 
 def _leaving(run: ReportedRun, leaves: str, depth: str, macs: float, top1: float) -> dict[str, Any]:
-    return {"run": run.label, "leaves": leaves, "depth": depth, "mmacs": macs / 1e6, "top1": top1}
+    return {"group": run.group, "leaves": leaves, "depth": depth, "mmacs": macs / 1e6, "top1": top1}
 
 
 def ensemble_weights(runs: Sequence[ReportedRun]) -> Chart | None:
-    """Share of each depth in the ensemble up to the last."""
+    """Share of each depth in the ensemble up to the last; None of a comparison, and of two depths: they are 1 to 2."""
     rows: Rows = []
+    if len(groups_of(runs)) > 1:
+        return None
     for depths in dict.fromkeys(tuple(row["block"] for row in run.scored) for run in runs):
-        if len(depths) > 1:
+        if len(depths) > 2:
             weights = [2.0 ** (depth - depths[-1]) for depth in depths]
             rows += [
                 {"ensemble": f"{len(depths)} depths", "block": depth, "share": 100 * weight / sum(weights)}

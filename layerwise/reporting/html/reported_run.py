@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ class ReportedRun:
     Attributes:
         name: of the run, as its results give it; of one without results that of its folder.
         label: short, and different for each run of a report.
+        group: label of the runs that differ from it in the seed alone.
         results: results.json; its lists are empty where no stage is finished.
         anatomy: None of a search for the depth that is not finished, and of a network that needs code of another
             package in a folder that is not trusted.
@@ -65,6 +66,7 @@ class ReportedRun:
 
     name: str
     label: str
+    group: str
     config: Config
     command: str
     results: dict[str, Any]
@@ -114,6 +116,11 @@ class ReportedRun:
         """What the data set is called: of a table or a folder its own name."""
         return self.spec.title or self.spec.name
 
+    @property
+    def tested(self) -> int:
+        """Samples of the test set."""
+        return min(self.config.dataset.limit_test or self.spec.test_samples, self.spec.test_samples)
+
     @cached_property
     def paper(self) -> str | None:
         """The paper's experiment with such a network."""
@@ -142,6 +149,7 @@ def read_run(folder: Path, network: BlockNet | None = None, trust: bool = False)
     return ReportedRun(
         name=str(results["name"]),
         label=str(results["name"]),
+        group=str(results["name"]),
         config=config,
         command=command_of(folder),
         results=results,
@@ -180,47 +188,3 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in tree.items():
         found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return found
-
-
-LABELLED_BY = (
-    "dataset.name",
-    "model.name",
-    "plan.name",
-    "k",
-    "J",
-    "model.width",
-    "plan.prune_to",
-    "optimizer.lr",
-    "seed",
-)
-"""Keys that tell runs apart, the most telling first."""
-
-
-def labelled(runs: Sequence[ReportedRun]) -> list[ReportedRun]:
-    """The runs with short labels that differ: from a few keys if these tell the runs apart, else their names."""
-    chosen: list[str] = []
-    for key in LABELLED_BY:
-        values = [str(_told(run).get(key)) for run in runs]  # each network has keys of its own
-        if len(set(values)) > 1:
-            chosen.append(key)
-        labels = [_label(run, chosen) for run in runs]
-        if len(set(labels)) == len(runs) > 1 and not any(run.config.name for run in runs):
-            return [replace(run, label=label) for run, label in zip(runs, labels, strict=True)]
-    counts = [run.name for run in runs]
-    return [
-        replace(run, label=name if counts.count(name) == 1 else f"{name} ({i})")
-        for i, (run, name) in enumerate(zip(runs, counts, strict=True), 1)
-    ]
-
-
-def _told(run: ReportedRun) -> dict[str, Any]:
-    """The configuration by dotted key, with the data set's own name."""
-    return run.settings | {"dataset.name": run.data}
-
-
-def _label(run: ReportedRun, keys: Sequence[str]) -> str:
-    """`joint, k = 3`."""
-    told = _told(run)
-    values = {key: told[key] for key in keys if key in told}
-    words = [str(v) if key.endswith("name") else f"{key.split('.')[-1]} = {v}" for key, v in values.items()]
-    return ", ".join(words)

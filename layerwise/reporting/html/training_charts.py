@@ -6,13 +6,31 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from layerwise.reporting.html.reported_run import ReportedRun
-from layerwise.reporting.html.vega import BARS, BLOCK, Chart, Rows, colour_of, layered, plotted, quantity, tooltip
+from layerwise.reporting.html.vega import (
+    BARS,
+    BLOCK,
+    Chart,
+    Rows,
+    Spec,
+    averaged,
+    colour_of,
+    groups_of,
+    layered,
+    plotted,
+    quantity,
+    spread_columns,
+    tooltip,
+    with_bands,
+)
 
 MOST_POINTS = 200
 """Epochs of a stage that are drawn; a longer stage is thinned to this number."""
 
 ALONE_ABOVE = 6
-"""With more runs than this, times are shown per run and not per block."""
+"""With more groups than this, times are shown per group and not per block."""
+
+EPOCHS: Spec = {"type": "line", "strokeWidth": 1.75, "point": {"size": 14, "filled": True}}
+"""The mark of a line over epochs."""
 
 
 def loss_curves(runs: Sequence[ReportedRun]) -> Chart | None:
@@ -34,22 +52,22 @@ def _training(runs: Sequence[ReportedRun], field: str, name: str, title: str, ax
     rows = [row for run in runs for row in _epochs(run, field)]
     if not rows:
         return None
-    several, images = len(runs) > 1, ", augmented images" if any(run.spec.has_images for run in runs) else ""
+    several, images = len(groups_of(runs)) > 1, ", augmented images" if any(run.spec.has_images for run in runs) else ""
     by_stage = {"field": "stage", "type": "ordinal", "title": "stage"}
-    spec = {
-        "mark": {"type": "line", "strokeWidth": 1.75, "point": {"size": 14, "filled": True}},
-        "encoding": {
-            "x": quantity("epoch", "epochs of the run", zero=False) | {"axis": {"tickMinStep": 1}},
-            "y": quantity("value", axis, zero=False),
-            "color": colour_of("run", runs) if several else by_stage,
-            "detail": [{"field": "stage"}, {"field": "block"}],
-            "tooltip": tooltip(run="run", stage="stage", block="head at depth", epoch="epoch", value=axis),
-        },
+    encoding = {
+        "x": quantity("epoch", "epochs of the run", zero=False) | {"axis": {"tickMinStep": 1}},
+        "y": quantity("value", axis, zero=False),
+        "color": colour_of(runs) if several else by_stage,
+        "detail": [{"field": "stage"}, {"field": "block"}],
     }
+    means, layers = with_bands(rows, "value", ("epoch", "stage", "block"), EPOCHS, encoding)
+    columns = {"group": "run", "stage": "stage", "block": "head at depth", "epoch": "epoch of the run", "value": axis}
+    columns |= spread_columns(means)
+    layers[-1]["encoding"]["tooltip"] = tooltip(**columns)
     note = f"Each stage begins anew with a fresh head. Mean over an epoch{images}."
-    columns = {"run": "run", "stage": "stage", "head at depth": "block", "epoch of the run": "epoch", axis: "value"}
-    ends = {(row["run"], row["stage"], row["block"]): row for row in rows}  # the table has the last epochs only
-    return Chart(f"{name}-curves", title, note, layered(rows, [spec], height=260), columns, list(ends.values()))
+    ends = {(row["group"], row["stage"], row["block"]): row for row in means}  # the table has the last epochs only
+    headings = {heading: field for field, heading in columns.items()}
+    return Chart(f"{name}-curves", title, note, layered(means, layers, height=260), headings, list(ends.values()))
 
 
 def _epochs(run: ReportedRun, field: str) -> Rows:
@@ -58,7 +76,13 @@ def _epochs(run: ReportedRun, field: str) -> Rows:
     for epoch, line in _thinned(run):
         for head in line.get("heads", [line]):
             if head.get(field) is not None:
-                point = {"run": run.label, "stage": line["stage"], "block": head["block"], "epoch": epoch}
+                point = {
+                    "group": run.group,
+                    "run": run.label,
+                    "stage": line["stage"],
+                    "block": head["block"],
+                    "epoch": epoch,
+                }
                 rows.append(point | {"value": head[field]})
     return rows
 
@@ -78,23 +102,27 @@ def _thinned(run: ReportedRun) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def gradient_norms(runs: Sequence[ReportedRun]) -> Chart | None:
     """Norm of the gradient of each block and head by epoch; None where no run has measured it."""
+    several = len(groups_of(runs)) > 1
     rows: Rows = []
     for run in runs:
         for epoch, line in _thinned(run):
             for part, norm in line.get("gradients", {}).items():
-                place = f"{run.label} · {part}" if len(runs) > 1 else part
-                point = {"place": place, "run": run.label, "part": part, "stage": line["stage"]}
+                place = f"{run.group} · {part}" if several else part
+                point = {"place": place, "group": run.group, "run": run.label, "part": part, "stage": line["stage"]}
                 rows.append(point | {"epoch": epoch, "value": norm})
+    if not rows:
+        return None
     encoding = {
         "x": quantity("epoch", "epochs of the run", zero=False) | {"axis": {"tickMinStep": 1}},
         "y": {**quantity("value", "norm of the gradient", zero=False), "scale": {"type": "log"}},
         "color": {"field": "place", "type": "nominal", "title": None, "sort": None},
         "detail": [{"field": "stage"}],
     }
-    columns = {"run": "run", "part": "of", "stage": "stage", "epoch": "epoch of the run", "value": "norm"}
+    means = averaged(rows, "value", "epoch", "place", "part", "stage")
+    columns = {"group": "run", "part": "of", "stage": "stage", "epoch": "epoch of the run", "value": "norm"}
     note = "Mean over the steps of an epoch, before any clipping. End to end the first blocks have the smallest."
-    mark = {"type": "line", "strokeWidth": 1.75, "point": {"size": 14, "filled": True}}
-    return plotted("gradients", "Gradients", note, rows, mark, encoding, columns, 260)
+    columns |= spread_columns(means)
+    return plotted("gradients", "Gradients", note, means, EPOCHS, encoding, columns, 260)
 
 
 PHASES = ("train", "advance", "evaluate")
@@ -102,7 +130,8 @@ PHASES = ("train", "advance", "evaluate")
 
 def time_per_block(runs: Sequence[ReportedRun]) -> Chart | None:
     """Seconds of training, of preparing the block's input, and of evaluating, by the depth at which stages end."""
-    alone = len(runs) > ALONE_ABOVE
+    groups = groups_of(runs)
+    alone = len(groups) > ALONE_ABOVE
     rows: Rows = []
     for run in runs:
         trained: dict[int, list[str]] = {}
@@ -113,20 +142,15 @@ def time_per_block(runs: Sequence[ReportedRun]) -> Chart | None:
             if row["block"] not in trained or "reused" in row:
                 continue
             what = ", ".join(trained[row["block"]])
-            place = f"{run.label} · {what}" if len(runs) > 1 else what
+            place = f"{run.group} · {what}" if len(groups) > 1 else what
+            point = {"group": run.group, "place": run.group if alone else place, "trained": what}
             rows += [
-                {
-                    "place": run.label if alone else place,
-                    "run": run.label,
-                    "trained": what,
-                    "phase": phase,
-                    "order": PHASES.index(phase),
-                    "seconds": seconds,
-                }
+                point | {"phase": phase, "order": PHASES.index(phase), "seconds": seconds}
                 for phase in PHASES
                 if (seconds := row["seconds"].get(phase)) is not None
             ]
-    places = list(dict.fromkeys(row["place"] for row in rows))
+    means = averaged(rows, "seconds", "place", "trained", "phase", "order")
+    places = list(dict.fromkeys(row["place"] for row in means))
     domain = {"domain": list(PHASES), "range": "phase"}
     encoding = {
         "y": {"field": "place", "type": "nominal", "sort": places, "title": None},
@@ -134,26 +158,27 @@ def time_per_block(runs: Sequence[ReportedRun]) -> Chart | None:
         "color": {"field": "phase", "type": "nominal", "title": None, "sort": list(PHASES), "scale": domain},
         "order": {"field": "order", "type": "quantitative"},
     }
-    columns = {name: name for name in ("run", "trained", "phase", "seconds")}
+    columns = {"group": "run", "trained": "trained", "phase": "phase", "seconds": "seconds"} | spread_columns(means)
     title, height = "Time per run" if alone else "Time per block", 24 * len(places)
     note = "Training; advancing: the block's input is computed by the frozen blocks; evaluating."
-    return plotted("time", title, note, rows, {"type": "bar", "cornerRadiusEnd": 2}, encoding, columns, height)
+    return plotted("time", title, note, means, {"type": "bar", "cornerRadiusEnd": 2}, encoding, columns, height)
 
 
 def memory_per_block(runs: Sequence[ReportedRun]) -> Chart | None:
     """Peak memory up to the end of each stage."""
     rows = [
-        {"run": run.label, "block": row["block"], "memory": row["peak_memory_mb"]}
+        {"group": run.group, "block": row["block"], "memory": row["peak_memory_mb"]}
         for run in runs
         for row in run.rows
         if row.get("peak_memory_mb") is not None
     ]
+    means = averaged(rows, "memory", "block")
     encoding = {
         "x": {**BLOCK, "title": "depth j"},
-        "xOffset": {"field": "run", "sort": [run.label for run in runs]},
+        "xOffset": {"field": "group", "sort": groups_of(runs)},
         "y": quantity("memory", "peak memory (MB)"),
-        "color": colour_of("run", runs),
+        "color": colour_of(runs),
     }
-    columns = {"run": "run", "block": "depth", "memory": "peak memory (MB)"}
+    columns = {"group": "run", "block": "depth", "memory": "peak memory (MB)"} | spread_columns(means)
     note = "On a GPU of each stage; on a CPU of the whole process up to then, PyTorch and cached features included."
-    return plotted("memory", "Peak memory", note, rows, BARS, encoding, columns, height=220)
+    return plotted("memory", "Peak memory", note, means, BARS, encoding, columns, height=220)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from layerwise.core.spread import spread
 from layerwise.reporting.html.reported_run import ReportedRun
 
 Rows = list[dict[str, Any]]
@@ -66,15 +67,76 @@ def quantity(field: str, title: str, zero: bool = True) -> Spec:
     return {"field": field, "type": "quantitative", "title": title, "scale": {"zero": zero, "nice": True}}
 
 
-def colour_of(field: str, runs: Sequence[ReportedRun]) -> Spec:
-    """A colour for each run, the same in all plots; without a legend where there is one run."""
-    labels = [run.label for run in runs]
-    legend: Any = {"legend": None} if len(runs) == 1 else {"title": None, "legend": {"symbolType": "circle"}}
-    return {"field": field, "type": "nominal", "scale": {"domain": labels}, "sort": labels, **legend}
+def averaged(rows: Rows, value: str, *by: str) -> Rows:
+    """A row for each group and each combination of the fields `by`.
+
+    Beside the mean it has `n`, the sample standard deviation `std`, and the band from `low` to `high` of one deviation.
+    """
+    found: dict[tuple[Any, ...], list[float]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[name] for name in ("group", *by)), []).append(row[value])
+    means = []
+    for place, values in found.items():
+        mean, std = (of := spread(values))["mean"], of["std"]
+        band = {"low": mean - (std or 0), "high": mean + (std or 0), "std": std, "n": len(values)}
+        means.append(dict(zip(("group", *by), place, strict=True)) | {value: mean} | band)
+    return means
+
+
+def with_bands(rows: Rows, value: str, by: Sequence[str], mark: Spec, encoding: Spec) -> tuple[Rows, list[Spec]]:
+    """The means of groups, and layers that draw them: lines, bands of one deviation, and single runs on demand.
+
+    Args:
+        by: fields beside the group that tell points apart; the first is the x axis.
+        encoding: of the line of the means.
+    """
+    means = averaged(rows, value, *by)
+    several = {row["group"] for row in means if row["n"] > 1}
+    layers: list[Spec] = []
+    if several:
+        detail = [{"field": name} for name in by[1:]]
+        place = {name: encoding[name] for name in ("x", "color") if name in encoding}
+        y = encoding["y"]
+        named = tooltip(run="run", **{value: value})
+        band = {"y": y | {"field": "low"}, "y2": {"field": "high"}, "detail": detail}
+        layers.append(
+            {"data": {"values": [row for row in means if row["group"] in several]}}
+            | {
+                "mark": {"type": "area", "opacity": 0.15, "tooltip": None},
+                "encoding": place | band,
+            }
+        )
+        layers.append(
+            {
+                "data": {"values": [row for row in rows if row["group"] in several]},
+                "transform": [{"filter": "single"}],
+                "mark": {"type": "line", "strokeWidth": 0.8, "opacity": 0.7, "point": {"size": 12}},
+                "encoding": place | {"y": y, "detail": [*detail, {"field": "run"}], "tooltip": named},
+            }
+        )
+    return means, [*layers, {"mark": mark, "encoding": encoding}]
+
+
+def spread_columns(means: Rows) -> dict[str, str]:
+    """Columns of deviation and number of runs, where any group has several."""
+    return {"std": "± deviation", "n": "runs"} if any(row["n"] > 1 for row in means) else {}
+
+
+def groups_of(runs: Sequence[ReportedRun]) -> list[str]:
+    """The labels of the groups in their order."""
+    return list(dict.fromkeys(run.group for run in runs))
+
+
+def colour_of(runs: Sequence[ReportedRun]) -> Spec:
+    """A colour for each group, the same in all plots; without a legend where there is one."""
+    labels = groups_of(runs)
+    symbols = {"symbolType": "circle", "symbolOpacity": 1}  # also of a band, which is pale
+    legend: Any = {"legend": None} if len(labels) == 1 else {"title": None, "legend": symbols}
+    return {"field": "group", "type": "nominal", "scale": {"domain": labels}, "sort": labels, **legend}
 
 
 def tooltip(**titles: str) -> list[Spec]:
-    numbers = ("top1", "r2", "loss", "value", "share", "seconds", "memory", "mmacs")
+    numbers = ("top1", "r2", "loss", "value", "share", "seconds", "memory", "mmacs", "std")
     return [
         {"field": field, "title": title} | ({"type": "quantitative", "format": ".4~g"} if field in numbers else {})
         for field, title in titles.items()

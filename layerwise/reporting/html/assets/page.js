@@ -5,6 +5,9 @@
   const root = document.documentElement;
   const drawn = new Map(); // chart element -> Vega's view
 
+  const single = document.getElementById("single"); // shows the runs of each group beside their mean
+  if (single) single.addEventListener("change", redraw);
+
   // Theme: auto (as the system), light, dark. Kept where the browser lets a local file keep something.
   const button = document.getElementById("theme");
   const themes = ["auto", "light", "dark"];
@@ -31,13 +34,14 @@
     const css = getComputedStyle(root);
     const of = (name) => css.getPropertyValue(name).trim();
     const font = of("--font");
-    const palette = [1, 2, 3, 4, 5, 6, 7, 8].map((i) => of(`--c${i}`));
+    const count = Number(document.documentElement.dataset.colours); // one for each group: no two are equal
+    const palette = Array.from({ length: count }, (_, i) => of(`--c${i + 1}`));
     const words = { labelColor: of("--muted"), titleColor: of("--muted"), labelFont: font, titleFont: font };
     return {
       background: "transparent",
       font,
       padding: { left: 0, right: 8, top: 4, bottom: 8 },
-      params: [{ name: "inkOnCell", value: of("--ink") }],
+      params: [{ name: "inkOnCell", value: of("--ink") }, { name: "single", value: single !== null && single.checked }],
       view: { stroke: null },
       axis: {
         ...words, labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal", titlePadding: 10, labelPadding: 6,
@@ -46,7 +50,7 @@
       axisX: { grid: false, domain: true, domainColor: of("--line"), labelOverlap: true },
       legend: {
         ...words, labelColor: of("--ink"), labelFontSize: 12, titleFontWeight: "normal", orient: "top", direction: "horizontal",
-        columns: narrow ? 2 : 4, symbolStrokeWidth: 2.25, labelLimit: narrow ? 130 : 320, offset: 12,
+        columns: narrow ? 2 : 4, symbolStrokeWidth: 2.25, labelLimit: narrow ? 130 : 320, symbolLimit: 0, offset: 12,
         layout: { top: { anchor: "start", direction: narrow ? "vertical" : "horizontal", margin: 8 } },
       },
       range: { category: palette, ordinal: { scheme: "viridis" }, phase: [1, 2, 3].map((i) => of(`--p${i}`)), heatmap: [of("--cell-low"), of("--cell-high")], ramp: [of("--cell-low"), of("--cell-high")] },
@@ -107,10 +111,10 @@
       let shown = 0;
       for (const row of body.rows) {
         const text = `${row.textContent} ${row.dataset.words}`.toLowerCase();
-        row.hidden = !words.every((word) => text.includes(word)) || (status.value !== "" && row.dataset.status !== status.value);
+        row.hidden = !words.every((word) => text.includes(word)) || (status.value !== "" && !row.dataset.status.split(" ").includes(status.value));
         shown += row.hidden ? 0 : 1;
       }
-      document.getElementById("count").textContent = `${shown} of ${body.rows.length} runs`;
+      document.getElementById("count").textContent = `${shown} of ${body.rows.length} rows`;
     }
     filter.addEventListener("input", apply);
     status.addEventListener("change", apply);
