@@ -8,7 +8,9 @@ import torch
 from helpers.caches import decide_small
 from layerwise.core.errors import LayerwiseError
 from layerwise.features import cache_plan
-from layerwise.features.cache_plan import CacheDecision
+from layerwise.features.cache_plan import CacheDecision, peak_bytes
+from layerwise.features.choices import FeatureDtype
+from layerwise.features.codec import FeatureCodec
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SIZE = 100 * 64 * 4
@@ -51,3 +53,9 @@ def test_where_neither_memory_holds_it_nothing_is_cached(decide):
 
 def test_a_disk_cache_stays_on_the_disk(decide):
     assert decide("disk", GPU, on_host=0, on_gpu=100 * SIZE).place == "disk"
+
+
+def test_the_cache_counts_all_views_and_the_held_out_images_while_the_next_depth_is_written():
+    codec = FeatureCodec(FeatureDtype.float32)
+    image = 4 * (8 * 6 * 6 + 16 * 3 * 3)  # bytes of one image at both depths
+    assert peak_bytes([(8, 6, 6), (16, 3, 3)], images=10, views=3, held_out=5, codec=codec) == image * (10 * 3 + 5)
