@@ -8,6 +8,7 @@ from torch import nn
 
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.types import Batch
+from layerwise.models.block import Block
 from layerwise.models.blocknet import BlockNet
 from layerwise.models.choices import Activation
 from layerwise.models.heads import CnnHead, PooledHead
@@ -66,7 +67,7 @@ def test_a_block_that_does_not_say_how_is_refused_by_name():
         check_pruning(network, compressed(3, 1, prune_to=[4] * 3, prune_epochs=1))
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if "mlp" not in name])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_block_that_may_be_pruned_can_be(name):
     architecture, shape = NETWORKS[name]
     network, stages = architecture.build(shape, 3), compressed(3, 1, prune_to=[4] * 3, prune_epochs=1)
@@ -74,5 +75,6 @@ def test_a_block_that_may_be_pruned_can_be(name):
     prune_block(network, 1, range(4))
     prune_block(network, 2, range(4))
     assert network.eval().features(torch.randn(2, *shape), 3).shape[1] == 6
-    with pytest.raises(LayerwiseError, match="block 1 cannot be pruned: it does not have one convolution"):
-        check_pruning(Mlp([6] * 3).build(VECTOR, 3), stages)
+    network.blocks[0] = Block(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 6))
+    with pytest.raises(LayerwiseError, match="block 1 cannot be pruned: it does not have one layer of weights"):
+        check_pruning(network, stages)

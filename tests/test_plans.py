@@ -19,6 +19,7 @@ from layerwise.core.precision import Precision
 from layerwise.core.types import Batch
 from layerwise.models.blocknet import Readout, Segment, freeze
 from layerwise.models.heads import PredSim, PredSimHead
+from layerwise.models.mlp import Mlp
 from layerwise.runs.checkpoints import Checkpoints
 from layerwise.training import pruning
 from layerwise.training.objectives import LocalLoss, cosine_similarities, similarity_loss
@@ -194,6 +195,39 @@ def test_each_block_is_pruned_and_the_next_one_sees_the_smaller_one(trained):
     assert results["final"]["parameters"] == parameters
     kept = [load_tree(folder / "checkpoints" / f"stage_{s}.safetensors")["kept_filters"] for s in range(1, 7)]
     assert [len(k) if k else k for k in kept] == [4, None, 4, None, 8, None]
+
+
+PERCEPTRON = {"model": "mlp", "k": 1, "J": 3, **dict.fromkeys(["model.head_width", "model.downsample"])}
+
+
+@pytest.mark.parametrize("more", [{}, {"k": 2, "model.batch_norm": "true", "plan.prune_rounds": 3}], ids=["", "norms"])
+def test_perceptrons_lose_units(trained, more):
+    options = {**PERCEPTRON, "model.width": 16, "plan.prune_to": 8, "plan.prune_epochs": 10, "epochs": 10}
+    options |= {"dataset.limit": 600, "batch_size": 20, **more}
+    folder = trained("optimizer.lr=0.01", optimizer="adam", **options)
+    net, results = layerwise.load(folder), results_of(folder)
+    assert [net.features(torch.randn(1, 1, 8, 8), j).shape[1] for j in (1, 2, 3)] == [8, 8, 8]
+    assert all(row["before"]["parameters"]["block"] > row["parameters"]["block"] for row in results["blocks"])
+    assert results["final"]["parameters"] == sum(
+        p.numel() for p in (*net.blocks.parameters(), *net.head(3).parameters())
+    )
+    assert results["blocks"][-1]["test"]["top1"] > 45  # chance is 10
+
+
+def test_the_unit_that_goes_is_the_one_that_the_loss_misses_least():
+    net = Mlp([4, 4]).build((2,), 1, seed=0).eval()
+    x = torch.randn(30, 2)
+    with torch.no_grad():
+        net.blocks[0][1].weight[2] = 0  # unit 3 says nothing
+        net.blocks[0][1].bias[2] = 0
+        net.head(1)[0].weight[:, 0] = 0  # and unit 1 is not heard
+    values = 3 * x[:, 0]  # real-valued targets
+    kept = pruning.filters_to_keep(net, 1, 2, 1, lambda: [Batch(x, values)], FLOAT32)
+    assert kept == [1, 3]
+    before, hidden = net(x, 1), net.features(x, 1)
+    prune_block(net, 1, kept)
+    torch.testing.assert_close(net(x, 1), before)
+    torch.testing.assert_close(net.features(x, 1), hidden[:, kept])
 
 
 LAST_HEAD = {**PRUNED, "J": 2, "model.downsample": "[]", "plan.prune_rounds": 2, "plan.last_head_width": 3}

@@ -59,7 +59,8 @@ REFUSED = {
     "plan.warm_start=true model=mlp model.dropout=0.5 MLP": "block 2 … a layer Dropout",
     "plan.warm_start=true model=timm model.name=resnet18 OWN": "block 2 … the class Sequential does not say how",
     "plan.prune_to=4 model=timm model.name=resnet18 OWN": "plan.prune_to=4: model=timm cannot be pruned",
-    "plan.prune_to=4 model=mlp MLP": "plan.prune_to=4: model=mlp cannot be pruned",
+    "plan.prune_to=8 model=mlp MLP": "plan.prune_to=8 must be less than 8, the narrowest hidden layer",
+    "plan.prune_to=4 plan.last_head_width=4 model=mlp MLP": "plan.last_head_width=4 needs model=simcnn",
     "plan.prune_to=4 model.head=pooled": "plan.prune_to=4: model=simcnn cannot be pruned … model.head=cnn",
     # Networks
     "model.activation=swish": "model.activation=swish: use relu, … or a list of these by block",

@@ -117,7 +117,7 @@ def check_pruning(config: ResolvedConfig) -> None:
         )
     if config.function("model.head") is not None:
         raise LayerwiseError(f"{key}: a head of another package does not say how it loses inputs. Use model.head=cnn.")
-    if config.k == 1:
+    if config.k == 1 and config.model.kind == "simcnn":
         raise LayerwiseError(
             f"{key} needs k=2 or more: with k=1 nothing but the linear head could adapt to the remaining filters. "
             "Use k=3 as the paper does, or plan.prune_to=null."
@@ -130,6 +130,8 @@ def check_pruning(config: ResolvedConfig) -> None:
             f"plan.last_head_width={plan.last_head_width} cannot be combined with "
             "model.final_head_width or plan.patience. Leave one of them out."
         )
+    if plan.last_head_width is not None and config.model.kind != "simcnn":
+        raise LayerwiseError(f"plan.last_head_width={plan.last_head_width} needs model=simcnn. Leave it out.")
     if plan.prune_rounds > (lost := (config.model.first_width or 0) - plan.prune_to):
         raise LayerwiseError(f"plan.prune_rounds={plan.prune_rounds}: block 1 loses only {lost} filters. Use less.")
     if plan.blocks_per_stage > 1 or plan.warm_start or plan.head is not HeadStart.fresh:

@@ -34,11 +34,9 @@ class Block(nn.Sequential):
         return None
 
     def pruning_obstacle(self) -> str | None:
-        """Returns why filters cannot be removed from it, or from the block before it; None if they can."""
+        """Returns why filters or units cannot be removed from it, or from the block before it; None if they can."""
         weights = [layer for layer in self if isinstance(layer, _LINEAR)]
-        if len(weights) != 1 or not isinstance(weights[0], nn.Conv2d):
-            return "it does not have one convolution"
-        return None
+        return None if len(weights) == 1 else "it does not have one layer of weights"
 
 
 _LINEAR = nn.Conv2d | nn.Linear

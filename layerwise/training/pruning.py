@@ -1,7 +1,8 @@
 """Layerwise compression (the experiment at the end of the paper): a trained block loses its least important filters.
 
 The importance is the Taylor criterion of Molchanov et al., Pruning Convolutional Neural Networks for Resource Efficient
-Inference (2016, equation 8): the first-order change of the loss if a feature map were zero.
+Inference (2016, equation 8): the first-order change of the loss if a feature map were zero. A unit of a perceptron is a
+filter with a map of one position.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ def most_important(importance: Tensor, n: int) -> list[int]:
 def taylor_importance(block: nn.Module, head: nn.Module, batches: Iterable[Batch], precision: Precision) -> Tensor:
     """Returns |mean of ∂loss/∂z · z over positions| of each feature map z, summed over all samples. Collective.
 
+    The loss is the cross-entropy, and of real-valued targets the squared error.
+
     Args:
         block: trained block, from x_{j−1} to x_j.
         batches: this process's batches of x_{j−1}.
@@ -46,11 +49,15 @@ def taylor_importance(block: nn.Module, head: nn.Module, batches: Iterable[Batch
             maps = block(inputs)
         maps.requires_grad_(True)
         with precision.autocast():
-            loss = F.cross_entropy(
-                head(maps).float(), targets, reduction="sum"
-            )  # per-sample gradients keep their scale
+            scores = head(maps).float()
+        if targets.is_floating_point():
+            loss = F.mse_loss(scores.squeeze(1), targets, reduction="sum")  # per-sample gradients keep their scale
+        else:
+            loss = F.cross_entropy(scores, targets, reduction="sum")
         (gradient,) = torch.autograd.grad(loss, maps)
-        products = (gradient.double() * maps.detach().double()).mean((2, 3)).abs().sum(0)  # [C]
+        products = gradient.double() * maps.detach().double()  # [B, C, …]
+        products = products.mean((2, 3)) if products.dim() == 4 else products
+        products = products.abs().sum(0)  # [C]
         total = products if total is None else total + products
     assert total is not None, "no batches"
     return all_reduce_sum(total)
@@ -79,11 +86,11 @@ def filters_to_keep(
     In each round about as many filters go, and the importance of the others is measured anew without them.
 
     Args:
-        network: a SimCNN; it is not changed.
+        network: a SimCNN or a perceptron; it is not changed.
         batches: this process's batches of x_{depth−1}.
     """
     trial = copy.deepcopy(network) if rounds > 1 else network
-    filters = _convolutions(network.blocks[depth - 1])[0].out_channels
+    filters = len(_weighted(network.blocks[depth - 1])[0].weight)
     kept = list(range(filters))
     for i in range(1, rounds + 1):
         importance = taylor_importance(trial.blocks[depth - 1], trial.head(depth), batches(), precision)
@@ -95,30 +102,30 @@ def filters_to_keep(
 
 
 def prune_block(network: BlockNet, depth: int, kept: Sequence[int]) -> None:
-    """Removes filters of a block, and the inputs that read them in its head and in the next block.
+    """Removes filters (or units) of a block, and the inputs that read them in its head and in the next block.
 
     Args:
         network: is changed in place.
         kept: numbers of the filters that stay, from 0.
     """
     block, index = network.blocks[depth - 1], torch.tensor(kept)
-    (convolution,) = _convolutions(block)
-    filters = convolution.out_channels
-    _select(convolution, "weight", 0, index)
-    _select(convolution, "bias", 0, index)
-    convolution.out_channels = len(kept)
-    for norm in (layer for layer in block.modules() if isinstance(layer, _BatchNorm)):
+    (layer,) = _weighted(block)
+    filters = len(layer.weight)
+    _select(layer, "weight", 0, index)
+    _select(layer, "bias", 0, index)
+    _resize(layer, "out", len(kept))
+    for norm in (module for module in block.modules() if isinstance(module, _BatchNorm)):
         for name in ("weight", "bias", "running_mean", "running_var"):
             _select(norm, name, 0, index)
         norm.num_features = len(kept)
     readers = [network.head(depth)] if depth in network.depths else []
     readers += [network.blocks[depth]] if depth < len(network.blocks) else []
     for reader in readers:
-        first = _convolutions(reader)[0]
-        copies = first.in_channels // filters  # 4 behind an invertible downsampling: channel c becomes 4c … 4c + 3
+        first = _weighted(reader)[0]
+        copies = first.weight.shape[1] // filters  # 4 behind an invertible downsampling: channel c becomes 4c … 4c + 3
         inputs = (index[:, None] * copies + torch.arange(copies)).flatten()
         _select(first, "weight", 1, inputs)
-        first.in_channels = len(inputs)
+        _resize(first, "in", len(inputs))
 
 
 def pruned_copy(network: BlockNet, prune_to: Sequence[int]) -> BlockNet:
@@ -129,8 +136,13 @@ def pruned_copy(network: BlockNet, prune_to: Sequence[int]) -> BlockNet:
     return smaller
 
 
-def _convolutions(module: nn.Module) -> list[nn.Conv2d]:
-    return [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
+def _weighted(module: nn.Module) -> list[nn.Conv2d | nn.Linear]:
+    return [layer for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+
+
+def _resize(layer: nn.Module, side: str, size: int) -> None:
+    """Notes the number of inputs or outputs of a layer, beside its weights."""
+    setattr(layer, f"{side}_{'channels' if isinstance(layer, nn.Conv2d) else 'features'}", size)
 
 
 def _select(layer: nn.Module, name: str, axis: int, index: Tensor) -> None:

@@ -163,7 +163,8 @@ class ResolvedNetwork(NetworkConfig):
             LayerwiseError: the network loses no filters, or these are not fewer.
         """
         raise LayerwiseError(
-            f"plan.prune_to={prune_to}: model={self.kind} cannot be pruned. Use model=simcnn with model.head=cnn."
+            f"plan.prune_to={prune_to}: model={self.kind} cannot be pruned. Use model=simcnn with "
+            "model.head=cnn, or model=mlp."
         )
 
     def first_blocks(self, depth: int) -> ResolvedNetwork:

@@ -13,6 +13,7 @@ from layerwise.config.networks.base import (
     check_one_of,
     given,
 )
+from layerwise.core.errors import LayerwiseError
 from layerwise.models.choices import Initialisation
 
 if TYPE_CHECKING:  # torch
@@ -66,6 +67,11 @@ class ResolvedMlp(MlpConfig, ResolvedNetwork):
 
     def check_samples(self, spec: DatasetSpec, J: int) -> None:
         """It reads images and vectors."""
+
+    def pruned_widths(self, prune_to: int, J: int) -> list[int]:
+        if prune_to >= (narrowest := min(self.widths)):
+            raise LayerwiseError(f"plan.prune_to={prune_to} must be less than {narrowest}, the narrowest hidden layer.")
+        return [prune_to] * J
 
     def first_blocks(self, depth: int) -> ResolvedMlp:
         return replace(self, widths=self.widths[:depth])
