@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import nn
 import layerwise
 from helpers.commands import run_script
 from helpers.configs import configured
+from helpers.run_folders import results_of
 from layerwise.analysis import exporting
 from layerwise.analysis.exporting import Format, Servable, export
 from layerwise.config import build
@@ -140,3 +142,37 @@ def test_a_missing_library_is_named(folder, monkeypatch):
     outcome = run_script("export", str(folder))
     assert outcome.code == 2
     assert outcome.err.strip() == "error: --format onnx needs onnxscript: pip install onnx onnxscript onnxruntime."
+
+
+def test_int8_is_a_smaller_file_whose_test_accuracy_is_measured(trained):
+    options = {"model": "mlp", "k": 1, "model.width": 64, **dict.fromkeys(["model.head_width", "model.downsample"])}
+    folder = trained("optimizer.lr=0.01", optimizer="adam", epochs=5, precision="fp32", **options)
+    outcome = run_script("export", str(folder), "--int8")
+    assert outcome.code == 0, outcome.err
+    assert outcome.err == ""
+    (line,) = [line for line in outcome.out.splitlines() if line.startswith("on the test samples: ")]
+    accurate, rounded = (float(found) for found in re.findall(r"([\d.]+) % in", line))
+    assert accurate == pytest.approx(results_of(folder)["blocks"][-1]["test"]["top1"])
+    assert abs(accurate - rounded) <= 5
+    content = (folder / "depth2-int8.onnx").read_bytes()
+    assert len(content) < 0.5 * len(export(Servable(layerwise.load(folder)), Format.onnx).content)
+    inputs = Servable(layerwise.load(folder)).samples(50)
+    difference = (exporting.read_onnx(content)(inputs) - Servable(layerwise.load(folder))(inputs)).abs().max()
+    assert 0 < difference < 1
+
+
+def test_int8_of_real_valued_targets_of_a_table(trained):
+    plain = dict.fromkeys(
+        ["model.width", "model.head_width", "model.downsample", "dataset.limit", "dataset.limit_test"]
+    )
+    words = ["dataset.path=table.csv", "dataset.task=regression", "dataset.label=a", "dataset.drop=[kind]"]
+    folder = trained("optimizer.lr=0.01", *words, dataset="table", model="mlp", k=1, batch_size=16, epochs=5, **plain)
+    outcome = run_script("export", str(folder), "--int8")
+    assert outcome.code == 0, outcome.err
+    found = float(re.findall(r"R² (\S+) in float32", outcome.out)[0])
+    assert found == pytest.approx(results_of(folder)["blocks"][-1]["test"]["r2"], abs=1e-3)
+
+
+def test_int8_is_for_onnx(folder):
+    outcome = run_script("export", str(folder), "--int8", "--format", "torch_export")
+    assert outcome.err.strip() == "error: --int8 cannot be combined with --format torch_export. Use --format onnx."

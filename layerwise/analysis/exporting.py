@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
 
+from layerwise.config.build import build_data, build_scoring, build_spec, data_listing
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import key, seeded
 from layerwise.data.dataset import DatasetSpec
 from layerwise.models.blocknet import BlockNet
 from layerwise.models.choices import EnsembleOn
 from layerwise.models.ensemble import ensemble as ensemble_of
+from layerwise.runs.data_check import check_data
+from layerwise.runs.depth_search import run_config
 from layerwise.runs.loading import TrainedNet
 
 INPUT, OUTPUT = "inputs", "scores"
@@ -30,6 +36,9 @@ INPUT, OUTPUT = "inputs", "scores"
 
 BATCH_SIZES = (1, 2, 7)
 """Batch sizes that a file is checked with; it is traced with another one."""
+
+SCORED = 256
+"""Test samples that a file is run on at a time."""
 
 TOLERANCE = 1e-3
 """Largest accepted difference from PyTorch's scores, relative to the largest score."""
@@ -129,6 +138,15 @@ class Servable(nn.Module):
             pixels = torch.randint(0, 256, (count, *spec.shape), dtype=torch.uint8)
         return pixels if self.inputs is Inputs.uint8 else pixels.float() / 255
 
+    def inputs_of(self, values: Tensor) -> Tensor:
+        """Samples of a data set, images uint8 [B, H, W, C] or scaled vectors [B, F], as it takes them."""
+        spec = self.network.spec
+        if not spec.has_images:
+            mean, std = (torch.tensor(v) for v in (spec.mean, spec.std))
+            return values * std + mean
+        pixels = values.permute(0, 3, 1, 2).contiguous()
+        return pixels if self.inputs is Inputs.uint8 else pixels.float() / 255
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -207,6 +225,41 @@ def write_onnx(servable: Servable, inputs: Tensor) -> bytes:
     return content
 
 
+def quantised(content: bytes) -> bytes:
+    """Returns an ONNX file with int8 weights, whose layers round their inputs to uint8 as they come (dynamically)."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with TemporaryDirectory() as folder, quiet():
+        path = Path(folder) / "int8.onnx"
+        quantize_dynamic(onnx.load_from_string(content), path, weight_type=QuantType.QInt8)
+        return path.read_bytes()
+
+
+@torch.no_grad()
+def held_out_measures(servable: Servable, folder: Path, *contents: bytes) -> list[dict[str, float]]:
+    """Returns how good ONNX files of a network are on the test samples of its run: accuracies, or R² and MAE.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        LayerwiseError: the data cannot be read, or were changed.
+    """
+    config, spec = run_config(folder), servable.network.spec
+    check_data(folder, build_spec(config), lambda: data_listing(config))
+    split = build_data(config, spec, torch.device("cpu")).splits["test"]
+    runs, batches = [read_onnx(content) for content in contents], torch.arange(len(split)).split(SCORED)
+    scores: list[list[Tensor]] = [[] for _ in runs]
+    for values in split.read(batches):
+        inputs = servable.inputs_of(values)
+        for rows, run in zip(scores, runs, strict=True):
+            rows.append(run(inputs))
+    mean, deviation = spec.target_scale if spec.target else (0.0, 1.0)
+    outputs = [(torch.cat(rows) - mean) / deviation for rows in scores]
+    return [build_scoring(config, spec).measures(z, split.labels) for z in outputs]
+
+
 def read_onnx(content: bytes) -> Predictor:
     import onnxruntime
 
@@ -239,6 +292,10 @@ FORMATS: dict[Format, tuple[Callable[[Servable, Tensor], bytes], Callable[[bytes
 @contextmanager
 def quiet() -> Iterator[None]:
     """Hides the exporters' warnings, which are about their internals."""
+    logging.disable(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)

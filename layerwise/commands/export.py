@@ -4,6 +4,7 @@
     layerwise export RUN --depth 2               the blocks up to depth 2 and the classifier there
     layerwise export RUN --ensemble              all classifiers and their 2^j ensemble
     layerwise export RUN --format torch_export   for torch.export.load
+    layerwise export RUN --int8                  ONNX with int8 weights, and what they cost on the test samples
 
 The network standardises its inputs itself: it takes images as float32 [B, C, H, W] in [0, 1] (with --inputs uint8:
 pixels), or the vectors of a table, and returns class scores [B, c]; their softmax are probabilities. B is free. ONNX
@@ -11,16 +12,20 @@ files name them `inputs` and `scores`; their metadata hold the class names as JS
 pip install onnx onnxscript onnxruntime.
 
 Before anything is written, the file is read back (ONNX by onnxruntime) and run on random inputs; the largest difference
-from PyTorch's scores is printed. A network whose scores differ is not written.
+from PyTorch's scores is printed. A network whose scores differ is not written. With --int8 the weights are then rounded
+to int8 and the layers' inputs, as they come, to uint8; both files are run on the run's test samples, and how good they
+are is printed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from layerwise.analysis.exporting import BATCH_SIZES, Format, Inputs, Servable, export
+from layerwise.analysis.exporting import BATCH_SIZES, Format, Inputs, Servable, export, held_out_measures, quantised
 from layerwise.commands.arguments import Parser, named
+from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import write_atomically
+from layerwise.core.measures import measured
 from layerwise.runs.loading import load
 
 
@@ -33,24 +38,32 @@ def main(words: Sequence[str]) -> None:
         "--inputs", choices=[kind.value for kind in Inputs], default="unit", help="images (default: unit)"
     )
     parser.add_argument("--format", choices=[form.value for form in Format], default="onnx", help="default: onnx")
+    parser.add_argument("--int8", action="store_true", help="quantise dynamically to int8 (onnx)")
     parser.add_argument("--output", type=named, metavar="FILE", help="default: RUN/depthJ.onnx, RUN/ensembleJ.onnx, …")
     parser.add_trust()
     options = parser.parse_args(words)
     form = Format(options.format)
+    if options.int8 and form is not Format.onnx:
+        raise LayerwiseError(f"--int8 cannot be combined with --format {form.value}. Use --format onnx.")
     servable = Servable(
         load(options.folder, trust=options.trust), options.depth, options.ensemble, Inputs(options.inputs)
     )
-    name = ("ensemble" if options.ensemble else "depth") + str(servable.depth)
+    name = ("ensemble" if options.ensemble else "depth") + str(servable.depth) + ("-int8" if options.int8 else "")
     path = options.output or options.folder / f"{name}{form.suffix}"
     exported = export(servable, form)
-    write_atomically(path, exported.content, kept="The run is intact.")
+    content = quantised(exported.content) if options.int8 else exported.content
+    write_atomically(path, content, kept="The run is intact.")
     answers = (
         f"the ensemble up to depth {servable.depth}"
         if options.ensemble
         else f"the classifier at depth {servable.depth}"
     )
-    print(f"{form.value}: {path} ({len(exported.content) / 1e6:.1f} MB), {answers}")
+    print(f"{form.value}: {path} ({len(content) / 1e6:.1f} MB), {answers}")
     told = servable.metadata
     print(f"inputs: {told['inputs']}; outputs: {told['outputs']} [B, {servable.network.spec.outputs}]")
     batches = ", ".join(map(str, BATCH_SIZES))
     print(f"largest difference from PyTorch on random batches of {batches}: {exported.difference:.2g}")
+    if options.int8:
+        scores = held_out_measures(servable, options.folder, exported.content, content)
+        print(f"on the test samples: {measured(scores[0])} in float32 ({len(exported.content) / 1e6:.2f} MB), ", end="")
+        print(f"{measured(scores[1])} in int8 ({len(content) / 1e6:.2f} MB)")
