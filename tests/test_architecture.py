@@ -92,6 +92,8 @@ def test_every_experiment_composes_and_builds(experiment):
 NEEDED = {
     ("model", "timm"): ["model.name=resnet18"],
     ("model", "own"): ["model._target_=helpers.networks.convolutions"],
+    ("dataset", "own"): ["dataset._target_=layerwise.data.toy.read_blobs"],
+    ("plan", "own"): ["plan._target_=layerwise.training.plan.joint"],
     ("optimizer", "timm"): ["optimizer.name=lamb"],
     ("dataset", "table"): ["dataset.path=x.csv"],
 }

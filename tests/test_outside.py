@@ -20,16 +20,19 @@ from PIL import Image
 import layerwise
 from helpers.commands import ROOT, assert_refused, run_script, words
 from helpers.configs import configured
-from helpers.outside import FOLDER, LOSS, NETWORK, OWN
-from helpers.run_folders import only_run, results_of
+from helpers.outside import FOLDER, LOSS, NETWORK, OWN, PLAN
+from helpers.run_folders import numbers, only_run, results_of
 from layerwise.config import build
+from layerwise.config.build import data
 from layerwise.config.identity import run_name
 from layerwise.config.outside import offered
 from layerwise.config.parse import from_yaml, to_yaml
 from layerwise.core.errors import LayerwiseError
+from layerwise.data.own import Samples, checked_samples
 from layerwise.models.blocknet import Readout
 from layerwise.training.contracts import CONTRACTS
 from layerwise.training.objectives import LocalLoss, ValueLoss
+from layerwise.training.plan import Stage, checked_stages
 
 GIVEN = words(Path("out"), **OWN)
 
@@ -58,16 +61,19 @@ def no_import() -> Iterator[None]:
 
 def test_a_head_a_network_and_a_loss_train_are_recorded_and_name_the_folder(trained):
     folder = trained(**OWN)
-    assert folder.name.startswith("own_method.networks.residual-digits-greedy-k2-J2-seed0-")
+    assert folder.name.startswith("own_method.networks.residual-own_method.data.bars-own-k2-J2-seed0-")
     results, config = results_of(folder), yaml.safe_load((folder / "config.yaml").read_text())
     assert [row["parameters"] for row in results["blocks"]] == [
-        {"block": 1 * 8 * 9 + 16, "head": 8 * 6 + 6 + 6 * 10 + 10},
-        {"block": 8 * 8 * 9 + 16, "head": 8 * 6 + 6 + 6 * 10 + 10},
+        {"block": 1 * 8 * 9 + 16, "head": 8 * 6 + 6 + 6 * 3 + 3},
+        {"block": 8 * 8 * 9 + 16, "head": 8 * 6 + 6 + 6 * 3 + 3},
     ]
     assert config["model"]["head"] == {"_target_": "own_method.heads.bottleneck", "width": 6}
     assert (config["model"]["width"], config["model"]["halve"]) == (8, [2])
     assert config["objective"]["gamma"] == 1.5
-    assert set(results["outside"]) == {"model", "model.head", "objective"}
+    assert (config["dataset"]["samples"], config["plan"]["lr"]) == (300, 0.05)
+    assert set(results["outside"]) == set(CONTRACTS)
+    assert [stage["title"] for stage in results["stages"]] == ["block 1", "block 2"] * 2
+    assert [stage["epochs"] for stage in results["stages"]] == [2, 2, 1, 1]
     record = results["outside"]["model"]
     assert (record["module"], record["arguments"]) == ("own_method.networks", {"width": 8, "halve": [2]})
     assert len(record["sha256"]) == 64
@@ -116,7 +122,19 @@ BAD = {
         ["model._target_=own_method.heads.bottleneck", "returned 5 block(s) for J=2"],
     ),
     "a class weight": ({"dataset.class_weights": "balanced"}, ["dataset.class_weights", "no objective._target_"]),
-    "a pruned network": ({**dict.fromkeys(NETWORK), "plan.prune_to": 4}, ["plan.prune_to", "head of another package"]),
+    "a pruned network": (
+        {**dict.fromkeys((*NETWORK, *PLAN)), "plan.prune_to": 4},
+        ["plan.prune_to", "head of another package"],
+    ),
+    "a mistyped argument of the plan": ({"plan.second_epoch": 2}, ["plan.second_epoch=2", "'plan.second_epochs'"]),
+    "a mistyped key of the data set": ({"dataset.validatoin": 0.1}, ["dataset.validatoin", "'dataset.validation'"]),
+    "a name of layerwise's": ({"dataset.name": "blobs"}, ["dataset.name=blobs", "another name"]),
+    "no samples": ({"dataset._target_": "builtins.dict", "dataset.samples": None}, ["dataset._target_=builtins.dict"]),
+    "no stages": (
+        {"plan._target_": "own_method.networks.residual", "plan.shape": "[1]", "plan.lr": None},
+        ["plan._target_=own_method.networks.residual", "list of layerwise.training.plan.Stage"],
+    ),
+    "patience": ({"plan.patience": 1, "dataset.validation": 0.1}, ["plan.patience=1", "plan=greedy"]),
     "a missing J": ({"J": None, "model._target_": "own_method.heads.bottleneck", "model.halve": None}, ["J=N"]),
     "no model=own": ({"model": "simcnn"}, ["model._target_", "model=own"]),
 }
@@ -225,7 +243,8 @@ def test_a_run_folder_imports_nothing_unless_it_is_trusted(trained, tmp_path):
     assert (outcome.code, outcome.err) == (0, "")
     assert (folder / "report.html").read_text() == report
     network = layerwise.load(folder, trust=True)
-    assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
+    assert network.spec.classes == ("horizontal", "vertical", "diagonal")
 
 
 def test_a_run_whose_loss_alone_is_of_another_package_is_loaded_without_it(trained):
@@ -251,7 +270,76 @@ def test_blocks_of_another_package_begin_as_those_of_another_run(trained):
 def test_the_contracts_offer_what_is_written_there():
     assert offered("model") == ["shape", "classes", "J", "k"]
     assert offered("model.head") == ["shape", "classes", "depth", "J", "k", "later"]
-    assert list(CONTRACTS) == ["model.head", "model", "objective"]
+    assert (offered("objective"), offered("dataset"), offered("plan")) == (["classes"], ["root"], ["J", "epochs", "k"])
+
+
+def test_samples_of_every_form_are_taken_and_others_named():
+    images, labels = torch.randint(0, 256, (6, 4, 4, 3), dtype=torch.uint8), torch.arange(6) % 2
+    pairs = [(image.permute(2, 0, 1), int(label)) for image, label in zip(images, labels, strict=True)]
+    pictures = [(Image.fromarray(image.numpy()), label) for image, (_, label) in zip(images, pairs, strict=True)]
+    for part in ((images, labels), pairs, pictures):
+        samples = checked_samples((part, (images, labels)), "f")
+        assert torch.equal(samples.tensors[0][0], images)
+        assert torch.equal(samples.tensors[0][1], labels)
+    spec = samples.spec("mine")
+    assert (spec.shape, spec.classes, spec.train_samples) == ((3, 4, 4), ("0", "1"), 6)
+    scaled = images.reshape(-1, 3).double() / 255
+    assert spec.mean == pytest.approx(scaled.mean(0).tolist())
+    assert spec.std == pytest.approx(scaled.std(0, correction=0).tolist())
+    vectors = (torch.rand(6, 2), labels)
+    assert checked_samples((vectors, vectors), "f").spec("mine").mean == ()
+    for given, said in (
+        (None, "must return"),
+        ((vectors, (images, labels)), "differ"),
+        (((images.float(), labels), vectors), "train: values are float32"),
+        (((images, labels.float()), vectors), "train: labels are float32"),
+        (((images, labels - 1), vectors), "label -1"),
+        (([(1, 2, 3)], vectors), "train: is no data set"),
+        (Samples(vectors, vectors, ("one",)), "a label 1 for 1 classes"),
+    ):
+        with pytest.raises(LayerwiseError, match=said):
+            checked_samples(given, "f")
+
+
+def test_other_samples_than_a_run_began_with_are_refused(train_py, tmp_path, monkeypatch):
+    (tmp_path / "varying.py").write_text(
+        "import os, torch\n"
+        "def read():\n"
+        "    x = torch.arange(80.).view(40, 2) + float(os.environ['SHIFT'])\n"
+        "    return (x, torch.arange(40) % 2), (x, torch.arange(40) % 2)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    vectors = dict.fromkeys(("dataset", "dataset.limit", "dataset.limit_test", "model.downsample", "J"))
+    options = {**vectors, "dataset._target_": "varying.read", "model": "mlp", "batch_size": 8, "name": "run"}
+    for shift, code in (("0", 0), ("1", 2)):
+        monkeypatch.setenv("SHIFT", shift)
+        data._own_samples.cache_clear()
+        outcome = train_py(epochs=1, **options)
+        assert outcome.code == code, outcome.err
+        (tmp_path / "out" / "run" / "results.json").unlink(missing_ok=True)
+    assert_refused(outcome, "dataset=varying.read", "not those that", "train sample 1")
+
+
+@pytest.mark.parametrize(
+    ("stages", "said"),
+    [
+        ([], "must return a list"),
+        ([Stage(0, 0, 3, (3,), 1)], "stage 1 trains blocks 1–3"),
+        ([Stage(0, 0, 1, (1,), 0)], "for 0 epoch"),
+        ([Stage(0, 0, 2, (1,), 1)], "needs one at depth 2"),
+        ([Stage(0, 0, 2, (2,), 1, target="inputs")], "no stage trains a classifier at depth 2"),
+    ],
+)
+def test_stages_that_do_not_fit_are_refused(stages, said):
+    with pytest.raises(LayerwiseError, match=said):
+        checked_stages(stages, 2, "f")
+
+
+def test_a_plan_of_another_package_equals_the_one_that_it_is(trained):
+    """greedy of layerwise itself, named from outside."""
+    own = trained(**{"plan._target_": "layerwise.training.plan.greedy", "plan.carried": True})
+    plain = trained(**{"plan.head": "carried"})
+    assert numbers(results_of(own)) == numbers(results_of(plain))
 
 
 def test_an_experiment_file_may_name_them(tmp_path, train_py):

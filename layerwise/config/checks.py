@@ -64,6 +64,8 @@ def _check_growth(config: Config) -> None:
 
 def _check_plan(config: Config) -> None:
     plan = config.plan
+    if plan.name is Plan.own and config.function("plan") is None:
+        raise LayerwiseError("plan=own: name a function with plan._target_, such as mypkg.plans.build.")
     if plan.reuse is not None and plan.name is not Plan.greedy:
         raise LayerwiseError(
             "plan.reuse: only the stages of plan=greedy can be shared by two runs. "

@@ -45,11 +45,16 @@ def _schedule(name: ScheduleName) -> Effect:
     return Effect(f"optimizer.schedule={name.value}", lambda config: config.optimizer.schedule is name)
 
 
+def in_turn(config: Config) -> bool:
+    """Whether blocks may be trained in turn."""
+    return config.grows or config.plan.name is Plan.own
+
+
 def _cached(*kinds: CacheKind) -> Effect:
     """Only a block behind a frozen one reads a cache."""
     words = " or ".join(f"cache={kind.value}" for kind in kinds)
     return Effect(
-        f"{words}, and a plan that trains blocks in turn", lambda config: config.grows and config.cache.kind in kinds
+        f"{words}, and a plan that trains blocks in turn", lambda config: in_turn(config) and config.cache.kind in kinds
     )
 
 
@@ -150,7 +155,7 @@ EFFECTS: dict[str, Effect] = {
     "plan.finetune.lr": Effect(
         "plan.finetune.epochs", lambda c: c.plan.finetune.epochs > 0 or c.plan.finetune.autoencoder_epochs > 0
     ),
-    "cache.kind": _GROWS,
+    "cache.kind": _plan(Plan.greedy, Plan.autoencoder, Plan.own),
     "cache.views": Effect(f"{_CACHED.needs}, and {_AUGMENTS.needs}", lambda c: _CACHED.holds(c) and _AUGMENTS.holds(c)),
     **dict.fromkeys(("cache.dtype", "cache.budget_gb"), _CACHED),
     **dict.fromkeys(("cache.dir", "cache.keep"), _cached(CacheKind.disk, CacheKind.auto)),

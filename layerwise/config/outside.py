@@ -70,8 +70,11 @@ class Outside:
                 near = suggest(f"{self.place}.{name}", [f"{self.place}.{known}" for known in (*own, *keys)])
                 raise LayerwiseError(f"{self.place}.{name}={value}: {self.target} has no such argument.{near}")
         for name, parameter in own.items():
-            if parameter.default is parameter.empty and name not in self.arguments:
-                raise LayerwiseError(f"{self.key}: needs {self.place}.{name}=…, which has no default.")
+            if parameter.default is not parameter.empty or name in self.arguments:
+                continue
+            if name in keys:
+                raise LayerwiseError(f"{self.key}: its parameter '{name}' is a key of every {self.place}. Rename it.")
+            raise LayerwiseError(f"{self.key}: needs {self.place}.{name}=…, which has no default.")
         kept = {n: v for n, v in self.arguments.items() if n not in own or own[n].default != v}
         return replace(self, arguments=kept)
 

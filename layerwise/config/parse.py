@@ -21,7 +21,7 @@ from layerwise.config.keys import key_names, network_keys, suggest_key
 from layerwise.config.networks import NETWORKS, NetworkConfig
 from layerwise.config.outside import TARGET, Outside, put_back
 from layerwise.config.ranges import check_ranges
-from layerwise.config.schema import Config, ObjectiveConfig
+from layerwise.config.schema import Config, DatasetConfig, ObjectiveConfig, PlanConfig
 from layerwise.config.shapes import check_shapes
 from layerwise.core.errors import LayerwiseError, one_line, suggest
 from layerwise.training.contracts import CONTRACTS
@@ -92,14 +92,18 @@ def _outside(composed: DictConfig, trust: bool) -> tuple[DictConfig, dict[str, O
         if not keys:
             group, _, name = place.rpartition(".")
             del OmegaConf.select(rest, group)[name]
-    if "model" in found:
-        rest.model.kind = "own"
+    names = {"model": ("model.kind", "own"), "plan": ("plan.name", "own")}
+    if "dataset" in found and rest.dataset.get("name", "own") == "own":
+        names["dataset"] = ("dataset.name", found["dataset"].target)
+    for key, value in (names[place] for place in found.keys() & names.keys()):
+        OmegaConf.update(rest, key, value)
     return rest, dict(sorted(found.items()))  # groups first, so that what lies inside of them is written into them
 
 
 def _keys_beside(place: str) -> list[str]:
     """The keys of the schema that may stand beside a `_target_`."""
     schema: dict[str, Any] = {"model": NETWORKS["own"], "objective": ObjectiveConfig}
+    schema |= {"dataset": DatasetConfig, "plan": PlanConfig}
     return [entry.name for entry in fields(schema[place])] if place in schema else []
 
 

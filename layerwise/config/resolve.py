@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from layerwise.config.effects import REFUSED, without_effect
+from layerwise.config.effects import REFUSED, in_turn, without_effect
 from layerwise.config.networks.base import given
 from layerwise.config.paper import training_values
 from layerwise.config.resolved import (
@@ -85,7 +85,7 @@ def _averaged(config: Config) -> EnsembleOn | None:
 
 def _stages_to_match(config: Config, J: int) -> int:
     """By how much `epochs` is multiplied, so that all plans see the data equally often."""
-    if config.grows:
+    if in_turn(config):
         return 1
     try:
         return config.model.fixed_depth(joint=False) or J

@@ -31,6 +31,7 @@ class Plan(Enum):
     joint = "joint"
     simultaneous = "simultaneous"
     autoencoder = "autoencoder"
+    own = "own"
 
 
 class HeadStart(Enum):
@@ -324,10 +325,9 @@ class Config:
     logger: LoggerConfig = field(default_factory=LoggerConfig, metadata=WHERE)
     slurm: SlurmConfig = field(default_factory=SlurmConfig, metadata=WHERE)
     outside: dict[str, Any] = field(default_factory=dict, metadata={"identity": False, "is_key": False})
-    """By place, the functions of other packages (`Outside`): what `parse` finds at `_target_`. No key of its own."""
+    """By place, the functions of other packages (`Outside`) that `parse` finds at `_target_`; no key."""
 
     def function(self, place: str) -> Outside | None:
-        """The function of another package at a place, if there is one."""
         return self.outside.get(place)
 
     @property
@@ -343,5 +343,5 @@ class Config:
 
     @property
     def grows(self) -> bool:
-        """Whether blocks are trained in turn."""
+        """Whether the network grows block by block, until its depth is chosen."""
         return self.plan.name in (Plan.greedy, Plan.autoencoder)

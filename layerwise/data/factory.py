@@ -16,6 +16,7 @@ from layerwise.data import fingerprint, table, torchvision_sets, toy
 from layerwise.data.augment import CropFlip, Cutout
 from layerwise.data.choices import Border, Flip, ValidationSplit
 from layerwise.data.dataset import WHOLE, Dataset, DatasetSpec, Resident, Shards, Split, SplitName, scaled_exactly
+from layerwise.data.own import Samples
 from layerwise.data.split import (
     TEST_PART,
     check_classes,
@@ -37,7 +38,7 @@ def describe(
     name: str,
     root: Path,
     size: int | None = None,
-    files: TableFiles | None = None,
+    files: TableFiles | Samples | None = None,
     test: float = TEST_PART,
     exif: bool = False,
 ) -> DatasetSpec:
@@ -47,12 +48,15 @@ def describe(
         name: one of `NAMES`.
         root: where data sets lie; for `imagefolder` the folder with train/ and val/, or its records.
         size: resolution in pixels; for data sets of image files only.
+        files: of a table; or the samples of another package, whose `name` is none of these.
         test: share of the images to test on; for `imagefolder` without val/ only.
         exif: turns image files as their EXIF orientations say.
 
     Raises:
         LayerwiseError: see the data sets' modules.
     """
+    if isinstance(files, Samples):
+        return files.spec(name)
     if name in ("imagefolder", *IMAGENETS):
         from layerwise.data.images import imagefolder, imagenet  # with torchvision, which is slow to import
 
@@ -132,7 +136,7 @@ def check_mirrors(spec: DatasetSpec, option: str) -> None:
         )
 
 
-def listing(name: str, root: Path, files: TableFiles | None = None, test: float = TEST_PART) -> str:
+def listing(name: str, root: Path, files: TableFiles | Samples | None = None, test: float = TEST_PART) -> str:
     """Returns a line for each image file or sample, which changes with it (`data.fingerprint`).
 
     Args:
@@ -157,7 +161,7 @@ def load(
     root: Path,
     device: torch.device,
     *,
-    files: TableFiles | None = None,
+    files: TableFiles | Samples | None = None,
     test: float = TEST_PART,
     validation: float = 0.0,
     validation_split: ValidationSplit = ValidationSplit.random,
@@ -306,7 +310,7 @@ def _scale_targets(splits: dict[SplitName, Split], spec: DatasetSpec, labelled: 
 def _read(
     spec: DatasetSpec,
     root: Path,
-    files: TableFiles | None,
+    files: TableFiles | Samples | None,
     test_part: float,
     device: torch.device,
     workers: int,
@@ -326,10 +330,13 @@ def _read(
     return Resident(*train, device), Resident(*test, device)
 
 
-def _in_memory(name: str, root: Path, files: TableFiles | None) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def _in_memory(
+    name: str, root: Path, files: TableFiles | Samples | None
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Values and labels of train and test."""
-    if name == "table":
-        assert files is not None, "`describe` has refused that"
+    if isinstance(files, Samples):
+        return files.tensors
+    if files is not None:  # `describe` has refused a table without
         return table.read(files)
     if name == "blobs":
         return toy.read_blobs()

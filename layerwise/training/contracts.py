@@ -12,11 +12,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-if TYPE_CHECKING:  # this module loads no torch: the command line reads the parameters of the contracts
+if TYPE_CHECKING:
+    # this module loads no torch: the command line reads the parameters of the contracts
+    from pathlib import Path
+
     from torch import Tensor, nn
 
     from layerwise.core.types import Shape
+    from layerwise.data.own import Part, Samples
     from layerwise.training.objectives import Objective
+    from layerwise.training.plan import Stage
 
 
 class NetworkFunction(Protocol):
@@ -82,9 +87,38 @@ class ObjectiveFunction(Protocol):
         """
 
 
+class DatasetFunction(Protocol):
+    """`dataset._target_`: gives training and test samples, which are held in memory."""
+
+    def __call__(self, *, root: Path, **arguments: Any) -> Samples | tuple[Part, Part]:
+        """Returns train and test, or `layerwise.data.own.Samples` to say more of them.
+
+        Each is a pair of images uint8 [N, H, W, C] or vectors float [N, F], and labels int64 [N] from 0; or a map-style
+        `torch.utils.data.Dataset` of single images (PIL, or uint8 [C, H, W]) or vectors [F] with their labels. The
+        function is called once a process and must always give the same samples.
+
+        Args:
+            root: `dataset.root`.
+        """
+
+
+class PlanFunction(Protocol):
+    """`plan._target_`: gives the stages of a run."""
+
+    def __call__(self, *, J: int, epochs: int, k: int, **arguments: Any) -> Sequence[Stage]:
+        """Returns the stages in order; their `index` is counted anew. `layerwise.training.plan` has examples.
+
+        Args:
+            J: number of blocks.
+            epochs: `plan.epochs`, by default `epochs`.
+        """
+
+
 CONTRACTS: dict[str, type] = {
     "model.head": HeadFunction,
     "model": NetworkFunction,
     "objective": ObjectiveFunction,
+    "dataset": DatasetFunction,
+    "plan": PlanFunction,
 }
 """By the place of `_target_` in the configuration; a place inside of another one comes first."""

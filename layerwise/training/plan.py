@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from layerwise.core.errors import LayerwiseError
 from layerwise.core.measures import quality
 from layerwise.core.types import Target
 
@@ -123,6 +124,36 @@ def autoencoder(J: int, epochs: int, *, classifier_epochs: int, carried: bool) -
         stages.append(Stage(len(stages), j - 1, j, (j,), epochs, target="inputs", carry_from=before))
         stages.append(Stage(len(stages), start=j, stop=j, depths=(j,), epochs=classifier_epochs))
     return stages
+
+
+def checked_stages(stages: Any, J: int, name: str) -> list[Stage]:
+    """Returns the stages that a function of another package gave, numbered.
+
+    Args:
+        name: of the function, for messages.
+
+    Raises:
+        LayerwiseError: they are no stages of a network of J blocks.
+    """
+    if not isinstance(stages, Sequence) or not stages or not all(isinstance(stage, Stage) for stage in stages):
+        raise LayerwiseError(f"{name}: must return a list of layerwise.training.plan.Stage.")
+    for n, stage in enumerate(stages, 1):
+        if not 0 <= stage.start <= stage.stop <= J or stage.stop == 0 or stage.epochs < 1:
+            raise LayerwiseError(
+                f"{name}: stage {n} trains blocks {stage.start + 1}–{stage.stop} for {stage.epochs} epoch(s); blocks "
+                f"are 1–{J}, and it needs an epoch or more."
+            )
+        if stage.stop not in stage.depths or any(
+            not max(1, stage.start) <= depth <= stage.stop for depth in stage.depths
+        ):
+            raise LayerwiseError(
+                f"{name}: stage {n} has heads at depths {list(stage.depths)}; it needs one at depth {stage.stop}, and "
+                f"none before depth {max(1, stage.start)}."
+            )
+    deepest = max(stage.stop for stage in stages)
+    if not any(stage.target == "labels" and stage.stop == deepest for stage in stages):
+        raise LayerwiseError(f"{name}: no stage trains a classifier at depth {deepest}, the last.")
+    return [replace(stage, index=index) for index, stage in enumerate(stages)]
 
 
 def joint(J: int, epochs: int) -> list[Stage]:

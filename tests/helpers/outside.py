@@ -17,5 +17,11 @@ NETWORK = {
     "model.downsample": None,
 }
 LOSS = {"objective._target_": "own_method.losses.Focal", "objective.gamma": 1.5}
-OWN: dict[str, Any] = {**NETWORK, **HEAD, **LOSS}
+DATA = {
+    "dataset._target_": "own_method.data.bars",
+    "dataset.samples": 300,
+    **dict.fromkeys(("dataset", "dataset.limit", "dataset.limit_test")),
+}
+PLAN = {"plan._target_": "own_method.plans.two_passes", "plan.lr": 0.05}
+OWN: dict[str, Any] = {**NETWORK, **HEAD, **LOSS, **DATA, **PLAN}
 """Overrides of a tiny run of its parts."""

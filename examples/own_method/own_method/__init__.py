@@ -1,1 +1,1 @@
-"""A head, a network, a loss: what layerwise trains without being changed."""
+"""A head, a network, a loss, a data set and a plan: what layerwise trains without being changed."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 
+from layerwise.config.outside import Outside
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import Parallel, Plan, Unreadable
 from layerwise.core import distributed
@@ -17,6 +20,7 @@ from layerwise.core.shard import EVERYTHING, Shard
 from layerwise.data.choices import Task
 from layerwise.data.dataset import Dataset, DatasetSpec, Shards
 from layerwise.data.factory import NAMES, augmented, check_mirrors, describe, listing, load
+from layerwise.data.own import Samples, checked_samples
 from layerwise.data.table_file import TableFiles
 from layerwise.features.batches import BatchPlan
 from layerwise.training.choices import LossName
@@ -42,6 +46,25 @@ def table_files(config: ResolvedConfig) -> TableFiles | None:
     )
 
 
+@lru_cache(maxsize=1)
+def _own_samples(place: str, name: str, arguments: str, trusted: bool, root: str) -> Samples:
+    """The samples of a function of another package; it is called once in this process."""
+    own = Outside(place, name, json.loads(arguments), trusted)
+    return checked_samples(own(root=Path(root)), own.key)
+
+
+def samples_of(config: ResolvedConfig) -> TableFiles | Samples | None:
+    """The files of `dataset=table`, or the samples of `dataset=own`.
+
+    Raises:
+        LayerwiseError: the function gives no such samples.
+    """
+    own = config.function("dataset")
+    if own is None:
+        return table_files(config)
+    return _own_samples(own.place, own.target, json.dumps(own.arguments), own.trusted, config.dataset.root)
+
+
 def build_spec(config: ResolvedConfig) -> DatasetSpec:
     """What is known of the data set without reading it; refuses what does not fit it.
 
@@ -49,9 +72,11 @@ def build_spec(config: ResolvedConfig) -> DatasetSpec:
         LayerwiseError: an unknown data set, or a network that does not fit its samples.
     """
     dataset = config.dataset
-    if dataset.name not in NAMES:
+    if config.function("dataset") is not None and dataset.name in NAMES:
+        raise LayerwiseError(f"dataset.name={dataset.name}: is a data set of layerwise. Give yours another name.")
+    if config.function("dataset") is None and dataset.name not in NAMES:
         raise LayerwiseError(f"dataset.name={dataset.name}: unknown.{suggest(dataset.name, NAMES)}")
-    files = table_files(config)
+    files = samples_of(config)
     spec = describe(dataset.name, Path(dataset.root), dataset.size, files, dataset.test, dataset.exif)
     if config.objective.single_logit and len(spec.classes) != 2:
         raise LayerwiseError(
@@ -66,7 +91,7 @@ def build_spec(config: ResolvedConfig) -> DatasetSpec:
 
 def data_listing(config: ResolvedConfig) -> str:
     """A line for each image file or sample; see `data.factory.listing`."""
-    return listing(config.dataset.name, Path(config.dataset.root), table_files(config), config.dataset.test)
+    return listing(config.dataset.name, Path(config.dataset.root), samples_of(config), config.dataset.test)
 
 
 def shards(config: ResolvedConfig) -> Shards:
@@ -84,7 +109,7 @@ def build_data(config: ResolvedConfig, spec: DatasetSpec, device: torch.device) 
         spec,
         Path(dataset.root),
         device,
-        files=table_files(config),
+        files=samples_of(config),
         test=dataset.test,
         validation=dataset.validation,
         validation_split=dataset.validation_split,

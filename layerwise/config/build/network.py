@@ -26,6 +26,7 @@ from layerwise.training.plan import (
     Stage,
     autoencoder,
     behind,
+    checked_stages,
     compressed,
     greedy,
     joint,
@@ -53,6 +54,9 @@ def _build_growth(config: ResolvedConfig) -> list[Stage]:
 def _stages_of_plan(config: ResolvedConfig) -> list[Stage]:
     J, epochs, plan = config.J, config.plan.epochs, config.plan
     carried = plan.head is not HeadStart.fresh
+    own = config.function("plan")
+    if own is not None:
+        return checked_stages(own(J=J, epochs=epochs, k=config.k), J, own.key)
     if plan.name is Plan.joint:
         return joint(J, epochs)
     if plan.name is Plan.simultaneous:

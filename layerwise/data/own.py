@@ -1,0 +1,131 @@
+"""Samples that a function of another package gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from layerwise.core.errors import LayerwiseError
+from layerwise.data.dataset import DatasetSpec
+
+Part = tuple[Tensor, Tensor] | Sequence[tuple[Any, Any]]
+"""Values and labels, or a map-style data set of pairs."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Training and test samples in memory. `checked_samples` makes the parts tensors.
+
+    Attributes:
+        train, test: each a `Part`: images uint8 [N, H, W, C] or vectors float [N, F], and labels int64 [N]; or a
+            map-style data set.
+        classes: names; by default the labels.
+        padding: most pixels that a crop in training is shifted by; 0 for none.
+        flip: whether half of the views of a training image are mirrored.
+    """
+
+    train: Any
+    test: Any
+    classes: Sequence[str] = ()
+    padding: int = 0
+    flip: bool = False
+
+    @property
+    def tensors(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Values and labels of train and test."""
+        (x, y), (test_x, test_y) = self.train, self.test
+        return (x, y), (test_x, test_y)
+
+    def spec(self, name: str) -> DatasetSpec:
+        """Returns what is known of them; `name` is that of the data set."""
+        (values, labels), (_, test_labels) = self.tensors
+        classes = tuple(self.classes) or tuple(map(str, range(int(max(labels.max(), test_labels.max())) + 1)))
+        mean: tuple[float, ...] = ()
+        std: tuple[float, ...] = ()
+        shape = tuple(values.shape[1:])
+        if values.dim() == 4:
+            mean, std = _statistics(values)
+            shape = (shape[2], *shape[:2])
+        counts = len(labels), len(test_labels)
+        return DatasetSpec(name, shape, classes, mean, std, *counts, padding=self.padding, flip=self.flip)
+
+
+def checked_samples(given: Any, name: str) -> Samples:
+    """Returns what a function gave as samples whose parts are tensors.
+
+    Args:
+        name: of the function, for messages.
+
+    Raises:
+        LayerwiseError: names what is wrong with them.
+    """
+    if not isinstance(given, Samples):
+        if not isinstance(given, tuple | list) or len(given) != 2:
+            raise LayerwiseError(f"{name}: must return (train, test) or Samples, not {type(given).__name__}.")
+        given = Samples(*given)
+    train, test = (_tensors(part, f"{name}: {what}") for part, what in ((given.train, "train"), (given.test, "test")))
+    if train[0].shape[1:] != test[0].shape[1:] or train[0].dtype != test[0].dtype:
+        raise LayerwiseError(f"{name}: train {_told(train[0])} and test {_told(test[0])} differ in shape or type.")
+    largest = int(max(train[1].max(), test[1].max()))
+    if given.classes and largest >= len(given.classes):
+        raise LayerwiseError(f"{name}: there is a label {largest} for {len(given.classes)} classes.")
+    return Samples(train, test, given.classes, given.padding, given.flip)
+
+
+def _tensors(part: Any, name: str) -> tuple[Tensor, Tensor]:
+    """Values and labels of a part."""
+    pair = isinstance(part, tuple) and len(part) == 2
+    values, labels = part if pair else _stacked(part, name)
+    values, labels = torch.as_tensor(values), torch.as_tensor(labels)
+    if not (values.dtype == torch.uint8 and values.dim() == 4) and not (
+        values.is_floating_point() and values.dim() == 2
+    ):
+        raise LayerwiseError(
+            f"{name}: values are {_told(values)}; give images as uint8 [N, H, W, C] or vectors as float [N, F]."
+        )
+    if labels.dim() != 1 or len(labels) != len(values) or not len(labels) or labels.is_floating_point():
+        raise LayerwiseError(f"{name}: labels are {_told(labels)}; give whole numbers [N], one for each sample.")
+    if int(labels.min()) < 0:
+        raise LayerwiseError(f"{name}: there is a label {int(labels.min())}; labels count from 0.")
+    return values.float() if values.dim() == 2 else values, labels.long()
+
+
+def _stacked(samples: Any, name: str) -> tuple[Tensor, Tensor]:
+    """Values and labels of a map-style data set."""
+    try:
+        pairs = [samples[i] for i in range(len(samples))]
+        values = [_value(value) for value, _ in pairs]
+        return torch.stack(values), torch.tensor([int(label) for _, label in pairs])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise LayerwiseError(
+            f"{name}: is no data set of samples of one shape with labels: {type(error).__name__}: {error}."
+        ) from error
+
+
+def _value(value: Any) -> Tensor:
+    """A vector [F], or an image [H, W, C]."""
+    if isinstance(value, Tensor):
+        return value.permute(1, 2, 0) if value.dim() == 3 else value  # torch has channels first
+    array = torch.from_numpy(np.array(value))
+    return array[..., None] if array.dim() == 2 else array
+
+
+def _told(values: Tensor) -> str:
+    return f"{str(values.dtype).removeprefix('torch.')} {list(values.shape)}"
+
+
+def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel of images uint8 [N, H, W, C], in [0, 1]."""
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    means, deviations = [], []
+    for channel in images.reshape(-1, images.shape[3]).unbind(1):
+        share = torch.bincount(channel.flatten(), minlength=256).double() / len(channel)
+        mean = float((share * levels).sum())
+        means.append(mean)
+        deviations.append(float((share * (levels - mean).square()).sum().sqrt()) or 1.0)
+    return tuple(means), tuple(deviations)
