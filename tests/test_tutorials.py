@@ -253,3 +253,29 @@ def test_a_seed_of_each_table_is_what_the_program_gives(train_py, tmp_path, name
             for what, value in leaves(then[measure]):
                 near = pytest.approx(value, abs=1.5) if "top" in what else pytest.approx(value, rel=0.05, abs=0.005)
                 assert dict(leaves(now[measure]))[what] == near, (now["title"], measure, what)
+
+
+def test_the_figure_of_gradients_is_made_from_runs_and_is_the_recorded_one(tmp_path):
+    pytest.importorskip("matplotlib")
+    words = [
+        "--seeds",
+        "0",
+        "--docs",
+        str(tmp_path),
+        "--results",
+        str(tmp_path),
+        "--output-dir",
+        str(tmp_path / "runs"),
+    ]
+    outcome = run_script("gradients", *words)
+    assert outcome.code == 0, outcome.err
+    assert (tmp_path / "figures" / "gradients.png").stat().st_size > 10_000
+    runs = json.loads((tmp_path / "gradients.json").read_text())["runs"]
+    recorded = json.loads((ROOT / "results" / "gradients.json").read_text())["runs"]
+    assert runs.keys() == recorded.keys()
+    for name, run in runs.items():
+        for block, norms in run["gradients"][0].items():
+            assert norms[0] == pytest.approx(recorded[name]["gradients"][0][block][0], rel=0.05)
+    joint, greedy = (runs[f"sigmoid, {plan}"]["gradients"][0] for plan in ("end to end", "block by block"))
+    assert joint["block_1"][0] < 0.01 * joint["block_8"][0]
+    assert greedy["block_1"][0] > 100 * joint["block_1"][0]
