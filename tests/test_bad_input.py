@@ -29,7 +29,7 @@ from layerwise.core.errors import LayerwiseError
         ("plan.finetune=3", ["plan.finetune=3", "group of keys"]),
         ("k=???", ["k=???", "missing value"]),
         ("compile=7", ["compile=7", "true or false"]),
-        ("batch_size=99999999999999999999999", ["batch_size", "too large"]),
+        ("batch_size=99999999999999999999999", ["batch_size", "at most"]),
         ("J=100000", ["J=100000", "at most 1000"]),
         ("optimizer.weight_decay=inf", ["optimizer.weight_decay=inf", "finite"]),
         ("objective.l1=nan", ["objective.l1=nan", "finite"]),

@@ -6,12 +6,13 @@ import pytest
 
 from helpers.commands import ROOT
 from helpers.configs import composed, configured
-from layerwise.config.effects import EFFECTS, REFUSED, without_effect
+from layerwise.config.effects import EFFECTS, REFUSED, UNMIRRORED, without_effect
 from layerwise.config.identity import run_name
 from layerwise.config.keys import key_names, network_keys
 from layerwise.config.parse import parse
 from layerwise.config.resolve import resolve
 from layerwise.config.schema import Config
+from layerwise.data import torchvision_sets, toy
 
 
 def keys_without_effect(*words: str) -> list[str]:
@@ -23,6 +24,11 @@ def test_every_key_of_the_schema_says_when_it_has_an_effect():
     keys = {key for key in (*key_names(Config()), *network_keys()) if not key.startswith("slurm.")}
     assert keys == EFFECTS.keys()
     assert keys >= REFUSED
+
+
+def test_mirror_images_are_known_by_data_set():
+    specs = toy.SPECS | torchvision_sets.SPECS
+    assert {*UNMIRRORED} == {name for name, spec in specs.items() if spec.has_images and not spec.flip}
 
 
 MLP = ("model=mlp", "dataset=digits")
@@ -48,6 +54,7 @@ WITHOUT = [
     (["cache=none", "cache.keep=true"], "cache.keep"),
     (["cache=none", "cache.budget_gb=1"], "cache.budget_gb"),
     (["plan=joint", "ensemble.on=logits"], "ensemble.on"),
+    (["dataset=digits", "dataset.flip=none"], "dataset.flip"),
     (["epochs=2", "evaluation.every=3"], "evaluation.every"),
     (["experiment=tutorial_labelled_digits", "epochs=6"], "epochs"),
     (["+logger.wandb.project=mine"], "logger.wandb.project"),

@@ -228,7 +228,7 @@ def as_version(path: Path, version: int) -> None:
         (INDEX, lambda path: flip(path, -1), [INDEX, "altered", "anew"]),
         (INDEX, lambda path: path.write_bytes(b""), [INDEX, "empty", "anew"]),
         (INDEX, lambda path: save_tree(path, {"format": "other"}), [INDEX, "no index"]),
-        (INDEX, lambda path: as_version(path, 99), ["version 99", f"version {VERSION}", "prepare_data.py"]),
+        (INDEX, lambda path: as_version(path, 99), ["version 99", f"version {VERSION}", "layerwise prepare_data"]),
     ],
     ids=["shard cut off", "shard missing", "index cut off", "index altered", "index empty", "foreign", "version"],
 )

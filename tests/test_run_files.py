@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from helpers.commands import assert_refused, run_script
 from helpers.run_folders import metrics_of, numbers, results_of
+from layerwise.analysis.collecting import read_run
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import load_tree, save_tree, write_atomically
 from layerwise.data import toy
@@ -30,7 +32,10 @@ def test_files_of_another_seed_or_stage_are_refused_by_name(run, train_py, tmp_p
         own = (run / name).read_bytes()
         shutil.copy(other / name, run / name)
         assert_refused(train_py(name="run"), str(run / name), "another run")
+        if name == "results.json":
+            assert read_run(run).status == "damaged"
         (run / name).write_bytes(own)
+    assert read_run(run).status == "completed"
     shutil.copy(run / "checkpoints" / "stage_1.safetensors", run / "checkpoints" / "stage_2.safetensors")
     assert_refused(train_py(name="run"), "stage_2.safetensors", "holds stage 1")
 
@@ -151,11 +156,32 @@ def test_any_content_of_a_json_file_is_refused_with_its_name(tmp_path, name, rea
         read(tmp_path / name)
 
 
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("[]")])
+def test_a_finished_run_writes_its_lost_description_again(run, train_py, damage):
+    before, results = (run / "dataset.json").read_bytes(), numbers(results_of(run))
+    damage(run / "dataset.json")
+    outcome = train_py(name="run")
+    assert outcome.code == 0
+    assert outcome.err.count("dataset.json is damaged") == (damage is not Path.unlink)
+    assert (run / "dataset.json").read_bytes() == before
+    assert numbers(results_of(run)) == results
+
+
 @pytest.mark.parametrize("name", ["results.json", "dataset.json", "metrics.jsonl", "command.txt"])
 def test_a_folder_in_the_place_of_a_file_is_named(run, name):
     (run / name).unlink(missing_ok=True)
     (run / name).mkdir()
     assert_refused(run_script("make_report", str(run)), f"{run / name} is a folder")
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(pipe, "a table", "")
+    assert os.read(reader, 99) == b"a table"
+    os.close(reader)
+    assert pipe.is_fifo()
 
 
 def test_an_altered_number_is_noticed(run):

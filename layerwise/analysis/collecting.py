@@ -15,6 +15,7 @@ from layerwise.core.measures import ACCURACY, measure_of
 from layerwise.runs import run_files
 from layerwise.runs.folder import in_use
 from layerwise.runs.metrics import validation_quality
+from layerwise.runs.origin import origin_of
 from layerwise.runs.run_files import CONFIG, LOCK, RESULTS
 
 COMPLETED, RUNNING, STOPPED, DAMAGED = "completed", "running", "stopped", "damaged"
@@ -84,6 +85,7 @@ def read_run(folder: Path) -> Collected:
         if not (folder / RESULTS).exists():
             return Collected(folder, RUNNING if in_use(folder) else NOT_BEGUN, config)
         results, figures = read_results(folder / RESULTS)
+        origin_of(folder).check(folder / RESULTS, results.get("origin"))
     except LayerwiseError as error:
         return Collected(folder, DAMAGED, config, error=str(error))
     status, reason = results["status"], results.get("error")

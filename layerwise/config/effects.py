@@ -23,6 +23,8 @@ Condition = Callable[[ResolvedConfig], bool]
 
 IMAGE_FILES = ("imagenet", "imagenette", "imagefolder")
 VECTORS = ("blobs", "table")
+UNMIRRORED = ("digits", "svhn")
+"""Data sets in which a mirrored image is another sign."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,11 @@ EFFECTS: dict[str, Effect] = {
     "dataset.validation_split": Effect("dataset.validation above 0", lambda c: c.dataset.validation > 0),
     "dataset.fold": Effect("dataset.folds", lambda c: c.dataset.folds is not None),
     "dataset.augment": Effect("a data set of images", lambda c: c.dataset.name not in VECTORS),
-    **dict.fromkeys(("dataset.flip", "dataset.cutout", "dataset.padding", "dataset.border"), _AUGMENTS),
+    **dict.fromkeys(("dataset.cutout", "dataset.padding", "dataset.border"), _AUGMENTS),
+    "dataset.flip": Effect(
+        f"{_AUGMENTS.needs} whose mirror images are of the same class",
+        lambda c: _AUGMENTS.holds(c) and c.dataset.name not in UNMIRRORED,
+    ),
     "dataset.fresh_views": Effect(
         f"{_AUGMENTS.needs}, and a plan of several stages", lambda c: _AUGMENTS.holds(c) and not c.joint
     ),
@@ -206,7 +212,7 @@ EFFECTS: dict[str, Effect] = {
 
 REFUSED = {
     *("plan.prune_rounds", "plan.last_head_width", "plan.frozen_blocks"),
-    *("dataset.fold", "dataset.flip", "dataset.cutout", "plan.finetune.lr", "plan.finetune.autoencoder_epochs"),
+    *("dataset.fold", "dataset.cutout", "plan.finetune.lr", "plan.finetune.autoencoder_epochs"),
     *("plan.blocks_per_stage", "plan.patience", "dataset.task", "dataset.class_weights"),
     *("objective.label_smoothing", "objective.single_logit"),
     *("dataset.padding", "dataset.border", "optimizer.warmup", "optimizer.start", "optimizer.final"),

@@ -164,12 +164,14 @@ def from_yaml(path: Path, trust: bool = False) -> Config:
     """
     try:
         loaded = OmegaConf.create(_literal(OmegaConf.to_container(OmegaConf.load(path), resolve=False)))
-        assert isinstance(loaded, DictConfig)
+        if not isinstance(loaded, DictConfig):
+            raise ValueError("it holds no keys and values")
         _update(loaded)
         config = parse(loaded, trust=False)
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException, AssertionError, LayerwiseError) as error:
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException, LayerwiseError) as error:
         raise LayerwiseError(
-            f"{path}: cannot be read ({one_line(str(error))}). Is {path.parent} a run folder?"
+            f"{path}: cannot be read ({one_line(str(error))}). If {path.parent} is a run folder, put that file back, "
+            "or start over with fresh=true."
         ) from error
     known = {place: replace(own, trusted=trust) for place, own in config.outside.items()}
     return replace(config, outside=known)

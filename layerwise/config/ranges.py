@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from layerwise.core.errors import LayerwiseError
-from layerwise.data.table_file import SEPARATORS
+from layerwise.data.choices import SEPARATORS
 
 
 def check_ranges(values: Mapping[str, Any]) -> None:

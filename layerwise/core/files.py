@@ -80,6 +80,8 @@ def load_tree(path: Path) -> Tree:
 def write_atomically(path: Path, content: bytes | str, kept: str, makes_folder: bool = True) -> None:
     """Write a temporary file next to `path`, flush it to the disk, and rename it.
 
+    A device or pipe, such as /dev/stdout, is written to and not replaced.
+
     Args:
         path: file to write.
         content: what it will hold.
@@ -91,12 +93,16 @@ def write_atomically(path: Path, content: bytes | str, kept: str, makes_folder: 
         LayerwiseError: the write failed; the message contains `kept`.
     """
     temporary = path.with_name(path.name + ".part")
+    content = content.encode() if isinstance(content, str) else content
     with writing(path, kept):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_bytes(content)
+            return
         try:
             if makes_folder:
                 path.parent.mkdir(parents=True, exist_ok=True)
             with open(temporary, "wb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

@@ -32,3 +32,7 @@ class ValidationSplit(Enum):
 
     random = "random"
     last = "last"
+
+
+SEPARATORS = {"tab": "\t", r"\t": "\t", "space": " "}
+"""Separators that a command line cannot spell, by name."""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from layerwise.core.errors import LayerwiseError
+from layerwise.data.choices import SEPARATORS
 from layerwise.data.split import TEST_PART
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
 """How files write that a value is missing, in lower case."""
 
 NUMPY_FORMATS = "A .npy file holds one array [N, F + 1], a .npz file x [N, F] and y [N]."
-
-SEPARATORS = {"tab": "\t", r"\t": "\t", "space": " "}
-"""Separators that a command line cannot spell, by name."""
 
 SNIFFED_ROWS = 100
 """So many rows decide what separates the cells."""

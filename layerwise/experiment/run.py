@@ -44,7 +44,7 @@ from layerwise.reporting.loggers.choice import check_loggers, send
 from layerwise.reporting.tables import results_table, show
 from layerwise.reporting.terminal import Display
 from layerwise.runs.code_check import code_of, warn_of_changed_code
-from layerwise.runs.data_check import changed_data, refuse
+from layerwise.runs.data_check import changed_data, is_described, refuse
 from layerwise.runs.finished import FinishedStage, lost_lines, restore
 from layerwise.runs.folder import RunFolder
 from layerwise.runs.loading import all_blocks_readable
@@ -118,7 +118,7 @@ def run_in_folder(
         if changed is not None:  # its files are read all the same, to show its results or to refuse it below
             folder.origin = Origin(folder.origin.config, {})
         results = None if config.fresh else folder.finished_results()
-        if results is not None and from_main(lambda: all_blocks_readable(folder.path, folder.origin)):
+        if results is not None and from_main(lambda: _is_whole(folder)):
             folder.tidy()
             folder.drop_cache()
             if distributed.is_main():
@@ -135,6 +135,12 @@ def run_in_folder(
     finally:
         folder.close()
     return results, folder.path
+
+
+def _is_whole(folder: RunFolder) -> bool:
+    """Whether a finished run has all files that cannot be missing; if not, it is continued, which writes them."""
+    described = folder.unwritable is not None or is_described(folder.path)
+    return described and all_blocks_readable(folder.path, folder.origin)
 
 
 def search_and_train(

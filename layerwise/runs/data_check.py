@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+from layerwise.core.distributed import say_once
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import write_atomically
 from layerwise.data.dataset import DatasetSpec
@@ -44,7 +44,7 @@ def changed_data(folder: Path, spec: DatasetSpec, listing: Listing) -> str | Non
     try:
         known = read_spec(folder / SPEC)
     except DamagedRunFile as error:
-        print(f"warning: {error}", file=sys.stderr)  # the checkpoints say, too, on which data they were trained
+        say_once(f"warning: {error}")  # the checkpoints say, too, on which data they were trained
         return None
     if known is None or known.agrees_with(spec):
         return None
@@ -54,6 +54,14 @@ def changed_data(folder: Path, spec: DatasetSpec, listing: Listing) -> str | Non
         f"dataset={spec.name}: the data are not those that {folder} began with "
         f"({known.in_words()} there, {spec.in_words()} now{'' if first is None else f'; first difference: {first}'})."
     )
+
+
+def is_described(folder: Path) -> bool:
+    """Whether a run folder says on which data the run was trained."""
+    try:
+        return read_spec(folder / SPEC) is not None
+    except LayerwiseError:
+        return False
 
 
 def keep_listing(folder: Path, listing: Listing, kept: str) -> None:
