@@ -34,7 +34,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "on-disk": {"cache": "disk"},
     "own-norms": {"cache": "none", "distributed.sync_batchnorm": "false"},
     "one-view": {"cache": "memory", "cache.views": 1},
-    "joint": {"plan": "joint", "optimizer.clip_norm": 0.5},
+    "joint": {"plan": "joint", "optimizer.clip_norm": 0.5, "evaluation.gradients": "true"},
     "simultaneous": SIMULTANEOUS,
     "blocks": {**SIMULTANEOUS, "distributed.parallel": "blocks"},
     "whitened": {"model.whiten_input": "true", "model.activation": "gelu", "model.initialisation": "dirac"},
@@ -331,3 +331,10 @@ def test_a_multirun_of_two_processes_makes_a_folder_a_job_and_goes_on(tmp_path, 
     assert message in said[0]
     assert said[1] == ""
     assert sorted(results_of(path.parent)["status"] for path in tmp_path.glob("out/*/results.json")) == statuses
+
+
+def test_the_norms_of_gradients_are_those_of_the_whole_batch(folders):
+    one, two = ([line["gradients"] for line in metrics_of(folders[n] / "out" / "joint")] for n in (1, 2))
+    assert one[0].keys() == {"block_1", "block_2", "head_2"}
+    for alone, shared in zip(one, two, strict=True):
+        assert shared == pytest.approx(alone, rel=1e-3)
