@@ -11,6 +11,7 @@ from layerwise.core.errors import LayerwiseError, suggest
 
 COMMANDS = {
     "train": "train a network, or continue or show a run",
+    "list": "list models, heads, data sets, plans or objectives with their keys",
     "predict": "classify image files with a trained network",
     "export": "write a trained network as ONNX or for torch.export",
     "probe": "measure how separable the classes are at each depth",

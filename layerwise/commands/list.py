@@ -1,0 +1,109 @@
+"""Lists what can be chosen, each with its keys and one line: models, heads, datasets, plans or objectives.
+
+    layerwise list models
+    layerwise list heads
+
+`own` stands for a function of your own package (`_target_`), with the parameters that it may have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+
+import yaml
+from rich.table import Table
+
+from layerwise.commands.arguments import Parser
+from layerwise.commands.conf_files import CONF, choices
+from layerwise.config.effects import has_effect
+from layerwise.config.networks.simcnn import SimCnnConfig
+from layerwise.config.outside import TARGET, offered
+from layerwise.config.resolve import resolve
+from layerwise.config.schema import CacheConfig, CacheKind, Config, DatasetConfig
+from layerwise.models.choices import HeadKind
+from layerwise.reporting.tables import show
+from layerwise.training.choices import LossName
+from layerwise.training.contracts import CONTRACTS
+
+Entry = tuple[str, Sequence[str], str]
+"""Name, keys and what it is."""
+
+CHOSEN = (("name", "dataset"), ("name", "plan"))
+"""Keys that the choice itself sets, with their groups."""
+
+LOSSES: dict[LossName, tuple[tuple[str, ...], str]] = {
+    LossName.cross_entropy: (("label_smoothing", "single_logit"), "Of the softmax of the class scores: the paper's."),
+    LossName.binary_cross_entropy: (("label_smoothing", "single_logit"), "A sigmoid for each class against the rest."),
+    LossName.squared_error: ((), "Of the scores and a one-hot vector, or of real-valued targets."),
+    LossName.absolute_error: ((), "Likewise, the absolute value."),
+}
+"""Values of `objective.loss`, with the keys of `objective` that not all of them have."""
+
+HEADS: dict[HeadKind, str] = {
+    HeadKind.cnn: "The paper's: k-1 convolutions, average, linear layer.",
+    HeadKind.mlp_sr: "Pooling, 1x1 convolutions and a perceptron (decoupled greedy learning).",
+    HeadKind.predsim: "Linear, beside a convolution with a similarity loss.",
+    HeadKind.pooled: "2x2 max pooling after each of k-1 convolutions, global maximum, linear layer without bias.",
+}
+"""Values of `model.head`."""
+
+
+def main(words: Sequence[str]) -> None:
+    parser = Parser("list", __doc__)
+    parser.add_argument("what", choices=list(LISTS), metavar="WHAT", help=", ".join(LISTS))
+    what = parser.parse_args(words).what
+    key, entries = LISTS[what]
+    table = Table(key, "keys", "what it is")
+    for name, keys, line in entries():
+        table.add_row(name, ", ".join(keys), line)
+    show(table)
+
+
+def of_group(group: str) -> list[Entry]:
+    """The files of a group of the configuration: their first comment, and the keys that they set."""
+    found: list[Entry] = []
+    for name in choices(group):
+        text = (CONF / group / f"{name}.yaml").read_text()
+        keys = [key for key in yaml.safe_load(text) if key not in ("defaults", "kind") and (key, group) not in CHOSEN]
+        if name == "own":
+            found.append(of_contract(group))
+        elif name != "base":
+            found.append((name, keys, text.splitlines()[0].removeprefix("# ")))
+    return found
+
+
+def of_contract(place: str) -> Entry:
+    """The function of another package at a place of the configuration."""
+    line = (CONTRACTS[place].__doc__ or "").splitlines()[0].replace("`", "")
+    return "own", [TARGET], f"{line} Parameters: {', '.join(offered(place))}, and your own."
+
+
+def heads() -> list[Entry]:
+    """The kinds of heads, with the keys that not all of them have."""
+    configs = {}
+    for kind in HeadKind:
+        data, cache = DatasetConfig(name="cifar10"), CacheConfig(kind=CacheKind.auto)
+        configs[kind] = resolve(Config(model=SimCnnConfig(head=kind), dataset=data, cache=cache))
+    names = [entry.name for entry in fields(SimCnnConfig)]
+    used = {kind: {name for name in names if has_effect(f"model.{name}", config)} for kind, config in configs.items()}
+    shared = set.intersection(*used.values())
+    own = [(kind.value, [name for name in names if name in used[kind] - shared], HEADS[kind]) for kind in HeadKind]
+    return [*own, of_contract("model.head")]
+
+
+def objectives() -> list[Entry]:
+    """The losses."""
+    shared = ["l1", "l2"]
+    found = [(name.value, [*keys, *shared], line) for name, (keys, line) in LOSSES.items()]
+    return [*found, (*of_contract("objective")[:1], [TARGET, *shared], of_contract("objective")[2])]
+
+
+LISTS: dict[str, tuple[str, Callable[[], list[Entry]]]] = {
+    "models": ("model=", lambda: of_group("model")),
+    "heads": ("model.head=", heads),
+    "datasets": ("dataset=", lambda: of_group("dataset")),
+    "plans": ("plan=", lambda: of_group("plan")),
+    "objectives": ("objective.loss=", objectives),
+}
+"""By what is listed: the key that chooses it, and the entries."""
