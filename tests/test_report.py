@@ -69,6 +69,16 @@ KINDS = {
 }
 
 
+WORDS = {
+    "one block": "SimCNN, k = 2, on digits, greedy, 1 block",
+    "joint": "SimCNN, k = 2, on digits, end to end, 2 blocks",
+    "simultaneous": "SimCNN, k = 2, on digits, simultaneous, 2 blocks",
+    "vectors": "perceptron, on blobs, greedy, 2 blocks",
+    "autoencoder": "perceptron, on digits, stacked autoencoder, 2 blocks",
+    "pruned": "SimCNN, k = 2, on digits, greedy, 2 blocks, pruned to 4 filters",
+}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_run_has_a_sensible_page(kind, train_py, tmp_path):
     outcome = train_py(**REPORTED, **KINDS[kind])
@@ -77,6 +87,9 @@ def test_every_kind_of_run_has_a_sensible_page(kind, train_py, tmp_path):
     page = page_of(only_run(tmp_path))
     specs = set(page.specs)
     assert {"loss-curves", "time"} <= specs
+    assert f"\n{WORDS[kind]}\n" in page.words
+    assert ("Each stage begins anew" in page.words) == (kind not in ("one block", "joint", "simultaneous"))
+    assert ("test reconstruction error" in page.words) == ("reconstruction-curves" in specs) == (kind == "autoencoder")
     classifying = [row for row in results_of(only_run(tmp_path))["blocks"] if "test" in row]
     assert ("anytime" in specs) == (len(classifying) > 1) == (kind not in ("one block", "joint"))
     assert ("reconstruction" in specs) == (kind == "autoencoder")
@@ -96,7 +109,7 @@ def test_an_unfinished_run_has_a_page_without_what_is_missing(trained):
 
 
 def test_a_report_that_fails_is_one_warning(train_py, tmp_path, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise RuntimeError("no ink")
 
     monkeypatch.setattr(recorder, "read_run", fail)
@@ -136,7 +149,7 @@ def test_runs_are_compared_by_what_differs(train_py, tmp_path):
     assert outcome.out == f"report: {tmp_path / 'all.html'}\n"
     text = (tmp_path / "all.html").read_text()
     page = Page(text)
-    assert page.headings[:2] == ["greedy against end to end: simcnn, k = 2, on digits, 1 seed each", "Runs"]
+    assert page.headings[:2] == ["greedy against end to end: SimCNN, k = 2, on digits, 1 seed each", "Runs"]
     rows = page.specs["accuracy"]["data"]["values"]
     assert [(row["group"], row["block"], row["predictor"]) for row in rows] == [
         *(("greedy", block, predictor) for block in (1, 2) for predictor in ("head", "ensemble")),

@@ -15,6 +15,8 @@ from sklearn.datasets import load_digits
 from helpers.commands import run_script
 from helpers.configs import configured
 from helpers.page import MOST_BYTES, Page, page_of
+from layerwise.config.networks.timm import TimmConfig
+from layerwise.config.schema import FinetuneConfig
 from layerwise.core.colours import further_colour
 from layerwise.core.spread import binomial_margin
 from layerwise.reporting.html.charts import all_charts
@@ -25,6 +27,7 @@ from layerwise.reporting.html.pictures import data_uri, filter_pictures
 from layerwise.reporting.html.quality_charts import macs_of_leaving
 from layerwise.reporting.html.reported_run import read_run
 from layerwise.reporting.html.samples import choose, read_samples
+from layerwise.reporting.html.words import kind_of, magnitude, weak_depths
 
 REPORTED = {"report": "true", "epochs": 1}
 
@@ -36,12 +39,12 @@ def test_the_cost_of_leaving_is_that_of_the_blocks_and_one_head(trained):
     assert macs_of_leaving(run, 1) == first.block_macs + first.head_macs
     assert macs_of_leaving(run, 2) == first.block_macs + second.block_macs + second.head_macs
     (anytime,) = [chart for chart in all_charts([run]) if chart.id == "anytime"]
-    assert [row["mmacs"] * 1e6 for row in anytime.rows] == [macs_of_leaving(run, j) for j in (1, 2)]
+    assert [row["macs"] for row in anytime.rows] == [macs_of_leaving(run, j) for j in (1, 2)]
     # what scripts/anytime.py found stands beside it
     point = {"exits": [1, 2], "macs": 1.5e6, "test_top1": 50.0}
     (folder / "anytime.json").write_text(json.dumps({"points": [point]}))
     (anytime,) = [chart for chart in all_charts([read_run(folder)]) if chart.id == "anytime"]
-    assert (anytime.rows[-1]["leaves"], anytime.rows[-1]["mmacs"]) == ("when confident", 1.5)
+    assert (anytime.rows[-1]["leaves"], anytime.rows[-1]["macs"]) == ("when confident", 1.5e6)
 
 
 def points(folder: Path) -> list[dict]:
@@ -67,8 +70,8 @@ def test_a_report_made_later_has_the_costs_of_the_run_s_own(options, trained, mo
     assert points(folder) == own
     run = read_run(folder)
     assert [cost.head_macs > 0 for cost in run.anatomy.costs] == [True, True]
-    assert [point["mmacs"] * 1e6 for point in own] == [macs_of_leaving(run, j) for j in (1, 2)]
-    assert own[0]["mmacs"] < own[1]["mmacs"]
+    assert [point["macs"] for point in own] == [macs_of_leaving(run, j) for j in (1, 2)]
+    assert own[0]["macs"] < own[1]["macs"]
 
 
 TRAINED = {
@@ -88,6 +91,39 @@ def test_times_are_those_of_stages_each_once(kind, trained):
     first = run.results["blocks"][-1]
     reused = replace(run, results=run.results | {"blocks": [first | {"reused": "elsewhere"}]})
     assert not [chart for chart in all_charts([reused]) if chart.id == "time"]
+
+
+def test_depths_that_know_less_than_an_earlier_one_are_named(seeds):
+    assert weak_depths(seeds[0]) == []
+    first, second = seeds[0].rows
+    errors = [{"reconstruction": {"test": {"loss": loss}}} for loss in (0.02, 0.05)]
+    rows = [first | errors[0], second | errors[1] | {"test": second["test"] | {"top1": 10.0}}]
+    run = replace(seeds[0], results=seeds[0].results | {"blocks": rows})
+    sentences = [
+        "Depth 2 collapsed: its error is 2.5 times the best before it.",
+        "Depth 2 predicts no better than chance (1 in 10).",
+    ]
+    assert weak_depths(run) == sentences
+    assert all(words in Page(render([run])).words for words in sentences)
+    assert f"greedy, seed = 0: {sentences[0]}" in Page(render([run, *seeds[1:]])).words
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (842, "842"), (10_082, "10.1 k"), (999_960, "1 M"), (2_340_000, "2.34 M"), (96e9, "96 G")],
+)
+def test_costs_have_a_unit_that_fits(value, text):
+    assert magnitude(value) == text
+
+
+def test_only_a_simcnn_has_the_papers_k(seeds):
+    run = seeds[0]
+    timm = replace(run, config=replace(run.config, model=TimmConfig(name="resnet18")))
+    assert kind_of(timm).startswith("timm's resnet18, on digits, greedy")
+    tuned = replace(run.config.plan, finetune=FinetuneConfig(epochs=2))
+    words = kind_of(replace(run, config=replace(run.config, plan=tuned)))
+    assert words.endswith("2 blocks, then fine-tuned for 2 epochs")
+    assert "predicts price" in kind_of(replace(run, spec=replace(run.spec, target="price")))
 
 
 def test_samples_are_those_that_later_depths_learn():
@@ -173,12 +209,12 @@ def test_runs_that_differ_in_the_seed_alone_are_one_line_with_a_band(seeds):
 
 def test_the_headline_is_the_mean_of_each_group_and_never_a_single_run(seeds):
     page = Page(render(seeds))
-    assert page.headings[0] == "greedy against end to end: simcnn, k = 2, on digits, 2 seeds each"
+    assert page.headings[0] == "greedy against end to end: SimCNN, k = 2, on digits, 2 seeds each"
     words = " ".join(page.words.split())
     for group in grouped(seeds):
         values = [run.final["test_top1"] for run in group.runs]
         mean = f"{statistics.fmean(values):.2f} ± {statistics.stdev(values):.2f}"
-        assert f"{group.label} {mean} % test accuracy, mean ± deviation of 2 seeds, 100 samples" in words
+        assert f"{group.label} {mean} % test accuracy, mean ± deviation of 2 seeds, 100 images" in words
     assert "best" not in page.words
 
 
@@ -213,7 +249,7 @@ def test_no_two_groups_have_one_colour(seeds):
     text = render(many)
     assert 'data-colours="40"' in text
     assert all(f"--c{number}: {colour};" in text for number, colour in colours.items())
-    assert "40 configurations: greedy simcnn, k = 2, on digits, 1 seed each" in text
+    assert "40 configurations: greedy SimCNN, k = 2, on digits, 1 seed each" in text
 
 
 def test_the_weights_of_an_ensemble_are_shown_where_they_say_something(seeds):

@@ -18,6 +18,7 @@ from layerwise.reporting.html.training_charts import (
     loss_curves,
     memory_per_block,
     r2_curves,
+    reconstruction_curves,
     time_per_block,
 )
 from layerwise.reporting.html.vega import Chart
@@ -28,6 +29,7 @@ MAKERS = (
     reconstruction_over_depth,
     anytime_curve,
     loss_curves,
+    reconstruction_curves,
     accuracy_curves,
     r2_curves,
     gradient_norms,

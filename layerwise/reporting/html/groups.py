@@ -14,6 +14,7 @@ from layerwise.core.colours import further_colour
 from layerwise.core.measures import Measure
 from layerwise.core.spread import spread
 from layerwise.reporting.html.reported_run import ReportedRun
+from layerwise.reporting.html.words import network_words, plan_words
 
 PALETTE = 8
 """Colours that the page's style chooses for light and for dark; further ones are made."""
@@ -32,9 +33,6 @@ LABELLED_BY = (
 
 MOST_KEYS = 5
 """In a label; groups that need more are called by their names."""
-
-PLANS = {"joint": "end to end"}
-"""What labels call a plan, if not by its name."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +109,11 @@ def title_of(groups: Sequence[Group]) -> str:
 
 def _shared(groups: Sequence[Group]) -> list[str]:
     """What all groups have in common of plan, network and k."""
-    plans = {PLANS.get(name, name) for group in groups for name in (group.first.config.plan.name.value,)}
-    models = {str(group.first.config.model.name) for group in groups}
-    ks = {group.first.config.k for group in groups if group.first.config.model.kind == "simcnn"}
-    words = [next(iter(found)) for found in (plans, models) if len(found) == 1]
-    return [" ".join(words)] + ([f"k = {next(iter(ks))}"] if len(ks) == 1 and len(models) == 1 else [])
+    plans = {plan_words(group.first.config.plan.name.value) for group in groups}
+    networks = {network_words(group.first) for group in groups}
+    if len(networks) > 1:  # such as SimCNN with several k
+        networks = {words.partition(",")[0] for words in networks}
+    return [" ".join(next(iter(found)) for found in (plans, networks) if len(found) == 1)]
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -150,11 +148,13 @@ UNTOLD = {"seed", "name", "output_dir", "dataset.root"}
 def _label(told: dict[str, Any], keys: Sequence[str]) -> str:
     """`end to end, k = 3`."""
     values = {key: told[key] for key in keys if key in told}
-    words = [
-        PLANS.get(str(v), str(v)) if key.endswith("name") else f"{key.split('.')[-1]} = {v}"
-        for key, v in values.items()
-    ]
-    return ", ".join(words)
+    return ", ".join(_told(key, value) for key, value in values.items())
+
+
+def _told(key: str, value: Any) -> str:
+    if key == "plan.name":
+        return plan_words(value)
+    return str(value) if key.endswith("name") else f"{key.split('.')[-1]} = {value}"
 
 
 def _common_name(names: Sequence[str]) -> str:

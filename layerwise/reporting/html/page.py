@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
@@ -28,6 +27,10 @@ from layerwise.reporting.html.pictures import data_uri, filter_pictures
 from layerwise.reporting.html.quality_charts import confusion
 from layerwise.reporting.html.reported_run import ReportedRun
 from layerwise.reporting.html.vega import Chart
+from layerwise.reporting.html.words import duration, kind_of, magnitude, samples_of, shown, weak_depths
+
+WARNINGS = 6
+"""Sentences on weak depths at the head of a page; more of them hide the rest."""
 
 HEADLINES = 4
 """Groups whose means stand at the head of a page; those of more stand in the table."""
@@ -57,7 +60,14 @@ def render(runs: Sequence[ReportedRun]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"shown": shown, "duration": duration, "origin": origin_of, "machine": machine_of}
+    environment.filters |= {
+        "shown": shown,
+        "magnitude": magnitude,
+        "duration": duration,
+        "origin": origin_of,
+        "machine": machine_of,
+        "samples": samples_of,
+    }
     return environment.get_template("page.html.j2").render(
         title=title_of(groups) if several else runs[0].name,
         several=several,
@@ -71,6 +81,7 @@ def render(runs: Sequence[ReportedRun]) -> str:
         headlines=views if len(views) <= HEADLINES else [],
         has_seeds=any(len(group.runs) > 1 for group in groups),
         measures=list(dict.fromkeys(group.measure for group in groups)),
+        weak=weak_of(groups)[:WARNINGS],
         seconds=sum(run.seconds for run in runs),
         machines=list(dict.fromkeys(filter(None, map(machine_of, runs)))),
         style=_asset("page.css"),
@@ -92,9 +103,8 @@ class RunView:
 
     @property
     def what(self) -> str:
-        """`SimCNN`-like words: network, data, plan and the paper's symbols."""
-        config = self.run.config
-        return f"{config.model.name} on {self.run.data}, {config.plan.name.value}, k = {config.k}, J = {config.J}"
+        """Network, data and plan in words."""
+        return kind_of(self.run)
 
     @property
     def quality(self) -> float | None:
@@ -105,6 +115,14 @@ class RunView:
     def error(self) -> float | None:
         """Mean absolute error on the test samples, of real-valued targets."""
         return None if self.run.final is None else self.run.final.get("test_mae")
+
+    @property
+    def reconstruction(self) -> float | None:
+        """Test error of an autoencoder's last decoder."""
+        errors = [
+            row["reconstruction"]["test"]["loss"] for row in self.run.rows if "test" in row.get("reconstruction", ())
+        ]
+        return errors[-1] if errors else None
 
     @property
     def ensemble(self) -> float | None:
@@ -193,6 +211,12 @@ class GroupView:
         return max(peaks, default=None)
 
 
+def weak_of(groups: Sequence[Group]) -> list[str]:
+    """Sentences on depths that lost what an earlier one knew; of several runs each after the run's label."""
+    runs = [run for group in groups for run in group.runs]
+    return [f"{run.label}: {words}" if len(runs) > 1 else words for run in runs for words in weak_depths(run)]
+
+
 def machine_of(run: ReportedRun) -> str:
     """What a run was computed on, as far as it is known."""
     found = run.results.get("hardware", {})
@@ -247,26 +271,6 @@ def compare_settings(groups: Sequence[Group]) -> list[Setting]:
         Setting(key, [", ".join(dict.fromkeys(shown(run.settings.get(key)) for run in g.runs)) for g in groups])
         for key in keys
     ]
-
-
-def shown(value: Any) -> str:
-    """A value for reading: `–` for None, four significant digits for small fractions, commas in large numbers, and `~`
-    for the home folder.
-    """
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.4g}"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return str(value).replace(f"{Path.home()}/", "~/")  # a report is passed on
-
-
-def duration(seconds: float) -> str:
-    """`3.2 s`, or `0:04:10` of more than a minute."""
-    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
 
 
 def _asset(name: str) -> Markup:

@@ -13,6 +13,7 @@ from layerwise.reporting.html.vega import (
     BARS,
     BLOCK,
     CURVE,
+    SYMBOLS,
     Chart,
     Rows,
     Spec,
@@ -26,6 +27,7 @@ from layerwise.reporting.html.vega import (
     tooltip,
     with_bands,
 )
+from layerwise.reporting.html.words import samples_of
 
 WRITTEN_CLASSES = 12
 """With more classes a confusion matrix has no numbers in its cells."""
@@ -85,7 +87,7 @@ def _curves(runs: Sequence[ReportedRun], rows: Rows, field: str, y: Spec) -> tup
     encoding = {
         "x": {**BLOCK, "title": "depth j"},
         "y": y,
-        "color": colour_of(runs) if several else predictor,
+        "color": colour_of(runs) if several else predictor | {"legend": SYMBOLS},
         "strokeDash": predictor | dashes | {"legend": {"symbolType": "stroke"} if several else None},
     }
     means, layers = with_bands(rows, field, ("block", "predictor"), CURVE, encoding)
@@ -145,7 +147,9 @@ def _fits(value: float, scale: Spec) -> bool:
 
 
 def _note(means: Rows, across: Rows, references: Rows, inside: Rows) -> str:
-    notes = ["Each depth's own head (solid) and the 2ʲ ensemble of all heads up to it (dashed)."]
+    notes = ["Each depth's own head (solid)."]
+    if any(row["predictor"] == "ensemble" for row in means):
+        notes = ["Each depth's own head (solid) and the 2ʲ ensemble of all heads up to it (dashed)."]
     if any(row["n"] > 1 for row in means):
         notes.append("Lines are means over seeds, bands one standard deviation.")
     if across and len(means) > len(across):
@@ -200,11 +204,12 @@ def reconstruction_over_depth(runs: Sequence[ReportedRun]) -> Chart | None:
     ]
     if not rows:
         return None
+    split = {"field": "split", "type": "nominal", "title": None}
     encoding = {
         "x": {**BLOCK, "title": "depth j"},
         "y": quantity("loss", "reconstruction error", zero=False),
-        "color": colour_of(runs) if len(groups_of(runs)) > 1 else {"field": "split", "type": "nominal"},
-        "strokeDash": {"field": "split", "type": "nominal", "title": None},
+        "color": colour_of(runs) if len(groups_of(runs)) > 1 else split | {"legend": SYMBOLS},
+        "strokeDash": split if len(groups_of(runs)) > 1 else split | {"legend": None},
     }
     means, layers = with_bands(rows, "loss", ("block", "split"), CURVE, encoding)
     columns = {"group": "run", "block": "depth", "split": "split", "loss": "error"} | spread_columns(means)
@@ -226,19 +231,19 @@ def anytime_curve(runs: Sequence[ReportedRun]) -> Chart | None:
         for point in (run.anytime or {}).get("points", ()):
             exits = " or ".join(map(str, point["exits"]))
             rows.append(_leaving(run, "when confident", exits, point["macs"], point["test_top1"]))
-    means = averaged(rows, "top1", "leaves", "depth", "mmacs")
+    means = averaged(rows, "top1", "leaves", "depth", "macs")
     if len(means) < 2:
         return None
     dash = {"field": "leaves", "type": "nominal", "title": None, "sort": ["one depth for all"]}
     encoding = {
-        "x": quantity("mmacs", "multiply-accumulates per image (millions)", zero=False),
+        "x": quantity("macs", "multiply-accumulates", zero=False) | {"axis": {"format": "~s"}},
         "y": quantity("top1", _axis(runs, means, ACCURACY), zero=False),
         "color": colour_of(runs),
         "strokeDash": dash if any(run.anytime for run in runs) else {"value": [1, 0]},
     }
-    columns = {"group": "run", "depth": "leaves at depth", "mmacs": "million MACs", "top1": "test accuracy (%)"}
+    columns = {"group": "run", "depth": "leaves at depth", "macs": "multiply-accumulates", "top1": "test accuracy (%)"}
     columns |= spread_columns(means)
-    note = "What an image costs that leaves the network at depth j: its blocks and that depth's head."
+    note = f"What each of the {samples_of(*runs)} costs that leaves at depth j: its blocks and that depth's head."
     mark = CURVE | {"order": True}
     return plotted("anytime", "Accuracy against cost", note, means, mark, encoding, columns, height=340)
 
@@ -251,7 +256,7 @@ def macs_of_leaving(run: ReportedRun, depth: int) -> int:
 
 
 def _leaving(run: ReportedRun, leaves: str, depth: str, macs: float, top1: float) -> dict[str, Any]:
-    return {"group": run.group, "leaves": leaves, "depth": depth, "mmacs": macs / 1e6, "top1": top1}
+    return {"group": run.group, "leaves": leaves, "depth": depth, "macs": macs, "top1": top1}
 
 
 def ensemble_weights(runs: Sequence[ReportedRun]) -> Chart | None:
@@ -328,9 +333,9 @@ def confusion(run: ReportedRun, number: int) -> Chart | None:
     return Chart(
         f"confusion-{number}",
         "Confusion matrix",
-        "Rows are true classes, columns what the result predicts of the test images.",
+        f"Rows are true classes, columns what the result predicts of the test {samples_of(run)}.",
         spec | {"encoding": position},
-        {"true class": "true", "taken for": "predicted", "images": "images", "% of the class": "share"},
+        {"true class": "true", "taken for": "predicted", samples_of(run): "images", "% of the class": "share"},
         off,
     )
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from layerwise.core.types import Target
 from layerwise.reporting.html.reported_run import ReportedRun
 from layerwise.reporting.html.vega import (
     BARS,
     BLOCK,
+    SYMBOLS,
     Chart,
     Rows,
     Spec,
@@ -22,6 +24,7 @@ from layerwise.reporting.html.vega import (
     tooltip,
     with_bands,
 )
+from layerwise.reporting.html.words import beginning_of_stages
 
 MOST_POINTS = 200
 """Epochs of a stage that are drawn; a longer stage is thinned to this number."""
@@ -34,8 +37,14 @@ EPOCHS: Spec = {"type": "line", "strokeWidth": 1.75, "point": {"size": 14, "fill
 
 
 def loss_curves(runs: Sequence[ReportedRun]) -> Chart | None:
-    """Training loss by epoch."""
+    """Training loss by epoch, of what predicts labels."""
     return _training(runs, "loss", "loss", "Training loss", "training loss")
+
+
+def reconstruction_curves(runs: Sequence[ReportedRun]) -> Chart | None:
+    """The same of the decoders of an autoencoder, whose error has another unit."""
+    title = "Reconstruction error in training"
+    return _training(runs, "loss", "reconstruction", title, "reconstruction error", target="inputs")
 
 
 def accuracy_curves(runs: Sequence[ReportedRun]) -> Chart | None:
@@ -48,12 +57,14 @@ def r2_curves(runs: Sequence[ReportedRun]) -> Chart | None:
     return _training(runs, "r2", "training-r2", "Training R²", "training R²")
 
 
-def _training(runs: Sequence[ReportedRun], field: str, name: str, title: str, axis: str) -> Chart | None:
-    rows = [row for run in runs for row in _epochs(run, field)]
+def _training(
+    runs: Sequence[ReportedRun], field: str, name: str, title: str, axis: str, target: Target = "labels"
+) -> Chart | None:
+    rows = [row for run in runs for row in _epochs(run, field, target)]
     if not rows:
         return None
     several, images = len(groups_of(runs)) > 1, ", augmented images" if any(run.spec.has_images for run in runs) else ""
-    by_stage = {"field": "stage", "type": "ordinal", "title": "stage"}
+    by_stage = {"field": "stage", "type": "ordinal", "title": "stage", "legend": SYMBOLS}
     encoding = {
         "x": quantity("epoch", "epochs of the run", zero=False) | {"axis": {"tickMinStep": 1}},
         "y": quantity("value", axis, zero=False),
@@ -64,16 +75,18 @@ def _training(runs: Sequence[ReportedRun], field: str, name: str, title: str, ax
     columns = {"group": "run", "stage": "stage", "block": "head at depth", "epoch": "epoch of the run", "value": axis}
     columns |= spread_columns(means)
     layers[-1]["encoding"]["tooltip"] = tooltip(**columns)
-    note = f"Each stage begins anew with a fresh head. Mean over an epoch{images}."
+    note = f"{beginning_of_stages(*runs)}Mean over an epoch{images}."
     ends = {(row["group"], row["stage"], row["block"]): row for row in means}  # the table has the last epochs only
     headings = {heading: field for field, heading in columns.items()}
     return Chart(f"{name}-curves", title, note, layered(means, layers, height=260), headings, list(ends.values()))
 
 
-def _epochs(run: ReportedRun, field: str) -> Rows:
+def _epochs(run: ReportedRun, field: str, target: Target) -> Rows:
     """A row per epoch and head, thinned."""
     rows: Rows = []
     for epoch, line in _thinned(run):
+        if line.get("target", "labels") != target:
+            continue
         for head in line.get("heads", [line]):
             if head.get(field) is not None:
                 point = {
@@ -142,7 +155,8 @@ def time_per_block(runs: Sequence[ReportedRun]) -> Chart | None:
             if row["block"] not in trained or "reused" in row:
                 continue
             what = ", ".join(trained[row["block"]])
-            place = f"{run.group} · {what}" if len(groups) > 1 else what
+            whole = len(run.results["stages"]) == 1  # needs no word but the group's
+            place = what if len(groups) == 1 else run.group if whole else f"{run.group} · {what}"
             point = {"group": run.group, "place": run.group if alone else place, "trained": what}
             rows += [
                 point | {"phase": phase, "order": PHASES.index(phase), "seconds": seconds}

@@ -24,6 +24,9 @@ CURVE: Spec = {"type": "line", "point": {"size": 55, "filled": True}, "strokeWid
 BARS: Spec = {"type": "bar", "cornerRadiusEnd": 3}
 """The mark of upright bars."""
 
+SYMBOLS: Spec = {"symbolType": "circle", "symbolOpacity": 1}
+"""Of a legend of colours, also where a band comes first, which is pale."""
+
 BLOCK: Spec = {"field": "block", "type": "ordinal", "axis": {"labelAngle": 0, "grid": False}}
 """The x axis of a plot over depth."""
 
@@ -130,15 +133,15 @@ def groups_of(runs: Sequence[ReportedRun]) -> list[str]:
 def colour_of(runs: Sequence[ReportedRun]) -> Spec:
     """A colour for each group, the same in all plots; without a legend where there is one."""
     labels = groups_of(runs)
-    symbols = {"symbolType": "circle", "symbolOpacity": 1}  # also of a band, which is pale
-    legend: Any = {"legend": None} if len(labels) == 1 else {"title": None, "legend": symbols}
+    legend: Any = {"legend": None} if len(labels) == 1 else {"title": None, "legend": SYMBOLS}
     return {"field": "group", "type": "nominal", "scale": {"domain": labels}, "sort": labels, **legend}
 
 
 def tooltip(**titles: str) -> list[Spec]:
-    numbers = ("top1", "r2", "loss", "value", "share", "seconds", "memory", "mmacs", "std")
+    numbers = ("top1", "r2", "loss", "value", "share", "seconds", "memory", "std")
+    forms = dict.fromkeys(numbers, ".4~g") | {"macs": ".3~s"}
     return [
-        {"field": field, "title": title} | ({"type": "quantitative", "format": ".4~g"} if field in numbers else {})
+        {"field": field, "title": title} | ({"type": "quantitative", "format": forms[field]} if field in forms else {})
         for field, title in titles.items()
     ]
 
