@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -74,6 +75,14 @@ def runs_below(tops: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
         if not folders:
             raise LayerwiseError(f"{top}: holds no runs. Give the output_dir of a sweep, or the folder of a run.")
         yield from ((top, folder) for folder in folders)
+
+
+def differing_keys(runs: Iterable[Collected]) -> list[str]:
+    """The keys in which the runs differ, in the order of the configuration."""
+    configs = [run.config for run in runs if run.config]
+    return [
+        key for key in (configs[0] if configs else ()) if len({json.dumps(config.get(key)) for config in configs}) > 1
+    ]
 
 
 def read_run(folder: Path) -> Collected:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from layerwise.analysis.collecting import COMPLETED, MEANING, Collected, read_run, runs_below
+from layerwise.analysis.collecting import COMPLETED, MEANING, Collected, differing_keys, read_run, runs_below
 from layerwise.commands.arguments import Parser, named
 from layerwise.config.keys import key_names, suggest_key
 from layerwise.config.schema import Config
@@ -122,14 +122,6 @@ def averages(runs: dict[str, Collected], over: Sequence[str]) -> list[Row]:
 
 
 UNKNOWN = "–"
-
-
-def differing_keys(runs: Any) -> list[str]:
-    """The keys in which the runs differ, in the order of the configuration."""
-    configs = [run.config for run in runs if run.config]
-    return [
-        key for key in (configs[0] if configs else ()) if len({json.dumps(config.get(key)) for config in configs}) > 1
-    ]
 
 
 def order(config: dict[str, Any], keys: Sequence[str]) -> list[tuple[int, float, str]]:
