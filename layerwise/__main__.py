@@ -17,6 +17,7 @@ COMMANDS = {
     "probe": "measure how separable the classes are at each depth",
     "anytime": "measure accuracy against cost when confident samples leave early",
     "report": "write report.html of one run, or of several side by side",
+    "watch": "follow running and finished runs on a local page",
     "figures": "draw accuracy and separability over depth",
     "collect": "gather the results of many runs in one table",
     "log": "send finished runs to W&B or TensorBoard",

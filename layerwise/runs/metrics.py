@@ -120,7 +120,7 @@ def read_lines(path: Path, origin: Origin | None = None) -> list[dict[str, Any]]
         LayerwiseError: lines are of another run, or it cannot be opened.
     """
     text = read_text(path, "Only the curves of the training are in it.", errors="replace") or ""
-    lines = [line for line in map(_parse, text.splitlines()) if line is not None]
+    lines = [line for line in map(parse_line, text.splitlines()) if line is not None]
     for line in lines:
         if origin is not None and line.get("run", origin.digest) not in origin.digests:
             raise LayerwiseError(
@@ -147,7 +147,8 @@ def lost_epochs(path: Path, lines: Iterable[Mapping[str, Any]], epochs: Mapping[
     return f"{path}: lines are missing or damaged ({words}{more}). The curves have gaps; the results are not affected."
 
 
-def _parse(text: str) -> dict[str, Any] | None:
+def parse_line(text: str) -> dict[str, Any] | None:
+    """Reads a line of metrics.jsonl; returns None of a damaged one."""
     try:
         line = json.loads(text)
     except (ValueError, RecursionError):  # the machine went down while it was written
