@@ -49,7 +49,7 @@ def rows(folder: Path) -> list[dict[str, Any]] | None:
     results = read_results(folder / RESULTS)
     if results is None or results["status"] != "completed":
         return None
-    timed = ("seconds", "images_per_second", "peak_memory_mb")
+    timed = ("seconds", "images_per_second", "peak_memory_mb", "memory_mb")
     return [{name: value for name, value in row.items() if name not in timed} for row in results["blocks"]]
 
 

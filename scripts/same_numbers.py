@@ -106,6 +106,7 @@ LEFT_OUT = {
     "seconds",
     "images_per_second",
     "peak_memory_mb",
+    "memory_mb",
     "utilisation",
     "git_commit",
     "versions",

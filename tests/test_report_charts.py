@@ -126,6 +126,26 @@ def test_only_a_simcnn_has_the_papers_k(seeds):
     assert "predicts price" in kind_of(replace(run, spec=replace(run.spec, target="price")))
 
 
+def test_memory_is_shown_part_by_part_and_of_a_comparison_for_the_largest_block(seeds):
+    def shown(runs: list) -> list[dict]:
+        return next(chart.rows for chart in all_charts(runs) if chart.id == "memory")
+
+    def with_parts(run, *activations: float):
+        parts = {"parameters": 1.0, "cache": 0.0, "data": 2.0}
+        rows = [row | {"memory_mb": parts | {"activations": a}} for row, a in zip(run.rows, activations, strict=True)]
+        return replace(run, results=run.results | {"blocks": rows})
+
+    def activations(rows: list[dict]) -> list[tuple]:
+        return [(row["place"], row["memory"]) for row in rows if row["part"] == "activations"]
+
+    greedy, joint = grouped([with_parts(seeds[0], 5.0, 3.0), with_parts(seeds[2], 8.0)])
+    assert activations(shown(greedy.runs)) == [("block 1", 5.0), ("block 2", 3.0)]
+    assert activations(shown([*greedy.runs, *joint.runs])) == [("greedy", 5.0), ("end to end", 8.0)]
+    old = [{name: value for name, value in row.items() if name != "memory_mb"} for row in seeds[0].rows]
+    peak, _ = shown([replace(seeds[0], results=seeds[0].results | {"blocks": old})])
+    assert peak["memory"] == old[0]["peak_memory_mb"]
+
+
 def test_samples_are_those_that_later_depths_learn():
     labels = torch.tensor([0, 0, 0, 0, 0, 0])
     predicted = torch.tensor([[0, 1, 1, 1, 0, 1], [0, 0, 1, 0, 1, 1], [0, 0, 0, 0, 0, 1]])

@@ -19,7 +19,7 @@ from helpers.commands import ROOT
 from helpers.processes import start_and_train
 from helpers.run_folders import corrupt, metrics_of, numbers, only_run, results_of
 from layerwise.core.files import load_tree
-from layerwise.core.machine import HOST, peak_memory_mb
+from layerwise.core.machine import HOST, MemoryGrowth, peak_memory_mb
 from layerwise.data.factory import describe, load
 
 
@@ -42,6 +42,10 @@ def test_a_run_leaves_the_files_of_the_contract(train_py, tmp_path):
         assert set(row["seconds"]) == {"train", "advance", "evaluate"}
         assert row["images_per_second"] > 0
         assert row["peak_memory_mb"] > 0
+        assert row["memory_mb"]["data"] == 300 * 8 * 8 / 2**20
+        trained = sum(row["parameters"].values()) * 4 / 2**20
+        assert row["memory_mb"]["parameters"] > 3 * trained  # themselves, gradients, momenta
+        assert row["memory_mb"]["activations"] >= row["memory_mb"]["cache"] == 0
         assert row["test"]["top1"] == round(row["test"]["top1"])  # of 100 images
     last = results["blocks"][-1]
     blocks = sum(row["parameters"]["block"] for row in results["blocks"])
@@ -258,6 +262,22 @@ def test_a_k1_run_from_before_model_bias_keeps_the_biases_that_it_was_trained_wi
     text = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(text.replace("  bias: true\n", ""))
     assert layerwise.load(folder).blocks[1][-2].bias is not None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measured on Linux alone")
+def test_the_growth_of_memory_is_what_was_taken_since_it_is_watched():
+    earlier = torch.ones(2**26)  # 256 MB, of which the peak still tells
+    del earlier
+    before = peak_memory_mb(HOST)
+    growth = MemoryGrowth(HOST)
+    if growth.mb() is None:
+        pytest.skip("this container does not let the peak be forgotten")
+    assert growth.mb() < 20
+    taken = torch.ones(2**25)  # 128 MB
+    assert 120 < growth.mb() < 160
+    del taken
+    assert 120 < growth.mb() < 160
+    assert peak_memory_mb(HOST) > before - 1  # the kernel counts pages late
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system tells")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -10,7 +11,7 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 import torch
@@ -103,11 +104,49 @@ def peak_memory_mb(device: torch.device) -> float:
     """Returns the peak memory in MiB: of the GPU since the last reset, else of the process since its start."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux, where ru_maxrss also counts the parent's memory at the time of the fork
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) / 1024
+    peak = _status_mb("VmHWM")
+    if peak is not None:  # Linux, where ru_maxrss also counts the parent's memory at the time of the fork
+        return max(peak, MemoryGrowth.earlier_peak)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
+
+
+class MemoryGrowth:
+    """How much memory is taken beyond what is in use now: of the GPU, else of this process (on Linux alone).
+
+    Args:
+        device: whose memory is watched; its earlier peaks are forgotten.
+    """
+
+    earlier_peak: ClassVar[float] = 0.0  # of the process, in MiB, up to the last time that the kernel forgot it
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._before: float | None = None
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            self._before = torch.cuda.memory_allocated(device) / 2**20
+            return
+        return_freed_memory()  # what earlier stages freed is not this one's
+        MemoryGrowth.earlier_peak = max(MemoryGrowth.earlier_peak, _status_mb("VmHWM") or 0.0)
+        with contextlib.suppress(OSError):  # no Linux, or not allowed in this container
+            Path("/proc/self/clear_refs").write_text("5")
+            self._before = _status_mb("VmRSS")
+
+    def mb(self) -> float | None:
+        """Returns the growth up to the peak since the beginning in MiB; None where it cannot be measured."""
+        if self._before is None:
+            return None
+        peak = peak_memory_mb(self._device) if self._device.type == "cuda" else _status_mb("VmHWM")
+        return None if peak is None else max(0.0, peak - self._before)
+
+
+def _status_mb(name: str) -> float | None:
+    """Returns a size of this process from /proc/self/status in MiB; None where there is none."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:")), None)
 
 
 def available_memory(device: torch.device) -> int:

@@ -12,8 +12,9 @@ import torch
 
 from layerwise.config import build
 from layerwise.core.distributed import AllReduceMax, from_main, ranks
-from layerwise.core.machine import peak_memory_mb
+from layerwise.core.machine import MemoryGrowth, peak_memory_mb
 from layerwise.experiment.context import Run
+from layerwise.experiment.memory import stage_memory
 from layerwise.experiment.scores import ByDepth, score_now, stage_rows
 from layerwise.features.sources import Source
 from layerwise.models.blocknet import Segment
@@ -39,6 +40,7 @@ class StageInTraining:
         steps_before: steps of the stages before it.
         report: results of the last complete epoch; None before the end of the first.
         advance_seconds: time that the preparation of the source took, in all processes that worked on the stage.
+        growth: of the memory since the stage began, in this process.
     """
 
     stages: Sequence[Stage]
@@ -49,6 +51,7 @@ class StageInTraining:
     steps_before: int
     report: EpochReport | None
     advance_seconds: float
+    growth: MemoryGrowth
 
 
 @dataclass(frozen=True)
@@ -100,11 +103,10 @@ def begin(run: Run, stages: Sequence[Stage], stage: Stage, source: Source, advan
     readers = run.network.readers(stage.target)
     if stage.freeze_head and stage.carry_from and have_same_shape(readers, stage.carry_from, stage.stop):
         readers[str(stage.stop)].requires_grad_(False)
-    if run.data.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(run.data.device)
+    growth = MemoryGrowth(run.data.device)
     trainer = build_trainer(run, stages, stage, segment)
     steps_before = sum(build.build_recipe(run.config, done, run.data).steps for done in stages[: stage.index])
-    training = StageInTraining(stages, stage, segment, source, trainer, steps_before, None, advance_seconds)
+    training = StageInTraining(stages, stage, segment, source, trainer, steps_before, None, advance_seconds, growth)
     if (tree := run.checkpoints.load_training(stage)) is not None:
         restore_training(run, training, SavedTraining(**tree))
     else:
@@ -189,6 +191,7 @@ def evaluate(
     """Returns a row of results for each depth that the stage reads, and the scores of held-out samples. Collective."""
     stage, trainer, report = training.stage, training.trainer, training.report
     assert report is not None  # a stage has at least one epoch
+    memory = stage_memory(run, training.segment, trainer, training.growth)
     started = time.perf_counter()
     with run.display.doing(f"{title_of(run, stage)}  evaluating"):
         trained = training.stages[: stage.index + 1]
@@ -199,11 +202,12 @@ def evaluate(
         "advance": training.advance_seconds,
         "evaluate": time.perf_counter() - started,
     }
-    (memory,) = AllReduceMax(peak_memory_mb(run.data.device)).wait()
+    (peak,) = AllReduceMax(peak_memory_mb(run.data.device)).wait()
     costs = {
         "seconds": seconds,
         "images_per_second": stage.epochs * report.images / max(trainer.seconds, 1e-9),
-        "peak_memory_mb": memory,
+        "peak_memory_mb": peak,
+        **memory,
         **trainer.team.gather_utilisation(),
     }
     return from_main(lambda: [row | costs for row in rows]), scores

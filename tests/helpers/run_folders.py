@@ -33,7 +33,7 @@ def metrics_of(folder: Path) -> list[dict[str, Any]]:
 
 def numbers(results: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows of results.json without what depends on the clock or the machine."""
-    timed = ("seconds", "images_per_second", "peak_memory_mb")
+    timed = ("seconds", "images_per_second", "peak_memory_mb", "memory_mb")
     return [{name: value for name, value in row.items() if name not in timed} for row in results["blocks"]]
 
 

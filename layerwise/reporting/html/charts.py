@@ -16,7 +16,7 @@ from layerwise.reporting.html.training_charts import (
     accuracy_curves,
     gradient_norms,
     loss_curves,
-    memory_per_block,
+    memory,
     r2_curves,
     reconstruction_curves,
     time_per_block,
@@ -35,7 +35,7 @@ MAKERS = (
     gradient_norms,
     ensemble_weights,
     time_per_block,
-    memory_per_block,
+    memory,
 )
 """In the order of the page; each gives None where the runs have nothing to draw."""
 

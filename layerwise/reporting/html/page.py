@@ -206,9 +206,10 @@ class GroupView:
 
     @property
     def peak_memory(self) -> float | None:
-        """In MB."""
-        peaks = [row["peak_memory_mb"] for run in self.group.runs for row in run.rows if row.get("peak_memory_mb")]
-        return max(peaks, default=None)
+        """In MB, of the block that needs most: the sum of its parts, or the peak where these were not measured."""
+        rows = [row for run in self.group.runs for row in run.rows]
+        parts = [sum(row["memory_mb"].values()) for row in rows if "memory_mb" in row]
+        return max(parts or [row["peak_memory_mb"] for row in rows if row.get("peak_memory_mb")], default=None)
 
 
 def weak_of(groups: Sequence[Group]) -> list[str]:

@@ -143,9 +143,51 @@ PHASES = ("train", "advance", "evaluate")
 
 def time_per_block(runs: Sequence[ReportedRun]) -> Chart | None:
     """Seconds of training, of preparing the block's input, and of evaluating, by the depth at which stages end."""
-    groups = groups_of(runs)
-    alone = len(groups) > ALONE_ABOVE
+    alone = len(groups_of(runs)) > ALONE_ABOVE
+    rows = [
+        point | {"phase": phase, "order": PHASES.index(phase), "seconds": seconds}
+        for row, point in _trained_rows(runs, alone)
+        for phase in PHASES
+        if (seconds := row["seconds"].get(phase)) is not None
+    ]
+    title = "Time per run" if alone else "Time per block"
+    note = "Training; advancing: the block's input is computed by the frozen blocks; evaluating."
+    return _stacked("time", title, note, rows, PHASES, "phase", quantity("seconds", "seconds"))
+
+
+PARTS = ("parameters", "activations", "cache", "data")
+
+
+def memory(runs: Sequence[ReportedRun]) -> Chart | None:
+    """What training needs of memory, part by part: of one configuration by block, of several of their largest block."""
+    several = len(groups_of(runs)) > 1
     rows: Rows = []
+    for run in runs:
+        found = [(row["memory_mb"], point) for row, point in _trained_rows([run], several) if "memory_mb" in row]
+        if several and found:
+            found = [max(found, key=lambda entry: sum(entry[0].values()))]
+        rows += [
+            point | {"part": part, "order": i, "memory": parts[part]}
+            for parts, point in found
+            for i, part in enumerate(PARTS)
+        ]
+    if not rows:
+        return _peaks(runs)
+    for row in rows if several else ():
+        row |= {"place": row["group"], "trained": "largest"}  # seeds may differ in which block that is
+    note = "Of the block that needs most. " if several else ""
+    note += "Parameters with their gradients and the optimiser's state; activations: what else training takes at its "
+    note += "peak, workspace included; cached features; the samples."
+    return _stacked("memory", "Memory in training", note, rows, PARTS, "part", quantity("memory", "memory (MB)"))
+
+
+def _trained_rows(runs: Sequence[ReportedRun], alone: bool) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The rows of depths at which stages end, each with its place in a plot.
+
+    Args:
+        alone: a run has one place, and not one for each depth.
+    """
+    groups = groups_of(runs)
     for run in runs:
         trained: dict[int, list[str]] = {}
         for entry in run.results["stages"]:
@@ -155,31 +197,35 @@ def time_per_block(runs: Sequence[ReportedRun]) -> Chart | None:
             if row["block"] not in trained or "reused" in row:
                 continue
             what = ", ".join(trained[row["block"]])
-            whole = len(run.results["stages"]) == 1  # needs no word but the group's
+            whole = alone or len(run.results["stages"]) == 1  # needs no word but the group's
             place = what if len(groups) == 1 else run.group if whole else f"{run.group} · {what}"
-            point = {"group": run.group, "place": run.group if alone else place, "trained": what}
-            rows += [
-                point | {"phase": phase, "order": PHASES.index(phase), "seconds": seconds}
-                for phase in PHASES
-                if (seconds := row["seconds"].get(phase)) is not None
-            ]
-    means = averaged(rows, "seconds", "place", "trained", "phase", "order")
+            yield row, {"group": run.group, "place": place, "trained": what}
+
+
+def _stacked(name: str, title: str, note: str, rows: Rows, kinds: Sequence[str], kind: str, x: Spec) -> Chart | None:
+    """Bars of the means of groups, each of several kinds of a cost."""
+    cost = x["field"]
+    means = averaged(rows, cost, "place", "trained", kind, "order")
     places = list(dict.fromkeys(row["place"] for row in means))
-    domain = {"domain": list(PHASES), "range": "phase"}
     encoding = {
         "y": {"field": "place", "type": "nominal", "sort": places, "title": None},
-        "x": {**quantity("seconds", "seconds"), "stack": "zero"},
-        "color": {"field": "phase", "type": "nominal", "title": None, "sort": list(PHASES), "scale": domain},
+        "x": x | {"stack": "zero"},
+        "color": {
+            "field": kind,
+            "type": "nominal",
+            "title": None,
+            "sort": list(kinds),
+            "scale": {"domain": list(kinds), "range": "phase"},
+        },
         "order": {"field": "order", "type": "quantitative"},
     }
-    columns = {"group": "run", "trained": "trained", "phase": "phase", "seconds": "seconds"} | spread_columns(means)
-    title, height = "Time per run" if alone else "Time per block", 24 * len(places)
-    note = "Training; advancing: the block's input is computed by the frozen blocks; evaluating."
-    return plotted("time", title, note, means, {"type": "bar", "cornerRadiusEnd": 2}, encoding, columns, height)
+    columns = {"group": "run", "trained": "trained", kind: kind, cost: x["title"]} | spread_columns(means)
+    mark = {"type": "bar", "cornerRadiusEnd": 2}
+    return plotted(name, title, note, means, mark, encoding, columns, 24 * len(places))
 
 
-def memory_per_block(runs: Sequence[ReportedRun]) -> Chart | None:
-    """Peak memory up to the end of each stage."""
+def _peaks(runs: Sequence[ReportedRun]) -> Chart | None:
+    """Peak memory up to the end of each stage, of runs of earlier versions and where the parts cannot be measured."""
     rows = [
         {"group": run.group, "block": row["block"], "memory": row["peak_memory_mb"]}
         for run in runs
