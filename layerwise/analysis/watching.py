@@ -78,7 +78,7 @@ class WatchedRun:
     @property
     def seconds_left(self) -> float | None:
         """Of training, if the epochs to come take as long as the last one."""
-        if self.progress is None or not self.lines or self.status != "running":
+        if self.progress in (None, 1.0) or not self.lines or self.status != "running":
             return None
         return float(self.lines[-1]["seconds"]) * (1 - self.progress) * sum(self.epochs)
 
