@@ -12,6 +12,7 @@ import pytest
 from helpers.commands import assert_refused, run_script
 from helpers.run_folders import metrics_of, numbers, results_of
 from layerwise.analysis.collecting import read_run
+from layerwise.config.parse import from_yaml
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import load_tree, save_tree, write_atomically
 from layerwise.data import toy
@@ -38,6 +39,16 @@ def test_files_of_another_seed_or_stage_are_refused_by_name(run, train_py, tmp_p
     assert read_run(run).status == "completed"
     shutil.copy(run / "checkpoints" / "stage_1.safetensors", run / "checkpoints" / "stage_2.safetensors")
     assert_refused(train_py(name="run"), "stage_2.safetensors", "holds stage 1")
+
+
+def test_a_configuration_is_read_anew_where_its_file_changed_and_is_never_shared(run):
+    path = run / "config.yaml"
+    first, again = from_yaml(path), from_yaml(path)
+    assert first == again
+    first.dataset.drop.append("changed")
+    assert from_yaml(path) == again
+    path.write_text(path.read_text().replace("seed: 0", "seed: 7"))
+    assert from_yaml(path).seed == 7
 
 
 def test_other_samples_in_memory_are_refused_and_the_first_is_named(run, train_py, monkeypatch):

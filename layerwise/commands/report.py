@@ -19,7 +19,7 @@ from layerwise.commands.arguments import Parser, named
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import write_atomically
 from layerwise.reporting.html.page import render
-from layerwise.reporting.html.reported_run import ReportedRun, read_run
+from layerwise.reporting.html.reported_run import Costs, ReportedRun, read_run
 from layerwise.runs.run_files import REPORT
 
 
@@ -41,10 +41,10 @@ def readable(folders: Sequence[Path], trust: bool = False) -> list[ReportedRun]:
     Raises:
         LayerwiseError: none can.
     """
-    reported, problems = [], []
+    reported, problems, known = [], [], Costs()
     for folder in folders:
         try:
-            reported.append(read_run(folder, trust=trust))
+            reported.append(read_run(folder, trust=trust, known=known))
         except LayerwiseError as error:
             problems.append(error)
     if not reported:

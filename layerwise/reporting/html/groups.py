@@ -154,7 +154,8 @@ def _label(told: dict[str, Any], keys: Sequence[str]) -> str:
 def _told(key: str, value: Any) -> str:
     if key == "plan.name":
         return plan_words(value)
-    return str(value) if key.endswith("name") else f"{key.split('.')[-1]} = {value}"
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text if key.endswith("name") else f"{key.split('.')[-1]} = {text}"
 
 
 def _common_name(names: Sequence[str]) -> str:

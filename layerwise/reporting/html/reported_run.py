@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from layerwise.config.build import build_agenda, build_costs, build_network
-from layerwise.config.identity import as_plain
+from layerwise.config.identity import all_but_the_seed, as_plain
 from layerwise.config.parse import from_yaml
 from layerwise.config.schema import Config
 from layerwise.core.errors import LayerwiseError
@@ -41,12 +41,28 @@ class Anatomy:
 
     Attributes:
         costs: of block j at position j−1, for all that the run may train, also beyond the depth that it chooses.
-        filters: [M, C, h, w] weights of the first block, if it convolves an image of 1 or 3 channels;
-            None also where no block is finished, or a checkpoint cannot be read.
+        find_network: reads the trained network; only of a few runs it is needed.
+        spec: of its data.
     """
 
     costs: Sequence[BlockCost]
-    filters: Tensor | None
+    find_network: Callable[[], BlockNet]
+    spec: DatasetSpec
+
+    @cached_property
+    def filters(self) -> Tensor | None:
+        """[M, C, h, w] weights of the first block, if it convolves an image of 1 or 3 channels.
+
+        None also where no block is finished, or a checkpoint cannot be read.
+        """
+        try:
+            return first_filters(self.find_network(), self.spec)
+        except LayerwiseError:
+            return None
+
+
+Costs = dict[str, Sequence[BlockCost]]
+"""Costs of networks, by what they follow from."""
 
 
 @dataclass(frozen=True)
@@ -127,12 +143,15 @@ class ReportedRun:
         return experiment_of(self.config)
 
 
-def read_run(folder: Path, network: BlockNet | None = None, trust: bool = False) -> ReportedRun:
+def read_run(
+    folder: Path, network: BlockNet | None = None, trust: bool = False, known: Costs | None = None
+) -> ReportedRun:
     """Reads a run folder, whatever state its run is in.
 
     Args:
         network: of the run, if it is at hand; else its checkpoints are read.
         trust: see `runs.loading.load`.
+        known: costs of other runs, to which this one's are added: to find them takes the most time.
 
     Raises:
         LayerwiseError: no run folder, or a file of it cannot be read.
@@ -155,7 +174,7 @@ def read_run(folder: Path, network: BlockNet | None = None, trust: bool = False)
         results=results,
         metrics=metrics,
         spec=spec,
-        anatomy=_anatomy(folder, spec, network, trust),
+        anatomy=_anatomy(folder, spec, network, trust, {} if known is None else known),
         samples=read_samples(folder),
         anytime=anytime,
     )
@@ -168,18 +187,17 @@ def first_filters(network: BlockNet, spec: DatasetSpec) -> Tensor | None:
     return first.weight.detach().float().cpu() if first is not None and visible else None
 
 
-def _anatomy(folder: Path, spec: DatasetSpec, network: BlockNet | None, trust: bool) -> Anatomy | None:
+def _anatomy(folder: Path, spec: DatasetSpec, network: BlockNet | None, trust: bool, known: Costs) -> Anatomy | None:
     try:
         config = run_config(folder, trust)
-        with torch.device("meta"):  # costs need no weights
-            whole = build_network(config, spec, build_agenda(config).stages())
-        costs = build_costs(config, whole, spec, torch.float32)
+        same = f"{all_but_the_seed(config)} {spec}"
+        if same not in known:
+            with torch.device("meta"):  # costs need no weights
+                whole = build_network(config, spec, build_agenda(config).stages())
+            known[same] = build_costs(config, whole, spec, torch.float32)
     except LayerwiseError:
         return None
-    try:
-        return Anatomy(costs, first_filters(network or load(folder, trust=trust), spec))
-    except LayerwiseError:
-        return Anatomy(costs, None)
+    return Anatomy(known[same], lambda: network or load(folder, trust=trust), spec)
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -51,7 +51,7 @@
       legend: {
         ...words, labelColor: of("--ink"), labelFontSize: 12, titleFontWeight: "normal", orient: "top", direction: "horizontal",
         columns: narrow ? 2 : 4, symbolStrokeWidth: 2.25, labelLimit: narrow ? 130 : 320, symbolLimit: 0, offset: 12,
-        layout: { top: { anchor: "start", direction: narrow ? "vertical" : "horizontal", margin: 8 } },
+        layout: { top: { anchor: "start", direction: "vertical", margin: 8 } },
       },
       range: { category: palette, ordinal: { scheme: "viridis" }, phase: [1, 2, 3, 4].map((i) => of(`--p${i}`)), heatmap: [of("--cell-low"), of("--cell-high")], ramp: [of("--cell-low"), of("--cell-high")] },
       style: { reference: { stroke: of("--muted") }, "reference-words": { fill: of("--muted"), font, fontSize: 11 } },
