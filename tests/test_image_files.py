@@ -390,5 +390,5 @@ def test_the_report_calls_a_folder_and_a_table_by_their_names(root, tmp_path, tr
     options |= dict.fromkeys(("dataset.limit", "dataset.limit_test"))
     outcome = train_py(name="mine", epochs=1, J=1, **{"model.downsample": "[]"}, **options)
     assert outcome.code == 0, outcome.err
-    assert "simcnn on images, greedy" in (tmp_path / "out" / "mine" / "report.html").read_text()
+    assert "on images, greedy" in (tmp_path / "out" / "mine" / "report.html").read_text()
     assert results_of(tmp_path / "out" / "mine")["dataset"] == "images"

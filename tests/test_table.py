@@ -656,7 +656,7 @@ def test_a_table_is_trained_on_to_the_end_and_the_network_scores_its_raw_rows(tr
     assert final["test_top1"] > 60
     assert results["dataset"] == "clouds.csv"  # its own name
     assert f"{results['name']} on clouds.csv" in outcome.out
-    assert "mlp on clouds.csv, greedy" in (folder / "report.html").read_text()
+    assert "perceptron, on clouds.csv, greedy" in (folder / "report.html").read_text()
     net = layerwise.load(folder)
     assert net.spec.classes == ("a", "b", "c")
     _, (rows, labels) = read(TableFiles(path, test=0.25))

@@ -336,7 +336,8 @@ def _in_memory(
     """Values and labels of train and test."""
     if isinstance(files, Samples):
         return files.tensors
-    if files is not None:  # `describe` has refused a table without
+    if name == "table":
+        assert files is not None, "`describe` has refused that"
         return table.read(files)
     if name == "blobs":
         return toy.read_blobs()
