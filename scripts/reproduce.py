@@ -174,6 +174,7 @@ def describe(row: Row, campaign: Campaign, error: str | None) -> dict[str, Any]:
     if several:
         entry["ours"]["ensemble_top1"] = spread([run["final"]["ensemble_top1"] for run in runs])
     entry["blocks"] = [[block["test"]["top1"] for block in run["blocks"]] for run in runs]
+    entry["training"] = [[block["train"]["top1"] for block in run["blocks"]] for run in runs]
     if several:
         entry["ensembles"] = [[block["ensemble"]["top1"] for block in run["blocks"]] for run in runs]
     entry["parameters"] = runs[0]["final"]["parameters"]

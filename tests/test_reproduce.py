@@ -56,7 +56,7 @@ def test_a_set_runs_says_what_failed_and_what_was_not_run(digits, tmp_path, capf
     assert done["seeds"] == [0]
     assert done["ours"]["top1"]["std"] is None
     assert done["command"].startswith("layerwise train experiment=demo_digits J=2 epochs=1")
-    assert len(done["blocks"][0]) == len(done["ensembles"][0]) == 2
+    assert len(done["blocks"][0]) == len(done["ensembles"][0]) == len(done["training"][0]) == 2
     assert {"seconds", "hardware", "git_commit", "parameters"} <= set(done)
     assert failed["status"].startswith("failed (error: k=0: must be 1 or more")
     assert "ours" not in failed
