@@ -91,3 +91,15 @@ def test_a_run_folder_holds_nothing_of_the_environment(train_py, tmp_path, monke
         content = path.read_bytes()
         assert SECRET.encode() not in content, path
         assert str(tmp_path).encode() not in content, path
+
+
+def test_config_yaml_does_not_name_the_home_folder(train_py, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = {"name": "run", "epochs": 1, "dataset.root": tmp_path / "data", "report": "true"}
+    assert train_py(**options).code == 0
+    folder = tmp_path / "out" / "run"
+    assert "root: ~/data" in (folder / "config.yaml").read_text()
+    assert str(tmp_path) not in (folder / "config.yaml").read_text() + (folder / "dataset.json").read_text()
+    config = from_yaml(folder / "config.yaml")
+    assert (config.dataset.root, config.output_dir) == (str(tmp_path / "data"), str(tmp_path / "out"))
+    assert "finished" in train_py(**options).err

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import MISSING, Field, fields, replace
 from functools import cache, lru_cache
@@ -42,6 +43,7 @@ def parse(composed: DictConfig, trust: bool = True) -> Config:
             other.
     """
     try:
+        composed = OmegaConf.create(_each_text(OmegaConf.to_container(composed, resolve=False), _at_home))
         composed, outside = _outside(composed, trust)
         network = _network(composed)
         composed = _without_others(composed, network)
@@ -157,8 +159,9 @@ def _default(entry: Field[Any]) -> Any:
 
 
 def to_yaml(config: Config) -> str:
-    """The configuration as YAML that `train.py` would read."""
+    """The configuration as YAML that `from_yaml` reads; paths begin with ~ in place of the user's home folder."""
     tree = OmegaConf.to_container(OmegaConf.structured(replace(config, outside={})), enum_to_str=True)
+    tree = _each_text(tree, lambda text: re.sub(f"^{re.escape(str(Path.home()))}(?=/)", "~", text))
     assert isinstance(tree, dict)
     return OmegaConf.to_yaml(OmegaConf.create(put_back(tree, config.outside)))  # type: ignore[arg-type]
 
@@ -186,20 +189,31 @@ def from_yaml(path: Path, trust: bool = False) -> Config:
 @lru_cache(maxsize=256)
 def _from_text(text: str) -> Config:
     """What a config.yaml says; a report asks several times for each of many runs, and each takes some 50 ms."""
-    loaded = OmegaConf.create(_literal(OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)))
+    tree = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
+    loaded = OmegaConf.create(_each_text(tree, _literal))
     if not isinstance(loaded, DictConfig):
         raise ValueError("it holds no keys and values")
     _update(loaded)
     return parse(loaded, trust=False)
 
 
-def _literal(tree: Any) -> Any:
-    """Plain values whose `${` are escaped: a run folder from elsewhere must not read this machine's environment."""
+def _at_home(text: str) -> str:
+    """A path whose ~ is the user's home folder; what holds no such path stays."""
+    return re.sub("^~(?=/)", lambda _: str(Path.home()), text)
+
+
+def _literal(text: str) -> str:
+    """A text whose `${` are escaped: a run folder from elsewhere must not read this machine's environment."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+
+
+def _each_text(tree: Any, change: Callable[[str], str]) -> Any:
+    """Plain values with each text changed."""
     if isinstance(tree, dict):
-        return {key: _literal(value) for key, value in tree.items()}
+        return {key: _each_text(value, change) for key, value in tree.items()}
     if isinstance(tree, list):
-        return [_literal(value) for value in tree]
-    return re.sub(r"(\\*)\$\{", r"\1\1\\${", tree) if isinstance(tree, str) else tree
+        return [_each_text(value, change) for value in tree]
+    return change(tree) if isinstance(tree, str) else tree
 
 
 def _update(loaded: DictConfig) -> None:
