@@ -69,6 +69,8 @@ def keys(config: type[Any], prefix: str = "") -> Iterator[Key]:
     """All keys, with those of every network."""
     types_of = typing.get_type_hints(config)
     for entry in fields(config):
+        if not entry.metadata.get("is_key", True):
+            continue
         kind = types_of[entry.name]
         if entry.name == "model" and not prefix:
             found = {key.name: key for network in NETWORKS.values() for key in keys(network, "model.")}
