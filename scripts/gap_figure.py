@@ -5,14 +5,12 @@ python scripts/gap_figure.py
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from layerwise.analysis.drawing import PALETTE, pyplot
-from layerwise.core.files import write_atomically
+from layerwise.analysis.drawing import PALETTE, pyplot, save
 
 ROOT = Path(__file__).parent.parent
 OUTPUT = ROOT / "docs" / "figures" / "gap.svg"
@@ -37,14 +35,9 @@ def draw(panel: Any) -> None:
 
 
 def main() -> None:
-    plt = pyplot()
-    plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "layerwise", "font.family": "sans-serif"})
-    figure, panel = plt.subplots(figsize=(5.5, 3.4), layout="constrained")
+    figure, panel = pyplot().subplots(figsize=(5.5, 3.4), layout="constrained")
     draw(panel)
-    content = io.BytesIO()
-    figure.savefig(content, format="svg", metadata={"Date": None}, facecolor="white")
-    write_atomically(OUTPUT, content.getvalue(), kept="The files of results/ are unchanged.")
-    print(f"figure: {OUTPUT}")
+    save(figure, OUTPUT)
 
 
 if __name__ == "__main__":

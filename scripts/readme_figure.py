@@ -8,14 +8,12 @@ Right: peak memory of training steps of VGG-11, for each of its stages and end t
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from layerwise.analysis.drawing import PALETTE, pyplot
-from layerwise.core.files import write_atomically
+from layerwise.analysis.drawing import PALETTE, pyplot, save
 from layerwise.reporting.html.paper_figures import paper_figure
 
 ROOT = Path(__file__).parent.parent
@@ -54,15 +52,10 @@ def draw_memory(panel: Any) -> None:
 
 
 def main() -> None:
-    plt = pyplot()
-    plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "layerwise", "font.family": "sans-serif"})
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), width_ratios=(3, 2), layout="constrained")
+    figure, (left, right) = pyplot().subplots(1, 2, figsize=(9, 3.4), width_ratios=(3, 2), layout="constrained")
     draw_accuracy(left)
     draw_memory(right)
-    content = io.BytesIO()
-    figure.savefig(content, format="svg", metadata={"Date": None}, facecolor="white")
-    write_atomically(OUTPUT, content.getvalue(), kept="The files of results/ are unchanged.")
-    print(f"figure: {OUTPUT}")
+    save(figure, OUTPUT)
 
 
 if __name__ == "__main__":

@@ -134,7 +134,8 @@ def figures_outside_slurm(folder: Path, *launcher: str, epochs: int) -> list[dic
     """Figures of the long run in one go."""
     line = [sys.executable, *launcher, ROOT / "train.py", *words(folder, name="run", epochs=epochs)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    subprocess.run(line, cwd=folder, env=environment, check=True, capture_output=True, timeout=SECONDS)
+    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stderr
     return numbers(results_of(folder / "run"))
 
 

@@ -27,7 +27,13 @@ STYLE: dict[str, Any] = {
     "grid.alpha": 0.3,
     "legend.frameon": False,
     "pdf.fonttype": 42,  # TrueType, which journals ask for
+    "svg.fonttype": "none",  # letters stay text
+    "svg.hashsalt": "layerwise",  # the same figure is the same file
 }
+
+
+DATES = {".pdf": "CreationDate", ".svg": "Date"}
+"""What the vector formats call the time that they note."""
 
 
 def pyplot() -> ModuleType:
@@ -48,15 +54,15 @@ def pyplot() -> ModuleType:
 
 
 def save(figure: Any, *paths: Path) -> None:
-    """Writes a matplotlib figure atomically, as PDF or PNG by the name's extension, closes it and prints the path.
+    """Writes a matplotlib figure atomically, as PDF, SVG or PNG by the name's extension, closes it and prints the path.
 
     Raises:
         LayerwiseError: a file cannot be written.
     """
     for path in paths:
         content = io.BytesIO()
-        form = "pdf" if path.suffix == ".pdf" else "png"
-        dated = {"CreationDate": None} if form == "pdf" else {}  # the same figure is the same file
+        form = path.suffix[1:] if path.suffix in DATES else "png"
+        dated = {DATES[path.suffix]: None} if path.suffix in DATES else {}  # the same figure is the same file
         figure.savefig(content, format=form, dpi=160, bbox_inches="tight", metadata=dated)
         write_atomically(path, content.getvalue(), kept="What was computed is in the JSON file.")
         print(f"figure: {path}")

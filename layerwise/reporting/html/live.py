@@ -10,9 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from layerwise.reporting.html.words import duration, shown
+from layerwise.reporting.html.templates import template
 
 WIDTH, HEIGHT = 180, 36
 """Of a curve, in pixels."""
@@ -58,15 +56,5 @@ def ago(moment: float) -> str:
     return f"{seconds / 60:.0f} min ago" if seconds < 7200 else f"{seconds / 3600:.0f} h ago"
 
 
-def _render(template: str, runs: Sequence[Any], **more: Any) -> str:
-    return _ENVIRONMENT.get_template(template).render(runs=runs, width=WIDTH, height=HEIGHT, **more)
-
-
-_ENVIRONMENT = Environment(
-    loader=PackageLoader("layerwise.reporting.html", "assets"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_ENVIRONMENT.filters |= {"ago": ago, "curves": curves, "duration": duration, "shown": shown}
+def _render(name: str, runs: Sequence[Any], **more: Any) -> str:
+    return template(name, ago=ago, curves=curves).render(runs=runs, width=WIDTH, height=HEIGHT, **more)

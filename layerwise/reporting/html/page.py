@@ -17,7 +17,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from layerwise.core.spread import with_spread
@@ -26,8 +25,9 @@ from layerwise.reporting.html.groups import Group, colours_beyond_the_palette, g
 from layerwise.reporting.html.pictures import data_uri, filter_pictures
 from layerwise.reporting.html.quality_charts import confusion
 from layerwise.reporting.html.reported_run import ReportedRun
+from layerwise.reporting.html.templates import template
 from layerwise.reporting.html.vega import Chart
-from layerwise.reporting.html.words import duration, kind_of, magnitude, samples_of, shown, weak_depths
+from layerwise.reporting.html.words import kind_of, magnitude, samples_of, shown, weak_depths
 
 WARNINGS = 6
 """Sentences on weak depths at the head of a page; more of them hide the rest."""
@@ -53,22 +53,8 @@ def render(runs: Sequence[ReportedRun]) -> str:
     closer = [RunView(group.number, group.first) for group in groups[:DETAILED_RUNS]]
     matrices = [view.confusion for view in closer if view.confusion is not None]
     specs = {chart.id: chart.spec for chart in (*charts, *matrices)}
-    environment = Environment(
-        loader=PackageLoader("layerwise.reporting.html", "assets"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "shown": shown,
-        "magnitude": magnitude,
-        "duration": duration,
-        "origin": origin_of,
-        "machine": machine_of,
-        "samples": samples_of,
-    }
-    return environment.get_template("page.html.j2").render(
+    filled = template("page.html.j2", magnitude=magnitude, origin=origin_of, machine=machine_of, samples=samples_of)
+    return filled.render(
         title=title_of(groups) if several else runs[0].name,
         several=several,
         single=closer[0],
