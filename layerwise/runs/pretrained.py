@@ -9,12 +9,12 @@ from pathlib import Path
 from torch import nn
 
 from layerwise.config.networks.base import TIMM
+from layerwise.config.networks.timm import ResolvedTimm
 from layerwise.config.parse import from_yaml
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.core.errors import LayerwiseError
 from layerwise.data.dataset import DatasetSpec
 from layerwise.models.blocknet import BlockNet
-from layerwise.models.timm_net import TimmStages, TimmWhole
 from layerwise.runs.checkpoints import Weights, read_pretrained
 from layerwise.runs.loading import load
 from layerwise.runs.run_files import CHECKPOINTS, CONFIG
@@ -35,8 +35,8 @@ def find_weights(config: ResolvedConfig, spec: DatasetSpec, network: BlockNet, f
     source = config.model.pretrained
     assert source is not None
     if source == TIMM:
+        assert isinstance(config.model, ResolvedTimm)
         architecture = config.model.architecture(config.k, config.J, config.joint)
-        assert isinstance(architecture, TimmWhole | TimmStages)
         found = architecture.pretrained_blocks(spec.shape, spec.outputs)
     elif Path(source).resolve() == folder.resolve():
         raise LayerwiseError(f"model.pretrained={source}: is the folder of this run. Name another run's.")

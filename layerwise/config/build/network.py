@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from layerwise.config.networks.base import DescribedNetwork
 from layerwise.config.networks.own import ResolvedOwn
 from layerwise.config.networks.simcnn import ResolvedSimCnn
 from layerwise.config.resolved import ResolvedConfig
@@ -102,6 +103,7 @@ def _build_blocks_and_heads(config: ResolvedConfig, shape: Shape, outputs: int, 
             lambda: make_blocks(shape=shape, classes=outputs, J=J, k=k), J, config.seed, make_blocks.key
         )
     else:
+        assert isinstance(model, DescribedNetwork)
         needed = () if make_head is not None else depths
         built = model.architecture(k, J, config.joint).build(shape, outputs, depths=needed, seed=config.seed)
         if make_head is None:

@@ -136,14 +136,6 @@ class NetworkConfig(ABC):
 class ResolvedNetwork(NetworkConfig):
     """A network's keys with nothing left open. A subclass narrows the keys' types."""
 
-    def architecture(self, k: int, J: int, joint: bool) -> Architecture:
-        """Returns the description of the network.
-
-        Args:
-            joint: with plan=joint, which may leave the network whole.
-        """
-        raise NotImplementedError  # of model=own, which `models.own` builds
-
     def check_samples(self, spec: DatasetSpec, J: int) -> None:
         """Refuses data that the network cannot read.
 
@@ -185,6 +177,19 @@ class ResolvedNetwork(NetworkConfig):
     def first_head_width(self) -> int | None:
         """M̃, the width of the first head, where a key says it."""
         return _first_of(self, "head_widths", "head_width")
+
+
+@dataclass
+class DescribedNetwork(ResolvedNetwork):
+    """A network of this package: its keys describe its blocks."""
+
+    @abstractmethod
+    def architecture(self, k: int, J: int, joint: bool) -> Architecture:
+        """Returns the description of the network.
+
+        Args:
+            joint: with plan=joint, which may leave the network whole.
+        """
 
 
 def _first_of(model: NetworkConfig, several: str, one: str) -> int | None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from layerwise.config.networks.base import (
     Choices,
+    DescribedNetwork,
     NetworkConfig,
-    ResolvedNetwork,
     activations,
     check_one_of,
     given,
@@ -52,7 +52,7 @@ class MlpConfig(NetworkConfig):
 
 
 @dataclass(kw_only=True)
-class ResolvedMlp(MlpConfig, ResolvedNetwork):
+class ResolvedMlp(MlpConfig, DescribedNetwork):
     """A perceptron whose widths are all given."""
 
     name: str

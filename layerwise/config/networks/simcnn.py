@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from layerwise.config.networks.base import (
     Choices,
+    DescribedNetwork,
     NetworkConfig,
-    ResolvedNetwork,
     activations,
     check_one_of,
     given,
@@ -86,7 +86,7 @@ class SimCnnConfig(NetworkConfig):
 
 
 @dataclass(kw_only=True)
-class ResolvedSimCnn(SimCnnConfig, ResolvedNetwork):
+class ResolvedSimCnn(SimCnnConfig, DescribedNetwork):
     """A SimCNN whose width and head width are each given by one of two keys."""
 
     name: str

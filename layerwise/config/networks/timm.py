@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from layerwise.config.networks.base import Choices, NetworkConfig, ResolvedNetwork, head_as_wide_as_its_block
+from layerwise.config.networks.base import Choices, DescribedNetwork, NetworkConfig, head_as_wide_as_its_block
 from layerwise.core.errors import LayerwiseError
 from layerwise.models.choices import EnsembleOn, HeadKind
 
@@ -45,7 +45,7 @@ class TimmConfig(NetworkConfig):
 
 
 @dataclass(kw_only=True)
-class ResolvedTimm(TimmConfig, ResolvedNetwork):
+class ResolvedTimm(TimmConfig, DescribedNetwork):
     """A network of timm."""
 
     name: str

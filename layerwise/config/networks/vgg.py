@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from layerwise.config.networks.base import Choices, NetworkConfig, ResolvedNetwork, given
+from layerwise.config.networks.base import Choices, DescribedNetwork, NetworkConfig, given
 from layerwise.core.errors import LayerwiseError
 from layerwise.models.choices import EnsembleOn
 
@@ -43,7 +43,7 @@ class AlexNetConfig(NetworkConfig):
 
 
 @dataclass(kw_only=True)
-class ResolvedAlexNet(AlexNetConfig, ResolvedNetwork):
+class ResolvedAlexNet(AlexNetConfig, DescribedNetwork):
     """A network of a VGG-like list of layers."""
 
     name: str
