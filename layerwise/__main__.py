@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from layerwise.commands.errors import reported
+from layerwise.commands.errors import ended_without_python, reported
 from layerwise.core.errors import LayerwiseError, suggest
 
 COMMANDS = {
@@ -31,7 +31,7 @@ COMMANDS = {
 def main(words: Sequence[str] | None = None) -> None:
     """Runs a command; `words` are the command line's arguments unless given."""
     words = sys.argv[1:] if words is None else words
-    with reported():
+    with ended_without_python(), reported():
         if not words or words[0] in ("-h", "--help"):
             print(usage())
             return

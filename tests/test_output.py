@@ -50,3 +50,21 @@ def test_a_full_disk_behind_stdout_is_said():
         done = run(VERSION, full.fileno())
     assert done.returncode == 2
     assert done.stderr == "error: the standard output cannot be written: No space left on device.\n"
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_process_that_has_left_the_others_does_not_wait_for_its_threads(code):
+    """Python's own end would wait for this thread for ever, as it aborts over threads of PyTorch's."""
+    program = f"""
+import atexit, sys, threading
+from layerwise.commands.errors import ended_without_python
+from layerwise.core import distributed
+distributed._left = True
+atexit.register(print, "tidied")
+threading.Thread(target=threading.Event().wait).start()
+with ended_without_python():
+    print("trained")
+    sys.exit({code}) if {code} else None
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (code, "trained\ntidied\n"), done.stderr

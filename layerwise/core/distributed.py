@@ -151,10 +151,21 @@ def join(here: Place, device: torch.device, seconds: float) -> None:
         ) from error
 
 
+_left = False
+"""Whether this process has been in a process group, and left it."""
+
+
 def leave() -> None:
     """Leaves the process group."""
+    global _left
     if joined():
         dist.destroy_process_group()
+        _left = True
+
+
+def has_left() -> bool:
+    """Returns whether this process has been in a process group, and left it."""
+    return _left
 
 
 @contextmanager

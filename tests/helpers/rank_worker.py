@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
+from layerwise.commands.errors import ended_without_python
 from layerwise.commands.overrides import checked
 from layerwise.core import distributed
 from layerwise.core.errors import LayerwiseError
@@ -39,4 +40,5 @@ def main(jobs: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    with ended_without_python():
+        main(Path(sys.argv[1]))
