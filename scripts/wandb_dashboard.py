@@ -15,7 +15,7 @@ import importlib.util
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from layerwise.commands.errors import reported
-from layerwise.config.schema import WandbConfig
+from layerwise.config.groups.outputs import WandbConfig
 from layerwise.core.errors import LayerwiseError
 
 if TYPE_CHECKING:

@@ -43,7 +43,7 @@ def test_a_new_key_with_a_default_renames_no_folder(tmp_path):
     """In a copy of the package whose schema has one key more."""
     shutil.copytree(ROOT / "layerwise", tmp_path / "layerwise", ignore=shutil.ignore_patterns("assets"))
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
-    schema = tmp_path / "layerwise" / "config" / "schema.py"
+    schema = tmp_path / "layerwise" / "config" / "groups" / "training.py"
     similarity = "    similarity: float = 0.99\n"
     text = schema.read_text()
     assert text.count(similarity) == 1

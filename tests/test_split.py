@@ -13,7 +13,8 @@ from torch import Tensor
 from helpers.data import CPU
 from helpers.run_folders import results_of
 from layerwise.config.build import sample_counts
-from layerwise.config.schema import Config, DatasetConfig
+from layerwise.config.groups.data import DatasetConfig
+from layerwise.config.schema import Config
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import key
 from layerwise.data import table

@@ -17,10 +17,11 @@ from rich.table import Table
 from layerwise.commands.arguments import Parser
 from layerwise.commands.conf_files import CONF, choices
 from layerwise.config.effects import has_effect
+from layerwise.config.groups.data import CacheConfig, CacheKind, DatasetConfig
 from layerwise.config.networks.simcnn import SimCnnConfig
 from layerwise.config.outside import TARGET, offered
 from layerwise.config.resolve import resolve
-from layerwise.config.schema import CacheConfig, CacheKind, Config, DatasetConfig
+from layerwise.config.schema import Config
 from layerwise.models.choices import HeadKind
 from layerwise.reporting.tables import show
 from layerwise.training.choices import LossName

@@ -17,8 +17,8 @@ from pathlib import Path
 from layerwise.analysis.collecting import runs_below
 from layerwise.commands.arguments import Parser
 from layerwise.commands.compose import configuration
+from layerwise.config.groups.outputs import LoggerConfig
 from layerwise.config.parse import from_yaml
-from layerwise.config.schema import LoggerConfig
 from layerwise.core.errors import LayerwiseError
 from layerwise.reporting.loggers.choice import check_loggers, send
 from layerwise.runs.folder import in_use

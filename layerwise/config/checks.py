@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from layerwise.config.groups.plan import HeadStart, Plan
+from layerwise.config.groups.training import OptimizerKind, Parallel
 from layerwise.config.networks.simcnn import SimCnnConfig
-from layerwise.config.schema import Config, HeadStart, OptimizerKind, Parallel, Plan
+from layerwise.config.schema import Config
 from layerwise.core.choices import PrecisionName
 from layerwise.core.errors import LayerwiseError
 from layerwise.data.choices import Task

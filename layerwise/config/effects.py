@@ -12,10 +12,14 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from layerwise.config.groups.data import CacheKind
+from layerwise.config.groups.outputs import WandbMode
+from layerwise.config.groups.plan import Plan
+from layerwise.config.groups.training import OptimizerKind, ScheduleName
 from layerwise.config.keys import key_names
 from layerwise.config.networks import NETWORKS
 from layerwise.config.resolved import ResolvedConfig
-from layerwise.config.schema import CacheKind, Config, OptimizerKind, Plan, ScheduleName, WandbMode
+from layerwise.config.schema import Config
 from layerwise.data.choices import Task
 from layerwise.models.choices import HeadKind
 

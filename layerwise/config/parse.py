@@ -21,11 +21,14 @@ from yaml import YAMLError
 
 from layerwise.config.checks import check_options
 from layerwise.config.effects import value_of
+from layerwise.config.groups.data import DatasetConfig
+from layerwise.config.groups.plan import PlanConfig
+from layerwise.config.groups.training import ObjectiveConfig
 from layerwise.config.keys import key_names, network_keys, suggest_key
 from layerwise.config.networks import NETWORKS, NetworkConfig
 from layerwise.config.outside import TARGET, Outside, put_back
 from layerwise.config.ranges import check_ranges
-from layerwise.config.schema import Config, DatasetConfig, ObjectiveConfig, PlanConfig
+from layerwise.config.schema import Config
 from layerwise.config.shapes import check_shapes
 from layerwise.core.errors import LayerwiseError, one_line, suggest
 from layerwise.training.contracts import CONTRACTS

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from layerwise.config.effects import REFUSED, in_turn, without_effect
+from layerwise.config.groups.plan import FinetuneConfig, HeadStart, Plan
 from layerwise.config.networks.base import given
 from layerwise.config.paper import training_values
 from layerwise.config.resolved import (
@@ -15,7 +16,7 @@ from layerwise.config.resolved import (
     ResolvedPlan,
     narrowed,
 )
-from layerwise.config.schema import Config, FinetuneConfig, HeadStart, Plan
+from layerwise.config.schema import Config
 from layerwise.core.errors import LayerwiseError
 from layerwise.data.choices import Task
 from layerwise.models.choices import EnsembleOn

@@ -9,8 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from layerwise.config.groups import WHERE
+from layerwise.config.groups.plan import PlanConfig
+from layerwise.config.groups.training import EnsembleConfig, ObjectiveConfig, OptimizerConfig
 from layerwise.config.networks.base import ResolvedNetwork
-from layerwise.config.schema import WHERE, Config, EnsembleConfig, ObjectiveConfig, OptimizerConfig, PlanConfig
+from layerwise.config.schema import Config
 from layerwise.models.choices import EnsembleOn
 from layerwise.training.choices import LossName
 

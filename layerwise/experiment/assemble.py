@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from layerwise.config import build
+from layerwise.config.groups.outputs import ProgressName
+from layerwise.config.groups.training import Parallel
 from layerwise.config.resolved import ResolvedConfig
-from layerwise.config.schema import Parallel, ProgressName
 from layerwise.core import distributed
 from layerwise.core.distributed import AllReduceMax, from_main, one_per_machine_first, ranks
 from layerwise.core.errors import LayerwiseError

@@ -23,10 +23,10 @@ from omegaconf import DictConfig
 
 from layerwise.config import build
 from layerwise.config.effects import without_effect
+from layerwise.config.groups.outputs import ProgressName, Summary
 from layerwise.config.parse import parse
 from layerwise.config.resolve import resolve
 from layerwise.config.resolved import ResolvedConfig
-from layerwise.config.schema import ProgressName, Summary
 from layerwise.core import distributed
 from layerwise.core.distributed import from_main, noticing_lost_processes, one_per_machine_first, together
 from layerwise.core.errors import LayerwiseError

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from layerwise.config.groups.outputs import ProgressName
 from layerwise.config.resolved import ResolvedConfig
-from layerwise.config.schema import ProgressName
 from layerwise.core import distributed
 from layerwise.core.errors import Interrupted, LayerwiseError
 from layerwise.core.measures import quality

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 from layerwise.config import build
+from layerwise.config.groups.data import CacheKind
+from layerwise.config.groups.outputs import Summary
 from layerwise.config.identity import as_plain
 from layerwise.config.resolved import ResolvedConfig
-from layerwise.config.schema import CacheKind, Summary
 from layerwise.core.precision import choose_device, choose_precision
 from layerwise.experiment.work import workload
 from layerwise.features.cache_plan import store_bytes

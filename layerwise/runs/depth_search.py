@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from layerwise.config.groups.plan import FinetuneConfig
 from layerwise.config.parse import from_yaml
 from layerwise.config.resolve import resolve
 from layerwise.config.resolved import ResolvedConfig
-from layerwise.config.schema import FinetuneConfig
 from layerwise.core.errors import LayerwiseError
 from layerwise.runs.run_files import CONFIG, RESULTS, SEARCH, DamagedRunFile, read_results
 

@@ -19,12 +19,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO, Any
 
+from layerwise.config.groups.data import CacheKind
 from layerwise.config.identity import differences, run_name, run_stem
 from layerwise.config.overrides import train_command
 from layerwise.config.parse import from_yaml, to_yaml
 from layerwise.config.resolve import resolve
 from layerwise.config.resolved import ResolvedConfig
-from layerwise.config.schema import CacheKind
 from layerwise.core.distributed import from_main, host, in_main, rank, ranks, together
 from layerwise.core.errors import LayerwiseError, writing
 from layerwise.core.files import write_atomically

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import torch
 
+from layerwise.config.groups.data import Unreadable
+from layerwise.config.groups.plan import Plan
+from layerwise.config.groups.training import Parallel
 from layerwise.config.outside import Outside
 from layerwise.config.resolved import ResolvedConfig
-from layerwise.config.schema import Parallel, Plan, Unreadable
 from layerwise.core import distributed
 from layerwise.core.distributed import ranks
 from layerwise.core.errors import LayerwiseError, suggest

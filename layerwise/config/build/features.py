@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from layerwise.config.build.data import build_batch_plan, sample_counts, shards
+from layerwise.config.groups.data import CacheKind
 from layerwise.config.resolved import ResolvedConfig
-from layerwise.config.schema import CacheKind
 from layerwise.core import distributed
 from layerwise.core.interrupt import StopRequest
 from layerwise.core.machine import HOST

@@ -8,11 +8,11 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from layerwise.config.groups.plan import HeadStart, Plan
 from layerwise.config.networks.base import DescribedNetwork
 from layerwise.config.networks.own import ResolvedOwn
 from layerwise.config.networks.simcnn import ResolvedSimCnn
 from layerwise.config.resolved import ResolvedConfig
-from layerwise.config.schema import HeadStart, Plan
 from layerwise.core.randomness import key, seeded
 from layerwise.core.types import Shape, Target
 from layerwise.data.dataset import DatasetSpec

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from layerwise.config.build.data import build_batch_plan
+from layerwise.config.groups.training import OptimizerKind, Parallel, ScheduleName
 from layerwise.config.networks.base import given
 from layerwise.config.resolved import ResolvedConfig
-from layerwise.config.schema import OptimizerKind, Parallel, ScheduleName
 from layerwise.core import distributed
 from layerwise.core.distributed import ranks
 from layerwise.core.errors import LayerwiseError

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from layerwise.config.groups.plan import Plan
 from layerwise.config.networks.simcnn import SimCnnConfig
 from layerwise.config.networks.vgg import VggConfig
-from layerwise.config.schema import Config, Plan
+from layerwise.config.schema import Config
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from layerwise.config.schema import HeadStart, Plan
+from layerwise.config.groups.plan import HeadStart, Plan
 from layerwise.reporting.html.reported_run import ReportedRun
 
 PLANS = {Plan.joint: "end to end", Plan.greedy: "greedy", Plan.autoencoder: "stacked autoencoder"}

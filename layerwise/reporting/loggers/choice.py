@@ -6,9 +6,10 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
+from layerwise.config.groups.outputs import WandbMode
 from layerwise.config.identity import as_plain
 from layerwise.config.parse import from_yaml
-from layerwise.config.schema import Config, WandbMode
+from layerwise.config.schema import Config
 from layerwise.core.errors import LayerwiseError
 from layerwise.reporting.loggers.base import Logger, Loggers
 from layerwise.reporting.loggers.tensorboard_files import TensorBoardFiles

@@ -1,0 +1,4 @@
+"""The groups of keys of the schema, a file for each subject; those of `model` are in `config/networks/`."""
+
+WHERE = {"identity": False}
+"""Marks fields that say where or how fast a run computes, not what: they do not name its folder."""
