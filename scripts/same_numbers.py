@@ -76,6 +76,10 @@ RUNS: dict[str, tuple[str, ...]] = {
     ),
     "vgg": (*IMAGES, "dataset.size=64", "model=vgg", "model.depth=11", "model.width=4", "k=3", "epochs=1"),
     "alexnet": (*IMAGES, "dataset.size=64", "model=alexnet", "model.width=4", "k=2", "epochs=1"),
+    "resnet_cifar": (
+        *("dataset=digits", "dataset.limit=200", "epochs=1", "model=resnet_cifar", "model.depth=8", "model.width=4"),
+        *("J=3", "k=2", "plan=simultaneous"),
+    ),
     "timm_layerwise": (*IMAGES, "dataset.size=32", "model=timm", "model.name=test_resnet", "k=2", "epochs=1"),
     "timm_joint": (
         *IMAGES,

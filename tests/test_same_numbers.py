@@ -23,7 +23,7 @@ def test_what_differs_is_said(tmp_path):
     same = run_script("same_numbers", "compare", str(old), str(old))
     assert "table: equal to the bit" in same.out
     assert "vgg: /whole: None became None" in same.out  # not recorded
-    assert "1 of 22 runs" in same.out
+    assert "1 of 23 runs" in same.out
     changed = run_script("same_numbers", "compare", str(old), str(new))
     assert "table: /whole/blocks/0/train/loss: 0.5 became 0.25\n" in changed.out
     assert changed.code == same.code + 1

@@ -136,6 +136,15 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         lambda value: len(value) > 0 and min(value) >= 1,
     ),
     (
+        ("model.modules",),
+        "must be a number of modules, 1 or more, or a list of sizes, 1 or more each",
+        lambda value: (
+            min(value, default=0) >= 1
+            if isinstance(value, list) and all(type(one) is int for one in value)
+            else type(value) is int and value >= 1
+        ),
+    ),
+    (
         ("optimizer.decay_at",),
         "must be a list of fractions of a stage, more than 0 and less than 1 each, in ascending order",
         lambda value: len(value) > 0 and all(0 < one < 1 for one in value) and value == sorted(set(value)),

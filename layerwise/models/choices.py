@@ -42,6 +42,16 @@ class HeadKind(Enum):
     pooled = "pooled"
 
 
+class Shortcut(Enum):
+    """Values of `model.shortcut`: of a residual unit that changes the shape.
+
+    identity has no parameters; projection is a 1×1 convolution with a batch norm.
+    """
+
+    identity = "identity"
+    projection = "projection"
+
+
 class Initialisation(Enum):
     """Values of `model.initialisation`; each network has some of them.
 

@@ -1,0 +1,79 @@
+"""`model=resnet_cifar`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from layerwise.config.networks.base import Choices, DescribedNetwork, NetworkConfig, given, head_as_wide_as_its_block
+from layerwise.core.errors import LayerwiseError
+from layerwise.models.choices import HeadKind, Shortcut
+
+if TYPE_CHECKING:  # torch
+    from layerwise.models.resnet_cifar import ResNetCifar
+
+
+@dataclass
+class ResNetCifarConfig(NetworkConfig):
+    """The keys of conf/model/resnet_cifar.yaml."""
+
+    heads: ClassVar = (HeadKind.cnn, HeadKind.mlp_sr, HeadKind.predsim)
+
+    kind: str = "resnet_cifar"
+    depth: int = 32
+    width: int = 16
+    modules: Any = None  # a number or a list of sizes
+    shortcut: Shortcut = Shortcut.identity
+    head: HeadKind = HeadKind.cnn
+    head_width: int | None = None
+
+    @property
+    def label(self) -> str:
+        return f"resnet{self.depth}"
+
+    @property
+    def layers(self) -> int:
+        """The stem and the units.
+
+        Raises:
+            LayerwiseError: there is no such depth.
+        """
+        if self.depth < 8 or (self.depth - 2) % 6:
+            raise LayerwiseError(f"model.depth={self.depth}: must be 6n + 2, such as 20, 32 or 110.")
+        return (self.depth - 2) // 2 + 1
+
+    def fixed_depth(self, joint: bool) -> int | None:
+        return self.modules if self.modules is None or isinstance(self.modules, int) else len(self.modules)
+
+    def resolve(self, choices: Choices) -> tuple[int, ResolvedResNetCifar]:
+        from layerwise.models.resnet_cifar import equal_sizes
+
+        layers, modules = self.layers, self.modules
+        J = given(self.check_depth(choices, self.fixed_depth(joint=False)), layers)
+        asked = f"{choices.J_key}={J}" if modules is None else f"model.modules={modules}"
+        sizes = modules if isinstance(modules, list) else equal_sizes(layers, min(J, layers))
+        if max(J, sum(sizes)) > layers:
+            raise LayerwiseError(
+                f"{asked}: {self.label} has {layers} layers, the stem and {layers - 1} units. Use less."
+            )
+        return J, ResolvedResNetCifar(**{**vars(self), "name": self.label, "modules": sizes})
+
+
+@dataclass(kw_only=True)
+class ResolvedResNetCifar(ResNetCifarConfig, DescribedNetwork):
+    """A ResNet with the sizes of its modules."""
+
+    name: str
+    modules: list[int]
+
+    def architecture(self, k: int, J: int, joint: bool) -> ResNetCifar:
+        from layerwise.models.heads import CnnHead
+        from layerwise.models.resnet_cifar import GROUPS, ResNetCifar
+
+        auxiliary = head_as_wide_as_its_block(self.head, k, self.head_width)
+        own = CnnHead(k=1, batch_norm=False, pool=1)
+        heads = [*[auxiliary] * (J - 1), own]
+        return ResNetCifar(self.layers // GROUPS, self.modules, heads, self.width, self.shortcut)
+
+    def first_blocks(self, depth: int) -> ResolvedResNetCifar:
+        return replace(self, modules=self.modules[:depth])
