@@ -21,6 +21,12 @@ from layerwise.training.contracts import CONTRACTS
 DEEPEST = 20
 """Maximum number of brackets inside each other."""
 
+DASHED = re.compile(r"--[\w./@]+=")
+"""How an override begins that is written like an option."""
+
+NONE = re.compile(r"=None$")
+"""Null as Python writes it."""
+
 MODES = ("run", "multirun", "cfg", "info", "shell_completion")
 """Hydra's options of which one can be given."""
 
@@ -53,15 +59,17 @@ def for_targets(overrides: Mapping[str, Override]) -> list[str]:
 def for_hydra(words: Sequence[str]) -> list[str]:
     """The arguments of a command line: Hydra's options, in any place, and then the checked overrides.
 
+    Overrides may be written as W&B's sweeps write them: `--key=value`, and `None` for null.
+
     Raises:
         LayerwiseError: an unknown option, two that exclude each other, or an argument that `checked` refuses.
     """
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]
+    parser.allow_abbrev = False  # `--experiment=…` is a key, and not short for --experimental-rerun
     options, unknown = parser.parse_known_intermixed_args(list(words))
-    if unknown:
-        raise LayerwiseError(_unknown_option(unknown[0], parser))
-    overrides = list(options.overrides)
+    if refused := [word for word in unknown if not DASHED.match(word)]:
+        raise LayerwiseError(_unknown_option(refused[0], parser))
     modes = [f"--{name}" for name in MODES if getattr(options, name)]
     if len(modes) > 1:
         raise LayerwiseError(f"{' and '.join(modes)}: use one of them.".replace("shell_", "shell-"))
@@ -70,13 +78,14 @@ def for_hydra(words: Sequence[str]) -> list[str]:
     if options.experimental_rerun and not Path(options.experimental_rerun).is_file():
         raise LayerwiseError(f"--experimental-rerun {options.experimental_rerun}: no such file.")
     if options.shell_completion:
-        if not any(re.match(r"(install|uninstall|query)=", word) for word in overrides):
+        if not any(re.match(r"(install|uninstall|query)=", word) for word in options.overrides):
             raise LayerwiseError("--shell-completion: say what to do, such as --shell-completion install=bash.")
         return list(words)
-    rest = list(words)
-    for word in reversed(overrides):
+    rest, overrides = list(words), list(options.overrides)
+    for word in reversed([*overrides, *unknown]):
         del rest[len(rest) - 1 - rest[::-1].index(word)]
-    return [*rest, *checked(overrides)]
+    keys = [word.removeprefix("--") for word in words if word in {*overrides, *unknown}]
+    return [*rest, *checked([NONE.sub("=null", word) for word in keys])]
 
 
 def _refuse(message: str) -> NoReturn:
@@ -84,11 +93,9 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _unknown_option(word: str, parser: ArgumentParser) -> str:
-    name = word.lstrip("-")
-    key, equals, value = name.partition("=")
     hint = suggest(word.split("=")[0], parser._option_string_actions)
-    if equals or "Did you mean" not in hint:
-        hint = f" Keys are written without dashes: {key}={value if equals else '…'}."
+    if "Did you mean" not in hint:
+        hint = f" Keys are written with their values: {word.lstrip('-').split('=')[0]}=…."
     return f"{word}: unknown option.{hint}"
 
 

@@ -190,8 +190,10 @@ def mode_of(configured: str) -> str:
 
 
 def _read(folder: Path) -> dict[str, Any]:
+    """What is known of the folder's W&B run; of a sweep that is the one that the sweep's agent has begun."""
     try:
         known: dict[str, Any] = json.loads((folder / FOLDER / SENT).read_text())
     except (OSError, ValueError):
-        return {}
-    return known
+        known = {}
+    asked = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
+    return known if asked in (None, known.get("id")) else {"id": asked}
