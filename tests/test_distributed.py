@@ -31,6 +31,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "reused": {"J": 4, "plan.reuse": "out/greedy"},
     "pretrained": {"J": 3, "model.pretrained": "out/greedy", "plan.frozen_blocks": 2},
     "recomputed": {"cache": "none"},
+    "in-parts": {"accumulate": 16, "optimizer.clip_norm": 0.5, "cache": "none"},
     "on-disk": {"cache": "disk"},
     "own-norms": {"cache": "none", "distributed.sync_batchnorm": "false"},
     "one-view": {"cache": "memory", "cache.views": 1},
@@ -71,6 +72,7 @@ RUNS: dict[str, dict[str, Any]] = {
 REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "uneven": ({"batch_size": 65}, ["batch_size=65", "by 2 processes", "64 or 66"]),
     "few-tests": ({"dataset.limit_test": 1}, ["2 processes are more than the 1 test samples"]),
+    "parts": ({"accumulate": 64}, ["accumulate=64", "64 equal parts in each of 2 processes", "batch_size=128"]),
     "last-batch": ({"dataset.limit": 65}, ["last batch of 1", "fewer than the 2 processes", "dataset.limit=64"]),
     "one-block": (
         {"distributed.parallel": "blocks", "plan": "simultaneous", "J": 1, "model.downsample": "[]"},

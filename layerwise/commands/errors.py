@@ -166,7 +166,7 @@ def say(text: str, of_all: bool = True) -> None:
         print(text, file=sys.stderr)
 
 
-OUT_OF_MEMORY = "out of memory. Use a smaller batch_size or model.width, or cache=none."
+OUT_OF_MEMORY = "out of memory. Use accumulate=2, a smaller batch_size or model.width, or cache=none."
 
 
 def remedy_for(error: RuntimeError) -> str | None:
@@ -175,7 +175,7 @@ def remedy_for(error: RuntimeError) -> str | None:
     if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(
         error
     ):  # on a CPU only words say so
-        return f"out of memory ({reason}). Use a smaller batch_size or model.width, or cache=none."
+        return f"out of memory ({reason}). Use accumulate=2, a smaller batch_size or model.width, or cache=none."
     if "Storage size calculation overflowed" in reason or "numel: integer multiplication overflow" in reason:
         return OUT_OF_MEMORY
     if "DataLoader worker" in str(error):

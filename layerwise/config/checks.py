@@ -177,6 +177,8 @@ def _check_block_parallelism(config: Config) -> None:
             "the processes put the optimiser's state together by the order of its parameters, which "
             "optimizer.norm_decay=false changes. Leave it out, or use parallel=data."
         )
+    if config.accumulate > 1:
+        raise _not_by_blocks("the processes pass whole batches on. Use accumulate=1.")
     if config.precision is PrecisionName.fp16:
         raise _not_by_blocks(
             "each process would scale its loss on its own. Use precision=bf16 or fp32, or parallel=data."

@@ -99,7 +99,9 @@ _CUT = Effect(
 )
 
 EFFECTS: dict[str, Effect] = {
-    **dict.fromkeys(("J", "batch_size", "seed", "precision", "device", "compile", "name", "output_dir"), ALWAYS),
+    **dict.fromkeys(
+        ("J", "batch_size", "accumulate", "seed", "precision", "device", "compile", "name", "output_dir"), ALWAYS
+    ),
     **dict.fromkeys(("fresh", "summary", "progress", "report", "debug"), ALWAYS),
     "k": _CUT,
     "epochs": Effect(

@@ -54,7 +54,16 @@ MOST_WORKERS = 256
 RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     (
         (
-            *("k", "J", "plan.max_blocks", "epochs", "batch_size", "plan.epochs", "plan.blocks_per_stage"),
+            *(
+                "k",
+                "J",
+                "plan.max_blocks",
+                "epochs",
+                "batch_size",
+                "accumulate",
+                "plan.epochs",
+                "plan.blocks_per_stage",
+            ),
             *("plan.prune_epochs", "model.width", "model.head_width", "model.final_head_width", "model.pool"),
             *(
                 "plan.prune_to",

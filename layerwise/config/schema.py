@@ -33,6 +33,7 @@ class Config:
     J: int | None = None
     epochs: int | None = field(default=None, metadata=WHERE)  # plan.epochs says what became of it
     batch_size: int | None = None
+    accumulate: int = 1
     seed: int = 0
     precision: PrecisionName = PrecisionName.auto
     device: str = field(default="auto", metadata=WHERE)

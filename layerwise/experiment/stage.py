@@ -272,6 +272,6 @@ def build_trainer(run: Run, stages: Sequence[Stage], stage: Stage, segment: Segm
         build.build_recipe(run.config, stage, run.data),
         run.precision,
         team,
-        compiled_for=build.build_batch_plan(run.config, run.data).size if run.config.compile else None,
+        compiled_for=build.build_batch_plan(run.config, run.data).part_size if run.config.compile else None,
         graph=build.build_graph(run.config, run.data.device, run.precision, optimizer),
     )

@@ -27,8 +27,9 @@ class BatchPlan:
         batch_size: B, images per training step in all processes together; the last step of an epoch may have fewer.
         shard: the part of the training split that this process holds.
         fresh_views: whether each stage augments the images anew; else epoch e of every stage sees the same views.
-        batches_a_pass: number of training batches in one pass without gradients: larger passes keep a GPU busy, and
-            still take less memory than training on one batch.
+        accumulate: parts that a batch is computed in; it changes neither the batches nor their order.
+        batches_a_pass: number of training batches, or parts, in one pass without gradients: larger passes keep a GPU
+            busy, and still take less memory than training on one batch.
     """
 
     batch_size: int
@@ -36,6 +37,7 @@ class BatchPlan:
     shard: Shard = EVERYTHING
     batches_a_pass: int = 1
     fresh_views: bool = False
+    accumulate: int = 1
 
     @property
     def size(self) -> int:
@@ -43,9 +45,14 @@ class BatchPlan:
         return self.batch_size // self.shard.ranks
 
     @property
+    def part_size(self) -> int:
+        """Images of this process that pass through the trained blocks at a time."""
+        return self.size // self.accumulate
+
+    @property
     def pass_size(self) -> int:
         """Images of this process in one pass of an evaluation, or while a cache is advanced."""
-        return self.size * self.batches_a_pass
+        return self.part_size * self.batches_a_pass
 
     def view(self, stage: int, epoch: int) -> int:
         """Returns the view of the training images in an epoch; stage and epoch count from 0."""

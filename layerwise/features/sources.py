@@ -105,7 +105,13 @@ class Recompute(Source):
         self, split: SplitName, order: Tensor, size: int, view: int | None, target: Target, mirrored: bool = False
     ) -> Iterator[Batch]:
         for x, labels in self.data.batches(split, order, size, view, mirrored):
-            yield Batch(run_frozen(self.prefix, x, self.precision), x if target == "inputs" else labels)
+            yield Batch(self._features(x), x if target == "inputs" else labels)
+
+    def _features(self, x: Tensor) -> Tensor:
+        """The outputs of the frozen blocks; of a batch that is computed in parts, part by part."""
+        parts = x.split(self.plan.pass_size) if self.plan.accumulate > 1 and self.prefix else [x]
+        features = [run_frozen(self.prefix, part, self.precision) for part in parts]
+        return features[0] if len(features) == 1 else torch.cat(features)
 
     def advance(self, blocks: Sequence[nn.Module]) -> None:
         freeze(blocks)

@@ -13,6 +13,7 @@ class Recipe:
 
     Attributes:
         batch_size: images per step in all processes together.
+        accumulate: parts that a batch is computed in; divides it.
         lr: base learning rate, multiplied by the schedule's factor at each step.
         schedule: factor on the learning rate; see `optim`.
         restart_momentum: whether the momentum is cleared when a stepwise schedule decays.
@@ -32,6 +33,7 @@ class Recipe:
     seed: int
     average: float = 0.0
     gradients: bool = False
+    accumulate: int = 1
 
     @property
     def steps_per_epoch(self) -> int:
@@ -54,3 +56,22 @@ class Recipe:
     def images(self, step: int) -> int:
         """Returns the images of all processes in a step of an epoch, counted from 0."""
         return min(self.batch_size, self.samples - step * self.batch_size)
+
+    def parts(self, images: int, ranks: int) -> int:
+        """Returns how many parts a batch is computed in: as few as are no larger than those of a full batch.
+
+        All processes have as many: batch norms that they synchronise are computed together.
+
+        Args:
+            images: in all processes.
+            ranks: processes that share the batch, of which each has a sample in each part.
+        """
+        return parts_of_batch(images, self.batch_size // self.accumulate, ranks)
+
+
+def parts_of_batch(images: int, largest: int, ranks: int) -> int:
+    """Returns the number of parts of a batch, of `largest` images at most in all processes together.
+
+    Where that is one image for each process, some may have two, so that no process lacks one.
+    """
+    return min(-(-images // largest), images // ranks)

@@ -7,7 +7,8 @@ the memory that it reads; the learning rate lies on the device, where it can cha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Protocol, TypeVar
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.precision import Precision
-from layerwise.training.objectives import Objective, Terms
+from layerwise.training.objectives import Objective, Terms, total
 from layerwise.training.team import Forward
 
 WARM_UP = 3
@@ -32,13 +33,14 @@ Result = TypeVar("Result")
 class TrainingStep(Protocol):
     """What the training loop does with a batch."""
 
-    def __call__(self, inputs: Tensor, targets: Tensor, loss_scale: float = 1.0) -> Terms:
+    def __call__(self, inputs: Tensor, targets: Tensor, loss_scale: float = 1.0, parts: int = 1) -> Terms:
         """Updates the parameters and returns the terms of the objective.
 
         Args:
             inputs: features x_start [B, …].
             targets: labels [B] or inputs [B, …].
             loss_scale: factor on the loss; see `Team.loss_scale`.
+            parts: in which the gradient is computed, one after another.
         """
 
 
@@ -50,6 +52,7 @@ class EagerStep:
         scaler: loss scaling of float16; see `Precision.grad_scaler`.
         clip_norm: upper bound on the gradient's norm, or None.
         measured: parameters by name, of which the gradient's norm is measured in each step, before it is clipped.
+        unsynchronised: context of all parts of a batch but the last; see `Team.unsynchronised`.
     """
 
     def __init__(
@@ -62,18 +65,16 @@ class EagerStep:
         scaler: torch.amp.GradScaler,
         clip_norm: float | None,
         measured: Mapping[str, Sequence[nn.Parameter]] | None = None,
+        unsynchronised: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.forward, self.objective, self.optimizer, self.parameters = forward, objective, optimizer, parameters
         self.precision, self.scaler, self.clip_norm = precision, scaler, clip_norm
-        self.measured = measured or {}
+        self.measured, self.unsynchronised = measured or {}, unsynchronised
 
-    def __call__(self, inputs: Tensor, targets: Tensor, loss_scale: float = 1.0) -> Terms:
-        with self.precision.autocast():
-            terms = self.objective(self.forward(inputs), targets)
-            loss = terms["loss"] if loss_scale == 1 else terms["loss"] * loss_scale
+    def __call__(self, inputs: Tensor, targets: Tensor, loss_scale: float = 1.0, parts: int = 1) -> Terms:
         for parameter in self.parameters:
             parameter.grad = None
-        self.scaler.scale(loss).backward()
+        terms = self._add_gradients(inputs, targets, loss_scale, parts)
         if self.clip_norm is not None or self.measured:
             self.scaler.unscale_(self.optimizer)
         for name, parameters in self.measured.items():
@@ -84,6 +85,39 @@ class EagerStep:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return terms
+
+    def _add_gradients(self, inputs: Tensor, targets: Tensor, loss_scale: float, parts: int) -> Terms:
+        """Adds the gradient of a batch to the parameters', and returns its terms."""
+        if parts == 1:
+            with self.precision.autocast():
+                terms = self.objective(self.forward(inputs), targets)
+                loss = terms["loss"] if loss_scale == 1 else terms["loss"] * loss_scale
+            self.scaler.scale(loss).backward()
+            return terms
+        pieces = list(zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True))
+        shares = [len(some) / len(targets) for _, some in pieces]
+        found = []
+        for i, (x, some) in enumerate(pieces):
+            with self.unsynchronised() if i < parts - 1 else nullcontext():
+                found.append(_detached(self._add_gradients(x, some, loss_scale * shares[i], parts=1)))
+        return _mean(found, shares)
+
+
+def _mean(terms: Sequence[Terms], shares: Sequence[float]) -> Terms:
+    """Returns the terms of a batch from those of its parts.
+
+    Args:
+        shares: of the batch's samples that the parts have.
+    """
+
+    def added(values: Iterable[Sequence[Tensor]], factors: Sequence[float]) -> list[Tensor]:
+        return [total([f * v for f, v in zip(factors, of_head, strict=True)]) for of_head in zip(*values, strict=True)]
+
+    means = {name: added((one["means"][name] for one in terms), shares) for name in terms[0]["means"]}
+    counts = {
+        name: [sum(v) for v in zip(*(one["counts"][name] for one in terms), strict=True)] for name in terms[0]["counts"]
+    }
+    return {"loss": added(([one["loss"]] for one in terms), shares)[0], "means": means, "counts": counts}
 
 
 class DeviceGraph(Protocol):
@@ -142,15 +176,15 @@ class CapturedStep:
         self._memory: tuple[Tensor, Tensor] | None = None  # inputs and targets that the graph reads
         self._terms: Terms | None = None  # that it writes
 
-    def __call__(self, inputs: Tensor, targets: Tensor, loss_scale: float = 1.0) -> Terms:
+    def __call__(self, inputs: Tensor, targets: Tensor, loss_scale: float = 1.0, parts: int = 1) -> Terms:
         if len(targets) != self.images:
-            return self.step(inputs, targets, loss_scale)
+            return self.step(inputs, targets, loss_scale, parts)
         if self._to_warm_up:
             self._to_warm_up -= 1
-            return self.graph.warm_up(lambda: self.step(inputs, targets, loss_scale))
+            return self.graph.warm_up(lambda: self.step(inputs, targets, loss_scale, parts))
         if self._memory is None or self._terms is None:
             self._memory = own = inputs.clone(), targets.clone()
-            self._terms = self._capture(lambda: _detached(self.step(*own, loss_scale)))
+            self._terms = self._capture(lambda: _detached(self.step(*own, loss_scale, parts)))
         for memory, value in zip(self._memory, (inputs, targets), strict=True):
             memory.copy_(value)
         self.graph.replay()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -33,6 +34,8 @@ class Team:
     """
 
     rank = 0
+    ranks = 1
+    """Processes that share each batch."""
 
     def local_segment(self, segment: Segment) -> Segment:
         """Returns the blocks and heads of a stage that this process trains."""
@@ -58,6 +61,10 @@ class Team:
     def wrap_forward(self, segment: Segment, compiled_for: int | None) -> Forward:
         """Returns the forward pass of this process's part of a segment; for `compiled_for` see `compile_for`."""
         return compile_for(compiled_for, segment)
+
+    def unsynchronised(self) -> AbstractContextManager[object]:
+        """Context of a forward and backward pass whose gradients later passes add to before they are exchanged."""
+        return nullcontext()
 
     def all_reduce_sums(self, sums: Sums, images: int) -> tuple[Sums, int]:
         """Returns the sums over the samples of all processes, with an entry per head of the stage, and their number."""
@@ -103,8 +110,11 @@ class DataParallel(Team):
             # newer versions of PyTorch rename the argument
             warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
             # no broadcast: batch-norm statistics are the same in all processes, or averaged by `sync_weights`
-            wrapped = DistributedDataParallel(segment, broadcast_buffers=False, gradient_as_bucket_view=True)
-        return compile_for(compiled_for, wrapped)
+            self._wrapped = DistributedDataParallel(segment, broadcast_buffers=False, gradient_as_bucket_view=True)
+        return compile_for(compiled_for, self._wrapped)
+
+    def unsynchronised(self) -> AbstractContextManager[object]:
+        return self._wrapped.no_sync()
 
     def all_reduce_sums(self, sums: Sums, images: int) -> tuple[Sums, int]:
         names = list(sums)

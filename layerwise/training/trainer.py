@@ -69,7 +69,15 @@ class StageTrainer:
         forward = team.wrap_forward(segment, compiled_for)
         measured = trained_parameters(team.local_segment(segment)) if recipe.gradients else None
         self.take_step: TrainingStep = EagerStep(
-            forward, objective, optimizer, self.parameters, precision, self.scaler, recipe.clip_norm, measured
+            forward,
+            objective,
+            optimizer,
+            self.parameters,
+            precision,
+            self.scaler,
+            recipe.clip_norm,
+            measured,
+            team.unsynchronised,
         )
         self.captured = graph is not None
         if graph is not None:
@@ -154,7 +162,9 @@ class StageTrainer:
         set_learning_rate(self.optimizer, recipe.lr_at(self.steps_done))
         if recipe.restart_momentum and recipe.decays_at(self.steps_done):
             restart_momentum(self.optimizer)
-        terms = self.take_step(inputs, targets, self.team.loss_scale(len(targets), recipe.images(self.step)))
+        images = recipe.images(self.step)
+        scale, parts = self.team.loss_scale(len(targets), images), recipe.parts(images, self.team.ranks)
+        terms = self.take_step(inputs, targets, scale, parts)
         self.sums.add(terms, len(targets))
 
     def _glance(self, seconds: float) -> Glance:

@@ -27,6 +27,7 @@ from layerwise.data.table_file import TableFiles
 from layerwise.features.batches import BatchPlan
 from layerwise.training.choices import LossName
 from layerwise.training.plan import Stage
+from layerwise.training.recipe import parts_of_batch
 
 
 def table_files(config: ResolvedConfig) -> TableFiles | None:
@@ -176,6 +177,15 @@ def _check_batches(config: ResolvedConfig, samples: int, which: str, processes: 
         raise LayerwiseError(
             f"batch_size={batch_size} cannot be shared evenly by {processes} processes. Use batch_size={nearest}."
         )
+    accumulate = config.accumulate
+    if batch_size % (unit := processes * accumulate):
+        each = "" if processes == 1 else f" in each of {processes} processes"
+        below, above = batch_size // unit * unit, -(-batch_size // unit) * unit
+        nearest = f"{below} or {above}" if below else str(above)
+        raise LayerwiseError(
+            f"accumulate={accumulate}: batch_size={batch_size} cannot be divided into {accumulate} equal parts{each}. "
+            f"Use batch_size={nearest}, or another accumulate."
+        )
     if batch_size > samples:
         raise LayerwiseError(
             f"batch_size={batch_size}: there are only {samples} {which}training samples. "
@@ -187,6 +197,14 @@ def _check_batches(config: ResolvedConfig, samples: int, which: str, processes: 
             f"batch_size={batch_size} leaves a last batch of {last} of the {samples} {which}samples, fewer than the "
             f"{processes} processes. Use another batch_size, dataset.limit={samples - last}, or fewer processes."
         )
+    for images in (batch_size, last) if accumulate > 1 and config.model.norms_vectors else ():
+        parts = parts_of_batch(images, batch_size // accumulate, processes)
+        smallest = images // processes // parts * (processes if config.distributed.sync_batchnorm else 1)
+        if smallest < 2 <= images:
+            raise LayerwiseError(
+                f"accumulate={accumulate} computes a batch of {images} samples in parts of {smallest}, but batch norm "
+                "needs at least two. Use a smaller accumulate."
+            )
     seen = last if config.distributed.sync_batchnorm else last // processes
     if config.model.norms_vectors and seen < 2:
         remedy = "Use another batch_size"
@@ -214,5 +232,10 @@ def build_batch_plan(config: ResolvedConfig, data: Dataset) -> BatchPlan:
     """How epochs are cut into batches."""
     batches_a_pass = 4 if data.device.type == "cuda" else 1  # on a CPU larger ones would leave its caches
     return BatchPlan(
-        config.batch_size, config.seed, data.shards["train"], batches_a_pass, fresh_views=config.dataset.fresh_views
+        config.batch_size,
+        config.seed,
+        data.shards["train"],
+        batches_a_pass,
+        fresh_views=config.dataset.fresh_views,
+        accumulate=config.accumulate,
     )

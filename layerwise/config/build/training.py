@@ -163,4 +163,5 @@ def build_recipe(config: ResolvedConfig, stage: Stage, data: Dataset) -> Recipe:
         seed=config.seed,
         average=config.optimizer.average,
         gradients=config.evaluation.gradients,
+        accumulate=config.accumulate,
     )
