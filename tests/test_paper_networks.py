@@ -11,10 +11,10 @@ from torchvision.models import vgg11_bn
 
 from helpers.configs import configured
 from layerwise.config.build.training import build_schedule
+from layerwise.config.networks.simcnn import SimCnnConfig
 from layerwise.core.errors import LayerwiseError
 from layerwise.models import timm_net
 from layerwise.models.blocknet import BlockNet
-from layerwise.models.choices import HeadKind
 from layerwise.models.costs import block_costs, total_parameters
 from layerwise.models.heads import CnnHead, MlpSrHead, average
 from layerwise.models.timm_net import TimmStages, TimmWhole
@@ -221,7 +221,7 @@ def test_mlp_sr_is_pooled_convolved_and_connected():
     assert head(torch.randn(3, 8, 16, 16)).shape == (3, 10)
 
 
-@pytest.mark.parametrize("head", HeadKind)
+@pytest.mark.parametrize("head", SimCnnConfig.heads)
 def test_every_head_stands_behind_every_block_of_a_simcnn(head):
     config = configured("k=2", "model.width=8", f"model.head={head.value}")
     net = config.model.architecture(config.k, config.J, config.joint).build(CIFAR10, 10)

@@ -18,6 +18,7 @@ from layerwise.commands.arguments import Parser
 from layerwise.commands.conf_files import CONF, choices
 from layerwise.config.effects import has_effect
 from layerwise.config.groups.data import CacheConfig, CacheKind, DatasetConfig
+from layerwise.config.networks.resnet_cifar import ResNetCifarConfig
 from layerwise.config.networks.simcnn import SimCnnConfig
 from layerwise.config.outside import TARGET, offered
 from layerwise.config.resolve import resolve
@@ -46,6 +47,8 @@ HEADS: dict[HeadKind, str] = {
     HeadKind.mlp_sr: "Pooling, 1x1 convolutions and a perceptron (decoupled greedy learning).",
     HeadKind.predsim: "Linear, beside a convolution with a similarity loss.",
     HeadKind.pooled: "2x2 max pooling after each of k-1 convolutions, global maximum, linear layer without bias.",
+    HeadKind.aux_1c2f: "A convolution with stride 2, average, two linear layers: the common head of local learning.",
+    HeadKind.auglocal: "Units like some of the layers behind it, average, linear layer (AugLocal).",
 }
 """Values of `model.head`."""
 
@@ -82,15 +85,20 @@ def of_contract(place: str) -> Entry:
 
 def heads() -> list[Entry]:
     """The kinds of heads, with the keys that not all of them have."""
-    configs = {}
-    for kind in HeadKind:
-        data, cache = DatasetConfig(name="cifar10"), CacheConfig(kind=CacheKind.auto)
-        configs[kind] = resolve(Config(model=SimCnnConfig(head=kind), dataset=data, cache=cache))
-    names = [entry.name for entry in fields(SimCnnConfig)]
-    used = {kind: {name for name in names if has_effect(f"model.{name}", config)} for kind, config in configs.items()}
-    shared = set.intersection(*used.values())
-    own = [(kind.value, [name for name in names if name in used[kind] - shared], HEADS[kind]) for kind in HeadKind]
-    return [*own, of_contract("model.head")]
+    found: list[Entry] = []
+    for network in (SimCnnConfig, ResNetCifarConfig):
+        names, used = [entry.name for entry in fields(network)], {}
+        for kind in network.heads:
+            data, cache = DatasetConfig(name="cifar10"), CacheConfig(kind=CacheKind.auto)
+            config = resolve(Config(model=network(head=kind), dataset=data, cache=cache))
+            used[kind] = {name for name in names if has_effect(f"model.{name}", config)}
+        shared, known = set.intersection(*used.values()), {name for name, _, _ in found}
+        found += [
+            (kind.value, [name for name in names if name in used[kind] - shared], HEADS[kind])
+            for kind in used
+            if kind.value not in known
+        ]
+    return [*found, of_contract("model.head")]
 
 
 def objectives() -> list[Entry]:

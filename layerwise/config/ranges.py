@@ -65,6 +65,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
                 "plan.blocks_per_stage",
             ),
             *("plan.prune_epochs", "model.width", "model.head_width", "model.final_head_width", "model.pool"),
+            "model.head_depth",
             *(
                 "plan.prune_to",
                 "plan.prune_rounds",

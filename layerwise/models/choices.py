@@ -40,6 +40,8 @@ class HeadKind(Enum):
     mlp_sr = "mlp_sr"
     predsim = "predsim"
     pooled = "pooled"
+    aux_1c2f = "aux_1c2f"
+    auglocal = "auglocal"
 
 
 class Shortcut(Enum):

@@ -7,7 +7,7 @@ unit here: there are 3n + 1. The heads are auxiliary ones but for the last, whic
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -62,19 +62,34 @@ class Unit(nn.Module):
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a head stands.
+
+    Attributes:
+        depth: j.
+        behind: number of layers up to x_j.
+        input_shape: of x_0.
+    """
+
+    depth: int
+    behind: int
+    input_shape: Shape
+
+
+@dataclass(frozen=True)
 class ResNetCifar:
     """Describes a ResNet by its modules.
 
     Attributes:
         units: n, number of units in each of the three groups.
         sizes: number of layers of each module; with fewer than 3n + 1 in all the last layers are left out.
-        heads: by module.
+        head: gives the head at a place.
         width: of the first group; the second is twice and the third four times as wide.
     """
 
     units: int
     sizes: Sequence[int]
-    heads: Sequence[Head]
+    head: Callable[[Place], Head]
     width: int = FIRST_WIDTH
     shortcut: Shortcut = Shortcut.identity
 
@@ -90,7 +105,7 @@ class ResNetCifar:
         blocks: list[nn.Module] = []
         heads: dict[int, nn.Module] = {}
         channels, sides, first = shape[0], list(shape[1:]), 0
-        for j, (size, head) in enumerate(zip(self.sizes, self.heads, strict=True), 1):
+        for j, size in enumerate(self.sizes, 1):
             with seeded(key("block", seed, j)):
                 layers: list[nn.Module] = []
                 for width, stride in layer_shapes(self.units, self.width)[first : first + size]:
@@ -100,7 +115,7 @@ class ResNetCifar:
             first += size
             if depths is None or j in depths:
                 with seeded(key("head", seed, j)):
-                    heads[j] = head.build((channels, *sides), classes)
+                    heads[j] = self.head(Place(j, first, shape)).build((channels, *sides), classes)
         return BlockNet(blocks, heads)
 
     def _layer(self, channels: int, width: int, stride: int, is_stem: bool) -> list[nn.Module]:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:  # torch
 
 T = TypeVar("T")
 
+HEADS_OF_ANY_WIDTH = (HeadKind.cnn, HeadKind.mlp_sr, HeadKind.predsim, HeadKind.aux_1c2f)
+"""The heads of `head_as_wide_as_its_block`."""
+
 TIMM = "timm"
 """The value of `model.pretrained` for the weights that timm offers."""
 
@@ -218,15 +221,17 @@ def head_as_wide_as_its_block(kind: HeadKind, k: int, width: int | None) -> Head
     """Returns a head for blocks of any width.
 
     Args:
-        kind: cnn, mlp_sr or predsim.
+        kind: one of `HEADS_OF_ANY_WIDTH`.
         width: of the head's convolutions; None for the width of x_j.
     """
     from layerwise.models.heads import CnnHead, MlpSrHead, PredSimHead  # loads torch
+    from layerwise.models.local_heads import OneConvolutionHead
 
     heads: dict[HeadKind, Head] = {
         HeadKind.cnn: CnnHead(k, width),
         HeadKind.mlp_sr: MlpSrHead(),
         HeadKind.predsim: PredSimHead(),
+        HeadKind.aux_1c2f: OneConvolutionHead(),
     }
     return heads[kind]
 

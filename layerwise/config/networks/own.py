@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from layerwise.config.networks.base import Choices, NetworkConfig, ResolvedNetwork, head_as_wide_as_its_block
+from layerwise.config.networks.base import (
+    HEADS_OF_ANY_WIDTH,
+    Choices,
+    NetworkConfig,
+    ResolvedNetwork,
+    head_as_wide_as_its_block,
+)
 from layerwise.core.errors import LayerwiseError
 from layerwise.models.choices import HeadKind
 
@@ -20,7 +26,7 @@ if TYPE_CHECKING:  # torch
 class OwnConfig(NetworkConfig):
     """The keys of conf/model/own.yaml; all others are arguments of the function."""
 
-    heads: ClassVar = (HeadKind.cnn, HeadKind.mlp_sr, HeadKind.predsim)
+    heads: ClassVar = HEADS_OF_ANY_WIDTH
 
     kind: str = "own"
     head: HeadKind = HeadKind.cnn

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from layerwise.config.networks.base import Choices, DescribedNetwork, NetworkConfig, given, head_as_wide_as_its_block
+from layerwise.config.networks.base import (
+    HEADS_OF_ANY_WIDTH,
+    Choices,
+    DescribedNetwork,
+    NetworkConfig,
+    given,
+    head_as_wide_as_its_block,
+)
 from layerwise.core.errors import LayerwiseError
 from layerwise.models.choices import HeadKind, Shortcut
 
 if TYPE_CHECKING:  # torch
-    from layerwise.models.resnet_cifar import ResNetCifar
+    from layerwise.models.heads import Head
+    from layerwise.models.resnet_cifar import Place, ResNetCifar
 
 
 @dataclass
 class ResNetCifarConfig(NetworkConfig):
     """The keys of conf/model/resnet_cifar.yaml."""
 
-    heads: ClassVar = (HeadKind.cnn, HeadKind.mlp_sr, HeadKind.predsim)
+    heads: ClassVar = (*HEADS_OF_ANY_WIDTH, HeadKind.auglocal)
 
     kind: str = "resnet_cifar"
     depth: int = 32
@@ -26,6 +35,7 @@ class ResNetCifarConfig(NetworkConfig):
     shortcut: Shortcut = Shortcut.identity
     head: HeadKind = HeadKind.cnn
     head_width: int | None = None
+    head_depth: int = 2
 
     @property
     def label(self) -> str:
@@ -67,13 +77,30 @@ class ResolvedResNetCifar(ResNetCifarConfig, DescribedNetwork):
     modules: list[int]
 
     def architecture(self, k: int, J: int, joint: bool) -> ResNetCifar:
-        from layerwise.models.heads import CnnHead
         from layerwise.models.resnet_cifar import GROUPS, ResNetCifar
 
-        auxiliary = head_as_wide_as_its_block(self.head, k, self.head_width)
-        own = CnnHead(k=1, batch_norm=False, pool=1)
-        heads = [*[auxiliary] * (J - 1), own]
-        return ResNetCifar(self.layers // GROUPS, self.modules, heads, self.width, self.shortcut)
+        units = self.layers // GROUPS
+        return ResNetCifar(units, self.modules, self._heads(units, k, J), self.width, self.shortcut)
+
+    def _heads(self, units: int, k: int, J: int) -> Callable[[Place], Head]:
+        from layerwise.models.heads import CnnHead
+        from layerwise.models.local_heads import OneConvolutionHead
+        from layerwise.models.resnet_cifar import layer_shapes
+        from layerwise.models.unit_heads import UnitHead, auglocal_units
+
+        layers = layer_shapes(units, self.width)
+
+        def head(place: Place) -> Head:
+            if place.depth == J:
+                return CnnHead(k=1, batch_norm=False, pool=1)  # the network's own classifier
+            if self.head is HeadKind.auglocal:
+                chosen = auglocal_units(layers, place.behind, self.head_depth, place.depth - 1, J)
+                return UnitHead(chosen, self.shortcut)
+            if self.head is HeadKind.aux_1c2f:
+                return OneConvolutionHead(most=layers[-1][0])
+            return head_as_wide_as_its_block(self.head, k, self.head_width)
+
+        return head
 
     def first_blocks(self, depth: int) -> ResolvedResNetCifar:
         return replace(self, modules=self.modules[:depth])

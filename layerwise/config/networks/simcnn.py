@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from layerwise.config.networks.base import (
+    HEADS_OF_ANY_WIDTH,
     Choices,
     DescribedNetwork,
     NetworkConfig,
     activations,
     check_one_of,
     given,
+    head_as_wide_as_its_block,
 )
 from layerwise.config.paper import simcnn_values
 from layerwise.core.errors import LayerwiseError
@@ -30,7 +32,7 @@ if TYPE_CHECKING:  # torch
 class SimCnnConfig(NetworkConfig):
     """The keys of conf/model/simcnn.yaml."""
 
-    heads: ClassVar = tuple(HeadKind)
+    heads: ClassVar = (*HEADS_OF_ANY_WIDTH, HeadKind.pooled)
     initialisations: ClassVar = (Initialisation.pytorch, Initialisation.he, Initialisation.dirac)
 
     kind: str = "simcnn"
@@ -130,12 +132,13 @@ class ResolvedSimCnn(SimCnnConfig, DescribedNetwork):
         return doubled(width, J, self.downsample)
 
     def _heads(self, k: int, J: int) -> list[Head]:
-        from layerwise.models.heads import QUADRANTS, CnnHead, MlpSrHead, PooledHead, PredSimHead
+        from layerwise.models.heads import QUADRANTS, CnnHead, MlpSrHead, PooledHead
         from layerwise.models.layers import activation_of
 
-        unsized: dict[HeadKind, Head] = {HeadKind.mlp_sr: MlpSrHead(self.batch_norm), HeadKind.predsim: PredSimHead()}
-        if self.head in unsized:
-            return [unsized[self.head]] * J
+        if self.head is HeadKind.mlp_sr:
+            return [MlpSrHead(self.batch_norm)] * J
+        if self.head not in (HeadKind.cnn, HeadKind.pooled):
+            return [head_as_wide_as_its_block(self.head, k, None)] * J
         widths = [*self._of_each(self.head_widths, self.head_width, J)]
         if self.final_head_width is not None:
             widths[-1] = self.final_head_width

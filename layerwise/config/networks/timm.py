@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from layerwise.config.networks.base import Choices, DescribedNetwork, NetworkConfig, head_as_wide_as_its_block
+from layerwise.config.networks.base import (
+    HEADS_OF_ANY_WIDTH,
+    Choices,
+    DescribedNetwork,
+    NetworkConfig,
+    head_as_wide_as_its_block,
+)
 from layerwise.core.errors import LayerwiseError
 from layerwise.models.choices import EnsembleOn, HeadKind
 
@@ -17,7 +23,7 @@ if TYPE_CHECKING:  # torch
 class TimmConfig(NetworkConfig):
     """The keys of conf/model/timm.yaml."""
 
-    heads: ClassVar = (HeadKind.cnn, HeadKind.mlp_sr, HeadKind.predsim)
+    heads: ClassVar = HEADS_OF_ANY_WIDTH
     ensemble_on: ClassVar = EnsembleOn.probabilities
 
     kind: str = "timm"
