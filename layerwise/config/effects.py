@@ -71,7 +71,8 @@ def _head(config: ResolvedConfig) -> HeadKind | str | None:
 
 ALWAYS = Effect("nothing", lambda config: True)
 _GROWS = _plan(Plan.greedy, Plan.autoencoder)
-_GROUPS = _plan(Plan.greedy, Plan.simultaneous)
+_AT_ONCE = _plan(Plan.simultaneous, Plan.deep_supervision)
+_GROUPS = _plan(Plan.greedy, Plan.simultaneous, Plan.deep_supervision)
 _CONVOLVES = Effect(
     "model.head=cnn or pooled, and k=2 or more",
     lambda c: c.k > 1 and _head(c) in (None, HeadKind.cnn, HeadKind.pooled),
@@ -117,6 +118,7 @@ EFFECTS: dict[str, Effect] = {
     **dict.fromkeys(("model.whiten_patch", "model.whiten_shift"), _WHITENS),
     **dict.fromkeys(("model.norm_scale", "model.norm_momentum", "model.norm_epsilon"), _NORMS),
     "model.head_depth": Effect("model.head=auglocal", lambda c: _head(c) is HeadKind.auglocal),
+    "model.tail": Effect("model.head=tail", lambda c: _head(c) is HeadKind.tail),
     "model.head_scale": Effect("model.head=pooled", lambda c: _head(c) is HeadKind.pooled),
     **dict.fromkeys(("model.pool", "model.pool_overlap"), Effect("model.head=cnn", lambda c: _head(c) is HeadKind.cnn)),
     "model.downsampling": Effect("a downsampled block", lambda c: bool(getattr(c.model, "downsample", None))),
@@ -200,6 +202,10 @@ EFFECTS: dict[str, Effect] = {
     "objective.label_smoothing": _CLASS_LOSS,
     "objective.single_logit": _CLASSES,
     "objective.reconstruction": _plan(Plan.autoencoder),
+    "objective.head_weights": Effect(
+        f"{_AT_ONCE.needs}, and no objective of your own",
+        lambda c: _AT_ONCE.holds(c) and c.function("objective") is None,
+    ),
     "objective.similarity": Effect(
         "model.head=predsim", lambda c: _head(c) is HeadKind.predsim and c.function("objective") is None
     ),
@@ -221,7 +227,7 @@ REFUSED = {
     *("plan.prune_rounds", "plan.last_head_width", "plan.frozen_blocks"),
     *("dataset.fold", "dataset.cutout", "plan.finetune.lr", "plan.finetune.autoencoder_epochs"),
     *("plan.blocks_per_stage", "plan.patience", "dataset.task", "dataset.class_weights"),
-    *("objective.label_smoothing", "objective.single_logit"),
+    *("objective.label_smoothing", "objective.single_logit", "objective.head_weights"),
     *("dataset.padding", "dataset.border", "optimizer.warmup", "optimizer.start", "optimizer.final"),
     *(
         "model.head_widths",
@@ -230,6 +236,7 @@ REFUSED = {
         "model.pool_overlap",
         "model.head_scale",
         "model.head_depth",
+        "model.tail",
         "model.whiten_patch",
     ),
     *("model.whiten_shift", "model.norm_scale", "model.norm_momentum", "model.norm_epsilon"),

@@ -65,7 +65,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
                 "plan.blocks_per_stage",
             ),
             *("plan.prune_epochs", "model.width", "model.head_width", "model.final_head_width", "model.pool"),
-            "model.head_depth",
+            *("model.head_depth", "model.tail"),
             *(
                 "plan.prune_to",
                 "plan.prune_rounds",
@@ -144,6 +144,13 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         ("model.widths", "model.head_widths"),
         "must be a list of widths, 1 or more each",
         lambda value: len(value) > 0 and min(value) >= 1,
+    ),
+    (
+        ("objective.head_weights",),
+        "must be a number, 0 or more, or a list of them, one for each head",
+        lambda value: all(
+            type(one) in (int, float) and one >= 0 for one in (value if isinstance(value, list) else [value])
+        ),
     ),
     (
         ("model.modules",),

@@ -42,6 +42,7 @@ class HeadKind(Enum):
     pooled = "pooled"
     aux_1c2f = "aux_1c2f"
     auglocal = "auglocal"
+    tail = "tail"
 
 
 class Shortcut(Enum):

@@ -135,6 +135,12 @@ def layer_shapes(units: int, width: int) -> list[tuple[int, int]]:
     return [(width, 1), *grouped]
 
 
+def shape_behind(layers: Sequence[tuple[int, int]], input_shape: Shape) -> Shape:
+    """Returns the shape of the outputs of layers of some widths and strides."""
+    halvings = sum(stride > 1 for _, stride in layers)
+    return (layers[-1][0], *(-(-side // 2**halvings) for side in input_shape[1:]))
+
+
 def equal_sizes(layers: int, modules: int) -> list[int]:
     """Returns the sizes of modules that are equal; where they cannot be, the last ones are larger by one layer."""
     size, larger = divmod(layers, modules)

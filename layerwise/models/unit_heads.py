@@ -1,5 +1,6 @@
 """Heads of residual units, which are like later layers of the network.
 
+A tail, the last layers themselves, is what SegProp trains behind every block (OpenReview p5ObETPuTi, 2026).
 AugLocal: Ma, Wu, Si and Tan, Scaling Supervised Local Learning with Augmented Auxiliary Networks (ICLR 2024).
 """
 
@@ -8,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from layerwise.core.types import Shape
 from layerwise.models.choices import Initialisation, Shortcut
@@ -26,19 +28,38 @@ class UnitHead:
 
     Attributes:
         units: width and stride of each.
+        reads: shape that x_j is brought into first; None: its own.
     """
 
     units: Sequence[tuple[int, int]]
     shortcut: Shortcut
+    reads: Shape | None = None
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
-        channels = shape[0]
-        layers: list[nn.Module] = []
+        channels = shape[0] if self.reads is None else self.reads[0]
+        layers: list[nn.Module] = [] if self.reads is None else [Fit(self.reads)]
         for width, stride in self.units:
             layers += [Unit(channels, width, stride, self.shortcut)]
             channels = width
         layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), FullPrecisionLinear(channels, classes)]
         return initialise_convolutions(nn.Sequential(*layers), Initialisation.he)
+
+
+class Fit(nn.Module):
+    """Brings features into a shape without parameters: averages positions, and adds channels of zeros at the end.
+
+    Args:
+        shape: (C, H, W), with at least as many channels and at most as many positions as the features.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[2:] != self.shape[1:]:
+            x = F.adaptive_avg_pool2d(x, (self.shape[1], self.shape[2]))
+        return F.pad(x, (0, 0, 0, 0, 0, self.shape[0] - x.shape[1]))
 
 
 def auglocal_units(

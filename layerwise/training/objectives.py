@@ -84,7 +84,7 @@ def elementwise_loss(name: LossName, prediction: Tensor, wanted: Tensor, reducti
 
 @dataclass(frozen=True)
 class LocalLoss:
-    """The loss of each head's class scores, summed over the heads.
+    """The loss of each head's class scores, summed over the heads: Σ_j w_j L_j.
 
     A head without an embedding has the plain loss (the paper's equation 3: the cross-entropy). A head with an embedding
     has (1 − β) loss + β similarity (Nøkland and Eidnes 2019, section 2.3: predsim).
@@ -94,6 +94,7 @@ class LocalLoss:
         similarity: β in [0, 1].
         class_weights: see `class_loss`.
         own: takes the place of all that.
+        weights: w_j by head, of which the reported losses do not depend; None: all 1.
     """
 
     label_smoothing: float = 0.0
@@ -101,12 +102,17 @@ class LocalLoss:
     loss: LossName = LossName.cross_entropy
     class_weights: Tensor | None = None
     own: Loss | None = None
+    weights: Sequence[float] | None = None
     target: Target = "labels"
 
     def __call__(self, readouts: Sequence[Readout], targets: Tensor) -> Terms:
         losses = [self._loss(readout, targets) for readout in readouts]
         correct = [(readout.scores.argmax(dim=1) == targets).sum() for readout in readouts]
-        return {"loss": total(losses), "means": {"loss": detached(losses)}, "counts": {"correct": correct}}
+        return {
+            "loss": total(losses, self.weights),
+            "means": {"loss": detached(losses)},
+            "counts": {"correct": correct},
+        }
 
     def _loss(self, readout: Readout, targets: Tensor) -> Tensor:
         z = readout.scores.float()
@@ -127,11 +133,13 @@ class ValueLoss:
         loss: squared_error or absolute_error.
         deviation: of the targets before they were scaled, the unit of the mean absolute error that is shown.
         own: takes the place of the loss.
+        weights: as in `LocalLoss`.
     """
 
     loss: LossName = LossName.squared_error
     deviation: float = 1.0
     own: Loss | None = None
+    weights: Sequence[float] | None = None
     target: Target = "labels"
 
     def __call__(self, readouts: Sequence[Readout], targets: Tensor) -> Terms:
@@ -144,7 +152,7 @@ class ValueLoss:
             "r2": [1 - error.square().mean() for error in errors],  # the variance of all training targets is 1
             "mae": [self.deviation * error.abs().mean() for error in errors],
         }
-        return {"loss": total(losses), "means": means, "counts": {}}
+        return {"loss": total(losses, self.weights), "means": means, "counts": {}}
 
 
 @dataclass(frozen=True)
@@ -188,8 +196,10 @@ class Penalised:
         return {**terms, "loss": total([terms["loss"], *penalties])}
 
 
-def total(losses: Sequence[Tensor]) -> Tensor:
+def total(losses: Sequence[Tensor], weights: Sequence[float] | None = None) -> Tensor:
     """Returns the sum of scalars without a needless operation for one of them, which small networks would notice."""
+    if weights is not None:
+        losses = [weight * loss for weight, loss in zip(weights, losses, strict=True)]
     return functools.reduce(torch.add, losses)
 
 

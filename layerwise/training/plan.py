@@ -1,9 +1,9 @@
 """A run is a list of stages, and a plan is a function that returns the list.
 
 Greedy training (the paper's algorithm 1) is one stage per block. End-to-end training of the same network is one stage
-over all blocks with the last head only. Simultaneous training (decoupled greedy learning) is one stage over all blocks
-with all heads, and stops the gradient behind each. The encoder of an autoencoder grows by two stages per block: one
-reconstructs the input, the other one trains a classifier.
+over all blocks with the last head only; deep supervision is the same with all heads. Simultaneous training (decoupled
+greedy learning) is one stage over all blocks with all heads, and stops the gradient behind each. The encoder of an
+autoencoder grows by two stages per block: one reconstructs the input, the other one trains a classifier.
 """
 
 from __future__ import annotations
@@ -165,6 +165,11 @@ def simultaneous(J: int, epochs: int, *, blocks_per_stage: int = 1) -> list[Stag
     """Returns one stage in which each group of blocks learns from the head behind it (Belilovsky et al. 2020: DGL)."""
     stops = group_ends(J, blocks_per_stage)
     return [Stage(0, start=0, stop=J, depths=tuple(stops), epochs=epochs, detached=True)]
+
+
+def deep_supervision(J: int, epochs: int, *, blocks_per_stage: int = 1) -> list[Stage]:
+    """Returns one stage that trains all blocks and the head behind each group, with gradients through everything."""
+    return [Stage(0, start=0, stop=J, depths=tuple(group_ends(J, blocks_per_stage)), epochs=epochs)]
 
 
 def behind(stages: Sequence[Stage], frozen: int) -> list[Stage]:

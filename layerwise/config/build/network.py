@@ -29,6 +29,7 @@ from layerwise.training.plan import (
     behind,
     checked_stages,
     compressed,
+    deep_supervision,
     greedy,
     joint,
     simultaneous,
@@ -62,6 +63,8 @@ def _stages_of_plan(config: ResolvedConfig) -> list[Stage]:
         return joint(J, epochs)
     if plan.name is Plan.simultaneous:
         return simultaneous(J, epochs, blocks_per_stage=plan.blocks_per_stage)
+    if plan.name is Plan.deep_supervision:
+        return deep_supervision(J, epochs, blocks_per_stage=plan.blocks_per_stage)
     if plan.name is Plan.autoencoder:
         return autoencoder(J, epochs, classifier_epochs=plan.classifier_epochs, carried=carried)
     if plan.prune_to is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -35,7 +37,7 @@ from layerwise.training.optim import (
     with_shift_lr,
     without_norm_decay,
 )
-from layerwise.training.plan import Stage
+from layerwise.training.plan import Stage, group_ends
 from layerwise.training.recipe import Recipe
 from layerwise.training.scoring import ClassScoring, Scoring, ValueScoring
 from layerwise.training.step import CudaGraph, DeviceGraph
@@ -104,30 +106,48 @@ def build_optimizer(config: ResolvedConfig, module: nn.Module) -> torch.optim.Op
     )
 
 
-def build_objective(
-    config: ResolvedConfig, target: Target, module: nn.Module, data: Dataset | None = None
-) -> Objective:
+def build_objective(config: ResolvedConfig, target: Target, module: Segment, data: Dataset | None = None) -> Objective:
     """What a stage's heads minimise.
 
     Args:
-        module: whose weights the penalties are on: matrices and kernels, not biases and norms.
+        module: blocks and heads, whose weights the penalties are on: matrices and kernels, not biases and norms.
         data: with the weights of its classes, or the scale of its targets; None for equal weights.
     """
     chosen = config.objective
     own = _build_own(config, module, data)
     loss = None if isinstance(own, Objective) else own
     weights_of_classes = None if data is None else data.class_weights
-    objective: Objective = LocalLoss(chosen.label_smoothing, chosen.similarity, chosen.loss, weights_of_classes, loss)
+    weights = None if chosen.head_weights is None or not len(module.blocks) else head_weights(config, module.depths)
+    objective: Objective = LocalLoss(
+        chosen.label_smoothing, chosen.similarity, chosen.loss, weights_of_classes, loss, weights
+    )
     if isinstance(own, Objective) and own.target == target:
         objective = own
     elif target == "inputs":
         objective = Reconstruction(chosen.reconstruction)
     elif data is not None and data.spec.target:
-        objective = ValueLoss(chosen.loss, data.spec.target_scale[1], loss)
+        objective = ValueLoss(chosen.loss, data.spec.target_scale[1], loss, weights)
     if chosen.l1 or chosen.l2:
-        weights = [parameter for parameter in module.parameters() if parameter.dim() > 1]
-        return Penalised(objective, weights, chosen.l1, chosen.l2)
+        penalised = [parameter for parameter in module.parameters() if parameter.dim() > 1]
+        return Penalised(objective, penalised, chosen.l1, chosen.l2)
     return objective
+
+
+def head_weights(config: ResolvedConfig, depths: Sequence[int]) -> list[float]:
+    """The weights of the losses of the heads at some depths.
+
+    Raises:
+        LayerwiseError: there are not as many weights as heads.
+    """
+    chosen = config.objective.head_weights
+    ends = group_ends(config.J, config.plan.blocks_per_stage)
+    weights = chosen if isinstance(chosen, list) else [chosen] * (len(ends) - 1) + [1.0]
+    if len(weights) != len(ends):
+        raise LayerwiseError(
+            f"objective.head_weights={chosen}: {len(weights)} weight(s) for {len(ends)} heads. Give one for each."
+        )
+    by_depth = dict(zip(ends, weights, strict=True))
+    return [by_depth[depth] for depth in depths]
 
 
 def _build_own(config: ResolvedConfig, module: nn.Module, data: Dataset | None) -> Loss | Objective | None:

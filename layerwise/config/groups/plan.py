@@ -14,6 +14,7 @@ class Plan(Enum):
     greedy = "greedy"
     joint = "joint"
     simultaneous = "simultaneous"
+    deep_supervision = "deep_supervision"
     autoencoder = "autoencoder"
     own = "own"
 
@@ -37,7 +38,7 @@ class FinetuneConfig:
 
 @dataclass
 class PlanConfig:
-    """`plan=greedy|joint|simultaneous|autoencoder`."""
+    """`plan=greedy|joint|simultaneous|deep_supervision|autoencoder`."""
 
     name: Plan = Plan.greedy
     epochs: int | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from layerwise.config.groups import WHERE
 from layerwise.models.choices import EnsembleOn
@@ -71,6 +72,7 @@ class ObjectiveConfig:
     l1: float = 0.0
     l2: float = 0.0
     single_logit: bool = False
+    head_weights: Any = None  # a number or a list of numbers
 
 
 @dataclass

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # torch
 class ResNetCifarConfig(NetworkConfig):
     """The keys of conf/model/resnet_cifar.yaml."""
 
-    heads: ClassVar = (*HEADS_OF_ANY_WIDTH, HeadKind.auglocal)
+    heads: ClassVar = (*HEADS_OF_ANY_WIDTH, HeadKind.auglocal, HeadKind.tail)
 
     kind: str = "resnet_cifar"
     depth: int = 32
@@ -36,6 +36,7 @@ class ResNetCifarConfig(NetworkConfig):
     head: HeadKind = HeadKind.cnn
     head_width: int | None = None
     head_depth: int = 2
+    tail: int = 1
 
     @property
     def label(self) -> str:
@@ -52,17 +53,27 @@ class ResNetCifarConfig(NetworkConfig):
             raise LayerwiseError(f"model.depth={self.depth}: must be 6n + 2, such as 20, 32 or 110.")
         return (self.depth - 2) // 2 + 1
 
+    @property
+    def in_heads(self) -> int:
+        """Number of the last modules that every head has a copy of, and that are no blocks."""
+        return self.tail if self.head is HeadKind.tail else 0
+
     def fixed_depth(self, joint: bool) -> int | None:
-        return self.modules if self.modules is None or isinstance(self.modules, int) else len(self.modules)
+        if self.modules is None:
+            return None
+        return (len(self.modules) if isinstance(self.modules, list) else self.modules) - self.in_heads
 
     def resolve(self, choices: Choices) -> tuple[int, ResolvedResNetCifar]:
         from layerwise.models.resnet_cifar import equal_sizes
 
         layers, modules = self.layers, self.modules
-        J = given(self.check_depth(choices, self.fixed_depth(joint=False)), layers)
+        J = given(self.check_depth(choices, self.fixed_depth(joint=False)), layers - self.in_heads)
         asked = f"{choices.J_key}={J}" if modules is None else f"model.modules={modules}"
-        sizes = modules if isinstance(modules, list) else equal_sizes(layers, min(J, layers))
-        if max(J, sum(sizes)) > layers:
+        if J < 1:
+            raise LayerwiseError(f"model.tail={self.tail}: {asked} leaves no block in front of the tail. Use less.")
+        K = J + self.in_heads
+        sizes = modules if isinstance(modules, list) else equal_sizes(layers, min(K, layers))
+        if max(K, sum(sizes)) > layers:
             raise LayerwiseError(
                 f"{asked}: {self.label} has {layers} layers, the stem and {layers - 1} units. Use less."
             )
@@ -80,17 +91,20 @@ class ResolvedResNetCifar(ResNetCifarConfig, DescribedNetwork):
         from layerwise.models.resnet_cifar import GROUPS, ResNetCifar
 
         units = self.layers // GROUPS
-        return ResNetCifar(units, self.modules, self._heads(units, k, J), self.width, self.shortcut)
+        return ResNetCifar(units, self.modules[:J], self._heads(units, k, J), self.width, self.shortcut)
 
     def _heads(self, units: int, k: int, J: int) -> Callable[[Place], Head]:
         from layerwise.models.heads import CnnHead
         from layerwise.models.local_heads import OneConvolutionHead
-        from layerwise.models.resnet_cifar import layer_shapes
+        from layerwise.models.resnet_cifar import layer_shapes, shape_behind
         from layerwise.models.unit_heads import UnitHead, auglocal_units
 
         layers = layer_shapes(units, self.width)
+        tail = len(layers) - sum(self.modules[J:])
 
         def head(place: Place) -> Head:
+            if self.head is HeadKind.tail:
+                return UnitHead(layers[tail:], self.shortcut, shape_behind(layers[:tail], place.input_shape))
             if place.depth == J:
                 return CnnHead(k=1, batch_norm=False, pool=1)  # the network's own classifier
             if self.head is HeadKind.auglocal:
@@ -103,4 +117,4 @@ class ResolvedResNetCifar(ResNetCifarConfig, DescribedNetwork):
         return head
 
     def first_blocks(self, depth: int) -> ResolvedResNetCifar:
-        return replace(self, modules=self.modules[:depth])
+        return replace(self, modules=self.modules[:depth] + self.modules[len(self.modules) - self.in_heads :])
