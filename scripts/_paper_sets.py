@@ -2,31 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of a table: an experiment file, with overrides if it needs any.
-
-    Attributes:
-        family: key into `SCALES`, where a smaller scale has its overrides.
-        variant: overrides of this row at every scale.
-        reuses: name of a row of the same set; this row takes over its finished stages.
-        probed: also measures separability with probes.
-    """
-
-    experiment: str
-    family: str = "simcnn"
-    variant: tuple[str, ...] = ()
-    reuses: str | None = None
-    probed: bool = False
-
-    @property
-    def name(self) -> str:
-        """Experiment and overrides: `paper_separability_k1 model.width=64`."""
-        return " ".join((self.experiment, *self.variant))
-
+from _frontier_rows import CHOICE_ROWS, FRONTIER_ROWS
+from _row import Row
 
 SETS: dict[str, tuple[Row, ...]] = {
     "cifar10": (
@@ -51,6 +28,8 @@ SETS: dict[str, tuple[Row, ...]] = {
         Row("fast_cifar10", "fast"),
         Row("fast_cifar10", "fast_joint", ("plan=joint", "plan.epochs=20")),
     ),
+    "frontier_choice": CHOICE_ROWS,
+    "frontier": FRONTIER_ROWS,
     "imagenet": (
         Row("paper_imagenet_k1_table3"),
         Row("paper_imagenet_k1_table7"),
@@ -81,6 +60,8 @@ SETS: dict[str, tuple[Row, ...]] = {
 }
 
 _TINY = ("dataset.limit=400", "dataset.limit_test=200", "batch_size=50", "epochs=1")
+_TINY_POOLED = (*_TINY, "model.widths=[4,4,8,8,8,8]")
+_SMALL_POOLED = ("model.widths=[16,16,32,32,32,32]", "epochs=3")
 _AS_GREEDY = "plan.epochs=null"  # a joint row's own epochs give way to J times the smaller `epochs`
 SCALES: dict[str, dict[str, tuple[str, ...]]] = {
     "full": {},
@@ -109,7 +90,10 @@ SCALES: dict[str, dict[str, tuple[str, ...]]] = {
             *("plan.prune_to=16", "plan.prune_epochs=2"),
         ),
         "compressed_shape": ("model.width=16", "model.head_width=16", "plan.epochs=10"),
-        "pooled": ("model.widths=[16,16,32,32,32,32]", "model.head_widths=[32,32,32,32,32,32]", "epochs=3"),
+        "pooled": (*_SMALL_POOLED, "model.head_widths=[32,32,32,32,32,32]"),
+        "frontier": (*_SMALL_POOLED, "model.head_widths=[32,32,32,32,32,32]"),
+        "frontier_k1": _SMALL_POOLED,
+        "frontier_at_once": (*_SMALL_POOLED, "model.head_widths=[32,32,32,32,32,32]", _AS_GREEDY),
         "fast": ("model.widths=[16,32,32,32,32]", "model.head_widths=[32,32,32,32,32]", "epochs=3"),
         "fast_joint": (
             *("model.widths=[16,32,32,32,32]", "model.head_widths=[32,32,32,32,32]", "epochs=3"),
@@ -132,7 +116,10 @@ SCALES: dict[str, dict[str, tuple[str, ...]]] = {
             *("plan.prune_to=4", "plan.prune_epochs=1"),
         ),
         "compressed_shape": (*_TINY, "model.width=4", "model.head_width=4", "plan.epochs=2"),
-        "pooled": (*_TINY, "model.widths=[4,4,8,8,8,8]", "model.head_widths=[8,8,8,8,8,8]"),
+        "pooled": (*_TINY_POOLED, "model.head_widths=[8,8,8,8,8,8]"),
+        "frontier": (*_TINY_POOLED, "model.head_widths=[8,8,8,8,8,8]"),
+        "frontier_k1": _TINY_POOLED,
+        "frontier_at_once": (*_TINY_POOLED, "model.head_widths=[8,8,8,8,8,8]", _AS_GREEDY),
         "fast": (*_TINY, "model.widths=[4,8,8,8,8]", "model.head_widths=[8,8,8,8,8]"),
         "fast_joint": (*_TINY, "model.widths=[4,8,8,8,8]", "model.head_widths=[8,8,8,8,8]", _AS_GREEDY),
     },

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from _paper_sets import PROBE_SCALES, SCALES, SET_SCALES, SETS, Row
+from _paper_sets import PROBE_SCALES, SCALES, SET_SCALES, SETS
+from _row import Row
 
 from layerwise.commands.own_process import run_process
 from layerwise.core.errors import LayerwiseError, suggest
@@ -141,7 +142,7 @@ class Campaign:
 
 def _slug(words: str) -> str:
     """Words as part of a file's name."""
-    return words.replace(" ", "-").replace("=", "").replace(".", "_").replace("/", "_")
+    return words.replace(" ", "-").replace("=", "").replace(".", "_").replace("/", "_").replace(",", "")
 
 
 def _probes(folder: Path) -> Any:
@@ -169,13 +170,16 @@ def describe(row: Row, campaign: Campaign, error: str | None) -> dict[str, Any]:
     }
     if not runs or error:  # the folder may hold results of another configuration
         return entry
-    several = any(len(run["blocks"]) > 1 for run in runs)
-    entry["ours"] = {"top1": spread([run["final"]["test_top1"] for run in runs])}
-    if several:
-        entry["ours"]["ensemble_top1"] = spread([run["final"]["ensemble_top1"] for run in runs])
-    entry["blocks"] = [[block["test"]["top1"] for block in run["blocks"]] for run in runs]
+    measure = entry["scored"] = "validation" if row.held_out else "test"
+    entry["blocks"] = [[block[measure]["top1"] for block in run["blocks"]] for run in runs]
+    last = [
+        depths[-1] if row.held_out else run["final"]["test_top1"]
+        for run, depths in zip(runs, entry["blocks"], strict=True)
+    ]
+    entry["ours"] = {"top1": spread(last)}
     entry["training"] = [[block["train"]["top1"] for block in run["blocks"]] for run in runs]
-    if several:
+    if any(len(run["blocks"]) > 1 for run in runs) and not row.held_out:
+        entry["ours"]["ensemble_top1"] = spread([run["final"]["ensemble_top1"] for run in runs])
         entry["ensembles"] = [[block["ensemble"]["top1"] for block in run["blocks"]] for run in runs]
     entry["parameters"] = runs[0]["final"]["parameters"]
     if "pflop" in runs[0]:  # runs of earlier versions do not count operations
@@ -199,6 +203,11 @@ def markdown(document: dict[str, Any]) -> str:
         lines += [f"{SMALLER[scale]} The paper's figures are shown for comparison, not as a target.", ""]
     lines += [
         "Test top-1 in per cent: last head, in brackets the ensemble. PFLOP: 10^15 operations of training.",
+        *(
+            ["Rows marked * are scored on held-out training images."]
+            if any(row.get("scored") == "validation" for row in document["rows"])
+            else []
+        ),
         "",
         f"| {' | '.join(COLUMNS)} |",
         "|" + "---|" * len(COLUMNS),
@@ -212,6 +221,7 @@ def markdown(document: dict[str, Any]) -> str:
         shown = with_spread(ours["top1"])
         if "ensemble_top1" in ours:
             shown += f" ({with_spread(ours['ensemble_top1'])})"
+        shown += "*" if row.get("scored") == "validation" else ""
         machine = row["hardware"].get("gpu") or f"{row['hardware']['threads']} threads, {row['hardware']['cpu']}"
         pflop = f"{row['pflop']['total_train']:.3g}" if "pflop" in row else ""
         cells = [row["experiment"], paper, shown, len(row["seeds"]), f"{row['parameters']:,}", pflop]
