@@ -46,14 +46,21 @@ def for_targets(overrides: Mapping[str, Override]) -> list[str]:
 
     Hydra would ask for a plus sign, and a function at a group (`model._target_`) belongs to the group's choice `own`.
     """
-    keys = {override.key_or_group for override in overrides.values()}
-    places = [place for place in CONTRACTS if f"{place}.{TARGET}" in keys]
-    groups = [f"{place}=own" for place in places if (CONF / place).is_dir() and place not in keys]
+    given = {override.key_or_group: override for override in overrides.values()}
+    named = [place for place in CONTRACTS if f"{place}.{TARGET}" in given]
+    groups = [f"{place}=own" for place in named if (CONF / place).is_dir() and place not in given]
+    places = [*named, *(place for place in CONTRACTS if place in given and _may_name_a_function(given[place]))]
     words = []
     for word, override in overrides.items():
         inside = any(override.key_or_group.startswith(f"{place}.") for place in places)
         words.append(f"++{word.lstrip('+')}" if inside and not override.is_delete() else word)
     return [*groups, *words]
+
+
+def _may_name_a_function(override: Override) -> bool:
+    """Whether the file that a group's choice stands for has a `_target_`; of a folder of the user's own it may have."""
+    choice = CONF / override.key_or_group / f"{override.value()}.yaml" if not override.is_sweep_override() else None
+    return choice is not None and (not choice.is_file() or f"\n{TARGET}:" in choice.read_text())
 
 
 def for_hydra(words: Sequence[str]) -> list[str]:
