@@ -48,6 +48,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "pruned": {"plan.prune_to": 5, "plan.prune_epochs": 1},
     "outside": OWN,
     "penalised": {"objective.l2": 1e-3, "optimizer": "adam", "optimizer.lr": 1e-3},
+    "best": {"checkpoint.keep": "best", "dataset.validation": 0.2, "epochs": 3},
+    "best-blocks": {**SIMULTANEOUS, "distributed.parallel": "blocks", "checkpoint.keep": "best", "dataset.folds": 4},
     "held-out": {"dataset.validation": 0.2, "evaluation.every": 1, "evaluation.train": "true", "plan.patience": 1},
     "searched": {"dataset.validation": 0.2, "plan.search_fraction": 0.5, "batch_size": 32},
     "autoencoder": {
@@ -82,7 +84,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
 }
 """What two processes cannot train, and words of the message."""
 
-TOLERANCES = {"blocks": 0.0, "averaged-blocks": 0.0, "warm-start": 1e-3}
+TOLERANCES = {"blocks": 0.0, "averaged-blocks": 0.0, "best-blocks": 0.0, "warm-start": 1e-3}
 """Relative. A block that starts as the identity has many values at the edge of its ReLU, where rounding decides."""
 
 
@@ -157,6 +159,7 @@ def test_two_processes_have_the_losses_of_one(folders, name):
     rows = [results_of(folder)["blocks"] for folder in (one, two)]
     assert [row["block"] for row in rows[0]] == [row["block"] for row in rows[1]]
     for a, b in zip(*rows, strict=True):
+        assert b.get("kept_epoch") == a.get("kept_epoch")
         for split in {"test", "validation"} & set(a):
             assert b[split]["loss"] == pytest.approx(a[split]["loss"], rel=max(tolerance, 1e-5))
     assert [path.name for path in (folders[2] / "out").iterdir()].count(name) == 1

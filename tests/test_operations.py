@@ -143,6 +143,12 @@ def test_a_cache_runs_the_prefix_once_a_view():
     assert mirrored.evaluate == 2 * (2 * 110 * (10 + 1 + 20 + 2) + (110 + 100) * 10)
 
 
+def test_the_epoch_that_is_kept_is_chosen_by_scoring_the_validation_samples_after_each():
+    plain, chosen = (work(every=2, chosen_by=n).operations(greedy(1, epochs=5)) for n in (0, 4))
+    assert plain.evaluate == 2 * 3 * 10 * (10 + 1)
+    assert chosen.evaluate - plain.evaluate == 2 * 3 * 4 * (10 + 1)  # after two of five epochs all are scored anyway
+
+
 def test_training_runs_a_layer_more_of_some_heads():
     (first, _, _) = block_costs(plain_net(head=PredSimHead()), (3, 8, 8), torch.float32)
     assert first.reader_macs("labels", training=True) - first.reader_macs("labels") == 9 * 8 * 8 * 8**2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from layerwise.config.groups.plan import HeadStart, Plan
-from layerwise.config.groups.training import OptimizerKind, Parallel
+from layerwise.config.groups.training import Keep, OptimizerKind, Parallel
 from layerwise.config.networks.simcnn import SimCnnConfig
 from layerwise.config.schema import Config
 from layerwise.core.choices import PrecisionName
@@ -110,6 +110,10 @@ def _check_pretrained(config: Config) -> None:
 
 def _check_data(config: Config) -> None:
     dataset = config.dataset
+    if config.checkpoint.keep is Keep.best and dataset.validation == 0 and dataset.folds is None:
+        raise LayerwiseError(
+            "checkpoint.keep=best needs validation samples to choose the epoch by: dataset.validation=0.1."
+        )
     if dataset.folds is not None and dataset.validation > 0:
         raise LayerwiseError(f"dataset.folds={dataset.folds} holds out a fold already. Leave out dataset.validation.")
     if dataset.folds is not None and dataset.fold > dataset.folds:

@@ -198,6 +198,7 @@ EFFECTS: dict[str, Effect] = {
         f"optimizer.schedule=step and {_MOMENTUM.needs}",
         lambda c: c.optimizer.schedule is ScheduleName.step and _MOMENTUM.holds(c),
     ),
+    "checkpoint.keep": ALWAYS,
     **dict.fromkeys(("objective.loss", "objective.l1", "objective.l2"), ALWAYS),
     "objective.label_smoothing": _CLASS_LOSS,
     "objective.single_logit": _CLASSES,

@@ -13,6 +13,7 @@ from layerwise.config.groups.data import CacheConfig, DatasetConfig
 from layerwise.config.groups.outputs import LoggerConfig, ProgressName, SlurmConfig, Summary
 from layerwise.config.groups.plan import Plan, PlanConfig
 from layerwise.config.groups.training import (
+    CheckpointConfig,
     DistributedConfig,
     EnsembleConfig,
     EvaluationConfig,
@@ -50,6 +51,7 @@ class Config:
     plan: PlanConfig = field(default_factory=PlanConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

@@ -83,6 +83,7 @@ def stage_entry(stage: Stage, outcome: FinishedStage) -> dict[str, Any]:
         "target": stage.target,
         "block": stage.stop,
         "epochs": stage.epochs,
+        **({"kept_epoch": row["kept_epoch"]} if "kept_epoch" in row else {}),
         **{name: row[name] for name in MEASURES if name in row},
     }
 

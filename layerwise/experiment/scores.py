@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from layerwise.config.build import build_objective, build_scoring
+from layerwise.config.groups.training import Keep
 from layerwise.core.distributed import from_main, gather_rows
 from layerwise.core.machine import return_freed_memory
 from layerwise.data.dataset import SplitName
@@ -42,31 +43,37 @@ def stage_rows(
     """
     if stages[-1].target == "inputs":
         return reconstruction_rows(run, stages[-1], segment, source, report), {}
-    scores = class_scores(run, segment, source)
+    scores = class_scores(run, segment, source, evaluated_splits(run))
     rows = from_main(lambda: class_rows(run, stages, scores, report, earlier))
     return rows, {split: by_depth for split, by_depth in scores.items() if split in HELD_OUT}
 
 
 def score_now(run: Run, stage: Stage, segment: Segment, source: Source, report: EpochReport) -> dict[str, Any]:
-    """Returns held-out scores of the last head after every `evaluation.every` epochs; nothing is chosen by them."""
+    """Returns held-out scores of the last head after every `evaluation.every` epochs.
+
+    With `checkpoint.keep=best` those of the validation samples after every epoch; the others choose nothing.
+    """
     every = run.config.evaluation.every
-    if not every or (report.epoch + 1) % every:
-        return {}
+    splits: list[SplitName] = ["validation"] if run.config.checkpoint.keep is Keep.best else []
+    if every and (report.epoch + 1) % every == 0:
+        splits = evaluated_splits(run)
     depth = segment.depths[-1]
     if stage.target == "inputs":
-        return {split: losses[depth] for split, losses in reconstruction_losses(run, segment, source).items()}
-    scores = class_scores(run, segment, source)
+        return {split: losses[depth] for split, losses in reconstruction_losses(run, segment, source, splits).items()}
+    scores = class_scores(run, segment, source, splits)
     return from_main(lambda: {split: _score(run, split, z[depth]) for split, z in scores.items()})
 
 
-def class_scores(run: Run, segment: Segment, source: Source) -> dict[SplitName, ByDepth]:
-    """Returns the class scores of the evaluated samples by split and depth, on the CPU of the main process. Collective.
+def class_scores(run: Run, segment: Segment, source: Source, splits: Sequence[SplitName]) -> dict[SplitName, ByDepth]:
+    """Returns the class scores of some splits by split and depth, on the CPU of the main process. Collective.
 
     With `evaluation.mirror` they are means over an image and its mirror image.
     """
+    if not splits:
+        return {}
     return_freed_memory()
     scores: dict[SplitName, ByDepth] = {}
-    for split in evaluated_splits(run):
+    for split in splits:
         here = predict(segment, source.evaluate(split), run.precision)
         if run.config.evaluation.mirror:
             there = predict(segment, source.evaluate(split, mirrored=True), run.precision)
@@ -118,7 +125,7 @@ def reconstruction_rows(
     run: Run, stage: Stage, segment: Segment, source: Source, report: EpochReport
 ) -> list[dict[str, Any]]:
     """Returns errors and parameters of each depth whose decoder the stage trains."""
-    losses, decoders = reconstruction_losses(run, segment, source), run.network.readers("inputs")
+    losses, decoders = reconstruction_losses(run, segment, source, evaluated_splits(run)), run.network.readers("inputs")
     return [
         {
             "block": depth,
@@ -132,14 +139,16 @@ def reconstruction_rows(
     ]
 
 
-def reconstruction_losses(run: Run, segment: Segment, source: Source) -> dict[SplitName, dict[int, dict[str, float]]]:
-    """Returns the mean reconstruction error of each split and depth, without penalties. Collective."""
+def reconstruction_losses(
+    run: Run, segment: Segment, source: Source, splits: Sequence[SplitName]
+) -> dict[SplitName, dict[int, dict[str, float]]]:
+    """Returns the mean reconstruction error of some splits and each depth, without penalties. Collective."""
     objective = build_objective(run.config, "inputs", segment)
     errors = {
         split: mean_losses(
             segment, source.evaluate(split, "inputs"), run.precision, objective, run.data.shards[split].ranks > 1
         )
-        for split in evaluated_splits(run)
+        for split in splits
     }
     return {split: {d: {"loss": loss} for d, loss in by_depth.items()} for split, by_depth in errors.items()}
 

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 
 from layerwise.config import build
+from layerwise.config.groups.training import Keep
 from layerwise.core.distributed import AllReduceMax, from_main, ranks
 from layerwise.core.machine import MemoryGrowth, peak_memory_mb
+from layerwise.experiment.best_epoch import BestEpoch, better
 from layerwise.experiment.context import Run
 from layerwise.experiment.memory import stage_memory
 from layerwise.experiment.scores import ByDepth, score_now, stage_rows
@@ -38,7 +40,9 @@ class StageInTraining:
 
     Attributes:
         steps_before: steps of the stages before it.
-        report: results of the last complete epoch; None before the end of the first.
+        report: results of the last complete epoch, in the end of the one that is kept; None before the end of the
+            first.
+        best: the best epoch so far, where that is kept.
         advance_seconds: time that the preparation of the source took, in all processes that worked on the stage.
         growth: of the memory since the stage began, in this process.
     """
@@ -52,6 +56,7 @@ class StageInTraining:
     report: EpochReport | None
     advance_seconds: float
     growth: MemoryGrowth
+    best: BestEpoch | None = None
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,14 @@ class SavedTraining:
         report: fields of the `EpochReport` of the last complete epoch, or None.
         advance_seconds: time that the preparation of the source took.
         precision: name of the number format that the stage was trained in.
+        best: fields of the `BestEpoch` so far, or None.
     """
 
     trainer: dict[str, Any]
     report: dict[str, Any] | None
     advance_seconds: float
     precision: str
+    best: dict[str, Any] | None = None
 
 
 def run_stage(
@@ -122,6 +129,7 @@ def restore_training(run: Run, training: StageInTraining, saved: SavedTraining) 
         run.display.warn(f"this stage began in {saved.precision} and continues in {run.precision.name}")
     training.trainer.load_state_dict(saved.trainer)
     training.report = EpochReport(**saved.report) if saved.report else None
+    training.best = BestEpoch(**saved.best) if saved.best else None
     training.advance_seconds += saved.advance_seconds
 
 
@@ -153,6 +161,8 @@ def train(run: Run, training: StageInTraining) -> None:
     finally:
         run.display.end_stage()
     trainer.end()
+    if training.best is not None:
+        training.report = training.best.put_back(training.segment)
     trainer.optimizer.zero_grad(set_to_none=True)  # else the gradients of all stages stay in memory
 
 
@@ -165,6 +175,8 @@ def record_epoch(run: Run, training: StageInTraining, report: EpochReport) -> No
     """Scores the held-out samples, if they are due, and records the epoch. Collective."""
     with training.trainer.final_weights():
         held_out = score_now(run, training.stage, training.segment, training.source, report)
+        if run.config.checkpoint.keep is Keep.best:
+            training.best = better(training.best, report, held_out["validation"], training.segment)
     line = metrics_line(training.stage, report, training.steps_before + training.trainer.steps_done) | held_out
     run.metrics.append(line)
     run.loggers.epoch(line)
@@ -175,7 +187,8 @@ def save_training(run: Run, training: StageInTraining) -> None:
     """Writes a checkpoint of the stage in training. Collective."""
     report = asdict(training.report) if training.report else None
     state = training.trainer.state_dict()
-    saved = SavedTraining(state, report, training.advance_seconds, run.precision.name)
+    best = vars(training.best) if training.best else None
+    saved = SavedTraining(state, report, training.advance_seconds, run.precision.name, best)
     from_main(run.folder.check_present)
     run.checkpoints.save_training(training.stage, training.trainer.steps_done, vars(saved))
 
@@ -210,7 +223,8 @@ def evaluate(
         **memory,
         **trainer.team.gather_utilisation(),
     }
-    return from_main(lambda: [row | costs for row in rows]), scores
+    kept = {} if training.best is None else {"kept_epoch": report.epoch + 1}
+    return from_main(lambda: [row | kept | costs for row in rows]), scores
 
 
 def finish(

@@ -8,6 +8,7 @@ import torch
 
 from layerwise.config.build.data import sample_counts
 from layerwise.config.build.network import pruned_widths
+from layerwise.config.groups.training import Keep
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.data.dataset import Dataset, DatasetSpec
 from layerwise.models.blocknet import BlockNet
@@ -32,9 +33,11 @@ def workload(
     """
     if data is None:
         train, held_out = sample_counts(config, spec)
+        validation = held_out - min(config.dataset.limit_test or spec.test_samples, spec.test_samples)
         labelled = round(config.dataset.labelled * train)
     else:
         train, labelled = data.having("inputs"), data.having("labels")
+        validation = len(data.labels.get("validation", ()))
         held_out = sum(len(labels) for split, labels in data.labels.items() if split != "train")
     return Workload(
         costs=costs,
@@ -48,6 +51,7 @@ def workload(
         scores_train=config.evaluation.train,
         mirror=config.evaluation.mirror,
         every=config.evaluation.every,
+        chosen_by=validation if config.checkpoint.keep is Keep.best else 0,
     )
 
 

@@ -116,6 +116,8 @@ def results_table(results: dict[str, Any]) -> Table:
         notes.append(f"the result is the network of depth {final['block']}, test {score}")
     if any(row.get("improved") for row in rows):
         notes.append(f"* best validation {measure.title} so far")
+    if kept := [f"{row['block']}: {row['kept_epoch']}" for row in rows if "kept_epoch" in row]:
+        notes.append(f"kept epoch of each depth, by validation: {', '.join(kept)}")
     if worse := [str(row["block"]) for row in rows if row.get("improved_loss") is False]:
         notes.append(f"no better training loss than before at depth {', '.join(worse)}")
     if any(column.cell(row) == UNKNOWN for column in columns for row in rows):

@@ -63,6 +63,7 @@ class Workload:
         scores_train: training samples are scored, too.
         mirror: class scores are means over an image and its mirror image.
         every: epochs between two evaluations within a stage; 0 for none.
+        chosen_by: validation samples that are scored after every other epoch, to choose one.
     """
 
     costs: Sequence[BlockCost]
@@ -76,6 +77,7 @@ class Workload:
     mirror: bool
     every: int
     tuned: Sequence[BlockCost] | None = None
+    chosen_by: int = 0
 
     def operations(self, stages: Sequence[Stage]) -> Operations:
         """The operations of some first stages of a run, in order."""
@@ -100,17 +102,21 @@ class Workload:
         return Operations(train=2 * macs, prefix=2 * recomputed)
 
     def _evaluate(self, stage: Stage) -> Operations:
+        evaluations = stage.epochs // self.every if self.every else 0
         train = self.samples[stage.target] if self.scores_train else 0
-        images = train + self.held_out
+        macs = (1 + evaluations) * self._scoring(stage, train, self.held_out)
+        return Operations(evaluate=2 * (macs + (stage.epochs - evaluations) * self._scoring(stage, 0, self.chosen_by)))
+
+    def _scoring(self, stage: Stage, train: int, held_out: int) -> int:
+        """Multiply-accumulates of scoring some samples with what a stage trained."""
+        images = train + held_out
         mirrored = images if self.mirror and stage.target == "labels" else 0
         recomputed = images + mirrored
         if self.views:  # a cache has neither mirror images nor training images that are not augmented
             recomputed = mirrored + (train if self.augmented else 0)
         costs = self._costs_of(stage)
         heads = sum(costs[depth - 1].reader_macs(stage.target) for depth in stage.depths)
-        macs = (images + mirrored) * (self._trained_blocks(stage) + heads) + recomputed * self._prefix(stage.start)
-        times = 1 + (stage.epochs // self.every if self.every else 0)
-        return Operations(evaluate=2 * macs * times)
+        return (images + mirrored) * (self._trained_blocks(stage) + heads) + recomputed * self._prefix(stage.start)
 
     def _fill(self, depth: int, start: int) -> int:
         """Multiply-accumulates that advance a cache from one depth to another."""

@@ -1,4 +1,4 @@
-"""The configuration of how a stage is trained and scored: `optimizer`, `objective`, …, `distributed`."""
+"""The configuration of how a stage is trained and scored: `optimizer`, `checkpoint`, …, `distributed`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,13 @@ class ScheduleName(Enum):
     cosine = "cosine"
     onecycle = "onecycle"
     constant = "constant"
+
+
+class Keep(Enum):
+    """Values of `checkpoint.keep`: the epoch of a stage whose weights are kept, `best` by the validation samples."""
+
+    last = "last"
+    best = "best"
 
 
 class Parallel(Enum):
@@ -59,6 +66,13 @@ class OptimizerConfig:
     restart_momentum: bool = True
     clip_norm: float | None = None
     average: float = 0.0
+
+
+@dataclass
+class CheckpointConfig:
+    """Which epoch of a stage the next stages, and the result, begin from."""
+
+    keep: Keep = Keep.last
 
 
 @dataclass
