@@ -1,7 +1,8 @@
 """Draws the figure of the README, docs/figures/layerwise.svg, from files of results/ only.
 
 Left: CIFAR-10 test accuracy after each block, mean over seeds, of our recipes; the paper's figure; end to end.
-Right: peak memory of training steps of VGG-11, for each of its stages and end to end.
+Right: memory of training steps of VGG-11: parameters (with gradients and momenta) and activations, of the greedy stage
+that needs most and end to end.
 
     python scripts/readme_figure.py
 """
@@ -43,11 +44,15 @@ def draw_accuracy(panel: Any) -> None:
 
 
 def draw_memory(panel: Any) -> None:
-    found = read("benchmark_cpu_2_cores.json")["vgg"]
-    values = [found["joint_mb"] / 1000, found["greedy_mb"] / 1000]
-    bars = panel.barh(["end to end", "block\nby block"], values, color=["#999999", PALETTE[0]], height=0.6)
-    panel.bar_label(bars, fmt="%.2f GB", padding=4)
-    panel.set(xlabel="peak memory in GB", xlim=(0, 1.3 * max(values)), title="VGG-11, 224 pixels, batch 32")
+    found = read("vgg_memory.json")["vgg"]
+    places, begins = ["end to end", "block\nby block"], [0.0, 0.0]
+    for part, color in (("parameters", "#999999"), ("activations", PALETTE[0])):
+        values = [found[plan][part] / 1024 for plan in ("joint", "greedy")]
+        bars = panel.barh(places, values, left=begins, color=color, height=0.6, label=part)
+        panel.bar_label(bars, fmt="%.2f", label_type="center", color="white")
+        begins = [begin + value for begin, value in zip(begins, values, strict=True)]
+    panel.set(xlabel="memory of training in GiB", title="VGG-11, 224 pixels, batch 32")
+    panel.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     panel.grid(visible=False, axis="y")
 
 

@@ -32,7 +32,7 @@ def test_a_run_ends_by_printing_the_path_of_its_report(train_py, tmp_path):
     top1 = results_of(folder)["final"]["test_top1"]
     assert f"{top1:.2f} %" in page.words
     assert "layerwise train dataset=digits k=2 J=2 epochs=2" in page.words
-    wanted = {"accuracy", "anytime", "loss-curves", "training-curves", "time", "memory", "confusion-1"}
+    wanted = {"accuracy", "anytime", "loss-curves", "training-curves", "time", "memory", "storage", "confusion-1"}
     assert set(page.specs) == wanted
     assert "First filters" in page.headings
     assert "warning" not in outcome.err

@@ -21,12 +21,13 @@ from layerwise.core.colours import further_colour
 from layerwise.core.spread import binomial_margin
 from layerwise.reporting.html.charts import all_charts
 from layerwise.reporting.html.groups import colours_beyond_the_palette, grouped
-from layerwise.reporting.html.page import render
+from layerwise.reporting.html.page import GroupView, render
 from layerwise.reporting.html.paper_figures import experiment_of
 from layerwise.reporting.html.pictures import data_uri, filter_pictures
 from layerwise.reporting.html.quality_charts import macs_of_leaving
 from layerwise.reporting.html.reported_run import read_run
 from layerwise.reporting.html.samples import choose, read_samples
+from layerwise.reporting.html.vega import SINGLE
 from layerwise.reporting.html.words import kind_of, magnitude, weak_depths
 
 REPORTED = {"report": "true", "epochs": 1}
@@ -126,24 +127,39 @@ def test_only_a_simcnn_has_the_papers_k(seeds):
     assert "predicts price" in kind_of(replace(run, spec=replace(run.spec, target="price")))
 
 
-def test_memory_is_shown_part_by_part_and_of_a_comparison_for_the_largest_block(seeds):
-    def shown(runs: list) -> list[dict]:
-        return next(chart.rows for chart in all_charts(runs) if chart.id == "memory")
-
-    def with_parts(run, *activations: float):
-        parts = {"parameters": 1.0, "cache": 0.0, "data": 2.0}
+def test_memory_is_shown_part_by_part_and_of_a_comparison_for_the_block_that_needs_most(seeds):
+    def with_parts(run, *activations: float, cache: float = 0.0):
+        parts = {"parameters": 1.0, "cache": cache, "data": 2.0}
         rows = [row | {"memory_mb": parts | {"activations": a}} for row, a in zip(run.rows, activations, strict=True)]
         return replace(run, results=run.results | {"blocks": rows})
 
-    def activations(rows: list[dict]) -> list[tuple]:
-        return [(row["place"], row["memory"]) for row in rows if row["part"] == "activations"]
+    def shown(runs: list, part: str, chart: str = "memory") -> list[tuple]:
+        (found,) = [made for made in all_charts(runs) if made.id == chart]
+        return [(row["place"], row["memory"]) for row in found.rows if row["part"] == part]
 
-    greedy, joint = grouped([with_parts(seeds[0], 5.0, 3.0), with_parts(seeds[2], 8.0)])
-    assert activations(shown(greedy.runs)) == [("block 1", 5.0), ("block 2", 3.0)]
-    assert activations(shown([*greedy.runs, *joint.runs])) == [("greedy", 5.0), ("end to end", 8.0)]
+    greedy, joint = grouped([with_parts(seeds[0], 5.0, 3.0, cache=90.0), with_parts(seeds[2], 9.0)])
+    assert shown(greedy.runs, "activations") == [("block 1", 5.0), ("block 2", 3.0)]
+    both = [*greedy.runs, *joint.runs]
+    assert shown(both, "activations") == [("greedy", 5.0), ("end to end", 9.0)]
+    assert shown(both, "cache", "storage") == [("greedy", 90.0), ("end to end", 0.0)]
+    assert shown(both, "cache") == []  # what is cached does not hide what the training takes
+    text = render(both)
+    assert "greedy: 0.60 × the memory of end to end, 0.56 × its activations." in text
+    assert [view.memory for view in map(GroupView, (greedy, joint))] == [6.0, 10.0]
     old = [{name: value for name, value in row.items() if name != "memory_mb"} for row in seeds[0].rows]
-    peak, _ = shown([replace(seeds[0], results=seeds[0].results | {"blocks": old})])
-    assert peak["memory"] == old[0]["peak_memory_mb"]
+    (peaks,) = [
+        made
+        for made in all_charts([replace(seeds[0], results=seeds[0].results | {"blocks": old})])
+        if made.id == "memory"
+    ]
+    assert peaks.rows[0]["memory"] == old[0]["peak_memory_mb"]
+
+
+def test_each_plot_has_its_place_on_the_page(trained):
+    runs = [read_run(trained(**REPORTED, seed=seed, **{"evaluation.gradients": True})) for seed in (0, 1)]
+    page = Page(render(runs))
+    assert {chart.title for chart in all_charts(runs)} <= set(page.headings)
+    assert "gradients" in page.specs
 
 
 def test_samples_are_those_that_later_depths_learn():
@@ -219,9 +235,8 @@ def test_runs_that_differ_in_the_seed_alone_are_one_line_with_a_band(seeds):
     assert row["top1"] == pytest.approx(statistics.fmean(values))
     assert row["std"] == pytest.approx(statistics.stdev(values))
     assert row["high"] - row["low"] == pytest.approx(2 * statistics.stdev(values))
-    for name in ("accuracy", "loss-curves", "training-curves"):
-        single = next(layer for layer in charts[name].spec["layer"] if "transform" in layer)
-        assert single["transform"] == [{"filter": "single"}]  # the page's switch
+    for name in ("accuracy", "anytime", "loss-curves", "training-curves"):
+        single = next(layer for layer in charts[name].spec["layer"] if layer.get("name") == SINGLE)
         assert {point["run"] for point in single["data"]["values"]} >= {"greedy, seed = 0", "greedy, seed = 1"}
     seconds = sum(row["seconds"] for row in charts["time"].rows)
     assert seconds == pytest.approx(sum(run.seconds for run in seeds) / 2)

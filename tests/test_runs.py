@@ -281,6 +281,31 @@ def test_the_growth_of_memory_is_what_was_taken_since_it_is_watched():
     assert peak_memory_mb(HOST) > before - 1  # the kernel counts pages late
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="measured on Linux alone")
+def test_memory_does_not_count_what_was_there_after_the_first_step():
+    growth = MemoryGrowth(HOST)
+    if growth.mb() is None:
+        pytest.skip("this container does not let the peak be forgotten")
+    kept = torch.ones(2**25)
+    growth.settle()
+    assert growth.mb() < 20
+    assert growth.settled
+    assert kept.sum() > 0
+
+
+def test_one_block_needs_less_memory_to_train_than_the_whole_network(trained):
+    options = {"J": 4, "epochs": 1, "cache": "none", "model.width": 32, "model.downsample": "[]"}
+    parts = {
+        plan: [row.get("memory_mb") for row in results_of(trained(plan=plan, **options))["blocks"]]
+        for plan in ("greedy", "joint")
+    }
+    if None in (*parts["greedy"], *parts["joint"]):
+        pytest.skip("memory cannot be measured here")
+    (whole,) = parts["joint"]
+    assert 0 < max(row["activations"] for row in parts["greedy"]) < 0.8 * whole["activations"]
+    assert max(row["parameters"] for row in parts["greedy"]) < 1.5 * whole["parameters"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system tells")
 def test_the_peak_of_memory_is_not_that_of_a_larger_parent():
     ballast = torch.ones(2**27)  # 512 MB

@@ -36,6 +36,14 @@ def test_each_trained_parameter_changes_and_no_frozen_bit_does(tiny_data):
         assert torch.equal(value, before[name]) != name.startswith(trained), name
 
 
+def test_the_first_step_is_told_from_the_others(tiny_data):
+    trainer, told = trainer_of(tiny_net(), epochs=2), []
+    source = Recompute(tiny_data, PLAN, trainer.precision)
+    for _ in trainer.run(source, StopRequest(), settled=lambda: told.append(trainer.steps_done)):
+        pass
+    assert told == [1]
+
+
 def test_reports_are_exact_counts(tiny_data):
     net = tiny_net()
     trainer = trainer_of(net, lr=1e-30, epochs=1)

@@ -115,22 +115,20 @@ class MemoryGrowth:
 
     Args:
         device: whose memory is watched; its earlier peaks are forgotten.
+
+    Attributes:
+        settled: whether it counts from the end of a first training step.
     """
 
     earlier_peak: ClassVar[float] = 0.0  # of the process, in MiB, up to the last time that the kernel forgot it
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._before: float | None = None
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-            self._before = torch.cuda.memory_allocated(device) / 2**20
-            return
-        return_freed_memory()  # what earlier stages freed is not this one's
-        MemoryGrowth.earlier_peak = max(MemoryGrowth.earlier_peak, _status_mb("VmHWM") or 0.0)
-        with contextlib.suppress(OSError):  # no Linux, or not allowed in this container
-            Path("/proc/self/clear_refs").write_text("5")
-            self._before = _status_mb("VmRSS")
+        self._device, self.settled = device, False
+        self._before = self._begin()
+
+    def settle(self) -> None:
+        """Counts anew from now on, after a first step: what libraries set up in it, and gradients, are in use."""
+        self._before, self.settled = self._begin(), True
 
     def mb(self) -> float | None:
         """Returns the growth up to the peak since the beginning in MiB; None where it cannot be measured."""
@@ -138,6 +136,18 @@ class MemoryGrowth:
             return None
         peak = peak_memory_mb(self._device) if self._device.type == "cuda" else _status_mb("VmHWM")
         return None if peak is None else max(0.0, peak - self._before)
+
+    def _begin(self) -> float | None:
+        """Forgets the peak so far and returns what is in use in MiB; None where it cannot be measured."""
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+            return torch.cuda.memory_allocated(self._device) / 2**20
+        return_freed_memory()  # what was freed before is not taken now
+        MemoryGrowth.earlier_peak = max(MemoryGrowth.earlier_peak, _status_mb("VmHWM") or 0.0)
+        with contextlib.suppress(OSError):  # no Linux, or not allowed in this container
+            Path("/proc/self/clear_refs").write_text("5")
+            return _status_mb("VmRSS")
+        return None
 
 
 def _status_mb(name: str) -> float | None:

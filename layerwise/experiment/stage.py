@@ -146,7 +146,7 @@ def train(run: Run, training: StageInTraining) -> None:
     )
     last_saved = time.perf_counter()
     try:
-        for report in trainer.run(training.source, run.stop, run.display.glance):
+        for report in trainer.run(training.source, run.stop, run.display.glance, training.growth.settle):
             if report.complete:  # else a stop was requested within the epoch
                 training.report = report
                 record_epoch(run, training, report)

@@ -96,7 +96,11 @@ class StageTrainer:
         return self.epoch * self.recipe.steps_per_epoch + self.step
 
     def run(
-        self, source: Source, stop: StopRequest, glance: Callable[[Glance], None] = lambda seen: None
+        self,
+        source: Source,
+        stop: StopRequest,
+        glance: Callable[[Glance], None] = lambda seen: None,
+        settled: Callable[[], None] = lambda: None,
     ) -> Iterator[EpochReport]:
         """Trains to the end of the stage and yields a report after each epoch, at which the caller may save.
 
@@ -104,10 +108,12 @@ class StageTrainer:
 
         Args:
             glance: called every `GLANCE_SECONDS` with the epoch so far.
+            settled: called before the second step of this process, when all memory has been taken once.
 
         Raises:
             NonFiniteLoss: the loss or a weight is NaN or infinite; the message names stage, epoch and step.
         """
+        taken = 0
         while self.epoch < self.recipe.epochs:
             if self.step == 0:
                 self._seed()
@@ -115,6 +121,9 @@ class StageTrainer:
             started, last_glance = time.perf_counter() - self.epoch_seconds, time.perf_counter()
             batches = self.team.local_source(source).train(self.stage, self.epoch, self.step, self.objective.target)
             for inputs, targets in batches:
+                if taken == 1:
+                    settled()
+                taken += 1
                 self._train_step(inputs, targets)
                 self.average.update()
                 self.step += 1

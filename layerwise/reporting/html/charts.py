@@ -19,6 +19,7 @@ from layerwise.reporting.html.training_charts import (
     memory,
     r2_curves,
     reconstruction_curves,
+    storage,
     time_per_block,
 )
 from layerwise.reporting.html.vega import Chart
@@ -36,6 +37,7 @@ MAKERS = (
     ensemble_weights,
     time_per_block,
     memory,
+    storage,
 )
 """In the order of the page; each gives None where the runs have nothing to draw."""
 

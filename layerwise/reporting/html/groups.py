@@ -14,7 +14,7 @@ from layerwise.core.colours import further_colour
 from layerwise.core.measures import Measure
 from layerwise.core.spread import spread
 from layerwise.reporting.html.reported_run import ReportedRun
-from layerwise.reporting.html.words import network_words, plan_words
+from layerwise.reporting.html.words import data_words, network_words, plan_words
 
 PALETTE = 8
 """Colours that the page's style chooses for light and for dark; further ones are made."""
@@ -96,7 +96,7 @@ def colours_beyond_the_palette(groups: Sequence[Group]) -> dict[int, str]:
 def title_of(groups: Sequence[Group]) -> str:
     """`greedy against end to end: simcnn, k = 2, on digits, 3 seeds each`."""
     same = _shared(groups)
-    data = _listed(list(dict.fromkeys(group.first.data for group in groups)))
+    data = _listed(list(dict.fromkeys(data_words(group.first.data) for group in groups)))
     what = ", ".join(word for word in (*same, f"on {data}") if word)
     counts = sorted({len(group.runs) for group in groups})
     seeds = "1 seed" if counts == [1] else f"{'–'.join(map(str, (counts[0], counts[-1])[: len(counts)]))} seeds"

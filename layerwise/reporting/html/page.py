@@ -26,6 +26,7 @@ from layerwise.reporting.html.pictures import data_uri, filter_pictures
 from layerwise.reporting.html.quality_charts import confusion
 from layerwise.reporting.html.reported_run import ReportedRun
 from layerwise.reporting.html.templates import template
+from layerwise.reporting.html.training_charts import training_memory
 from layerwise.reporting.html.vega import Chart
 from layerwise.reporting.html.words import kind_of, magnitude, samples_of, shown, weak_depths
 
@@ -191,11 +192,10 @@ class GroupView:
         return fmean(run.seconds for run in self.group.runs)
 
     @property
-    def peak_memory(self) -> float | None:
-        """In MB, of the block that needs most: the sum of its parts, or the peak where these were not measured."""
-        rows = [row for run in self.group.runs for row in run.rows]
-        parts = [sum(row["memory_mb"].values()) for row in rows if "memory_mb" in row]
-        return max(parts or [row["peak_memory_mb"] for row in rows if row.get("peak_memory_mb")], default=None)
+    def memory(self) -> float | None:
+        """In MB, what training takes in the block that needs most; None where it was not measured."""
+        rows = [[row for row in run.rows if "memory_mb" in row] for run in self.group.runs]
+        return fmean(found) if (found := [max(map(training_memory, of_run)) for of_run in rows if of_run]) else None
 
 
 def weak_of(groups: Sequence[Group]) -> list[str]:

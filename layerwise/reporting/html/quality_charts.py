@@ -231,21 +231,25 @@ def anytime_curve(runs: Sequence[ReportedRun]) -> Chart | None:
         for point in (run.anytime or {}).get("points", ()):
             exits = " or ".join(map(str, point["exits"]))
             rows.append(_leaving(run, "when confident", exits, point["macs"], point["test_top1"]))
-    means = averaged(rows, "top1", "leaves", "depth", "macs")
-    if len(means) < 2:
+    if len({(row["group"], row["leaves"], row["macs"]) for row in rows}) < 2:
         return None
     dash = {"field": "leaves", "type": "nominal", "title": None, "sort": ["one depth for all"]}
+    y = quantity("top1", _axis(runs, averaged(rows, "top1", "leaves", "macs"), ACCURACY), zero=False)
     encoding = {
         "x": quantity("macs", "multiply-accumulates", zero=False) | {"axis": {"format": "~s"}},
-        "y": quantity("top1", _axis(runs, means, ACCURACY), zero=False),
+        "y": y | {"scale": _scale([run for run in runs if run.measure is ACCURACY], rows, ACCURACY)},
         "color": colour_of(runs),
         "strokeDash": dash if any(run.anytime for run in runs) else {"value": [1, 0]},
     }
+    means, layers = with_bands(rows, "top1", ("macs", "leaves"), CURVE | {"order": True}, encoding)
+    depths = {(row["group"], row["leaves"], row["macs"]): row["depth"] for row in rows}
+    means[:] = [row | {"depth": depths[row["group"], row["leaves"], row["macs"]]} for row in means]
     columns = {"group": "run", "depth": "leaves at depth", "macs": "multiply-accumulates", "top1": "test accuracy (%)"}
     columns |= spread_columns(means)
+    layers[-1]["encoding"]["tooltip"] = tooltip(**columns)
     note = f"What each of the {samples_of(*runs)} costs that leaves at depth j: its blocks and that depth's head."
-    mark = CURVE | {"order": True}
-    return plotted("anytime", "Accuracy against cost", note, means, mark, encoding, columns, height=340)
+    headings = {heading: field for field, heading in columns.items()}
+    return Chart("anytime", "Accuracy against cost", note, layered(means, layers, height=340), headings, means)
 
 
 def macs_of_leaving(run: ReportedRun, depth: int) -> int:
@@ -256,7 +260,7 @@ def macs_of_leaving(run: ReportedRun, depth: int) -> int:
 
 
 def _leaving(run: ReportedRun, leaves: str, depth: str, macs: float, top1: float) -> dict[str, Any]:
-    return {"group": run.group, "leaves": leaves, "depth": depth, "macs": macs, "top1": top1}
+    return {"group": run.group, "run": run.label, "leaves": leaves, "depth": depth, "macs": macs, "top1": top1}
 
 
 def ensemble_weights(runs: Sequence[ReportedRun]) -> Chart | None:

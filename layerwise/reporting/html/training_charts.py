@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from layerwise.config.groups.plan import Plan
 from layerwise.core.types import Target
 from layerwise.reporting.html.reported_run import ReportedRun
 from layerwise.reporting.html.vega import (
@@ -155,30 +156,66 @@ def time_per_block(runs: Sequence[ReportedRun]) -> Chart | None:
     return _stacked("time", title, note, rows, PHASES, "phase", quantity("seconds", "seconds"))
 
 
-PARTS = ("parameters", "activations", "cache", "data")
+TRAINING, STORED = ("parameters", "activations"), ("cache", "data")
+"""Parts of `memory_mb` in results.json: what training steps need, and what lies beside it."""
 
 
 def memory(runs: Sequence[ReportedRun]) -> Chart | None:
-    """What training needs of memory, part by part: of one configuration by block, of several of their largest block."""
+    """What training needs of memory: of one configuration by block, of several of the block that needs most."""
+    rows = _memory_rows(runs, TRAINING)
+    if not rows:
+        return _peaks(runs)
+    note = "Of the block that needs most. " if len(groups_of(runs)) > 1 else ""
+    note += (
+        "Parameters with their gradients and the optimiser's state; activations: what else the steps after a stage's "
+    )
+    note += f"first take at their peak, workspace included.{_against_end_to_end(runs, rows)}"
+    x = quantity("memory", "memory (MB)")
+    return _stacked("memory", "Memory of training", note, rows, TRAINING, "part", x)
+
+
+def storage(runs: Sequence[ReportedRun]) -> Chart | None:
+    """What lies in memory beside it."""
+    rows = _memory_rows(runs, STORED)
+    note = "Cached outputs of frozen blocks, which cache=none recomputes instead, and the samples."
+    x = quantity("memory", "memory (MB)")
+    return _stacked("storage", "Features and samples in memory", note, rows, STORED, "part", x)
+
+
+def training_memory(row: dict[str, Any]) -> float:
+    """MB of parameters and activations of a row of the results that has `memory_mb`."""
+    return float(sum(row["memory_mb"][part] for part in TRAINING))
+
+
+def _memory_rows(runs: Sequence[ReportedRun], parts: Sequence[str]) -> Rows:
     several = len(groups_of(runs)) > 1
     rows: Rows = []
     for run in runs:
-        found = [(row["memory_mb"], point) for row, point in _trained_rows([run], several) if "memory_mb" in row]
+        found = [(row, point) for row, point in _trained_rows([run], several) if "memory_mb" in row]
         if several and found:
-            found = [max(found, key=lambda entry: sum(entry[0].values()))]
+            row, point = max(found, key=lambda entry: training_memory(entry[0]))
+            found = [(row, point | {"place": run.group, "trained": "largest"})]  # seeds may differ in which block it is
         rows += [
-            point | {"part": part, "order": i, "memory": parts[part]}
-            for parts, point in found
-            for i, part in enumerate(PARTS)
+            point | {"part": part, "order": i, "memory": row["memory_mb"][part]}
+            for row, point in found
+            for i, part in enumerate(parts)
         ]
-    if not rows:
-        return _peaks(runs)
-    for row in rows if several else ():
-        row |= {"place": row["group"], "trained": "largest"}  # seeds may differ in which block that is
-    note = "Of the block that needs most. " if several else ""
-    note += "Parameters with their gradients and the optimiser's state; activations: what else training takes at its "
-    note += "peak, workspace included; cached features; the samples."
-    return _stacked("memory", "Memory in training", note, rows, PARTS, "part", quantity("memory", "memory (MB)"))
+    return rows
+
+
+def _against_end_to_end(runs: Sequence[ReportedRun], rows: Rows) -> str:
+    """` greedy: 0.72 × the memory of end to end, 0.51 × its activations.`; empty without a pair to compare."""
+    joint = {run.group for run in runs if run.config.plan.name is Plan.joint}
+    means = averaged(rows, "memory", "part")
+    total = {group: sum(row["memory"] for row in means if row["group"] == group) for group in groups_of(runs)}
+    kept = {row["group"]: row["memory"] for row in means if row["part"] == "activations"}
+    if len(joint) != 1 or len(kept) != 2 or not all(kept.values()):
+        return ""
+    (whole,), (other,) = joint, kept.keys() - joint
+    return (
+        f" {other}: {total[other] / total[whole]:.2f} × the memory of {whole}, "
+        f"{kept[other] / kept[whole]:.2f} × its activations."
+    )
 
 
 def _trained_rows(runs: Sequence[ReportedRun], alone: bool) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

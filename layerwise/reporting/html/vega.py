@@ -27,6 +27,9 @@ BARS: Spec = {"type": "bar", "cornerRadiusEnd": 3}
 SYMBOLS: Spec = {"symbolType": "circle", "symbolOpacity": 1}
 """Of a legend of colours, also where a band comes first, which is pale."""
 
+SINGLE = "single"
+"""Name of the layers of single runs, which the page's script leaves out until they are asked for."""
+
 BLOCK: Spec = {"field": "block", "type": "ordinal", "axis": {"labelAngle": 0, "grid": False}}
 """The x axis of a plot over depth."""
 
@@ -112,7 +115,7 @@ def with_bands(rows: Rows, value: str, by: Sequence[str], mark: Spec, encoding: 
         layers.append(
             {
                 "data": {"values": [row for row in rows if row["group"] in several]},
-                "transform": [{"filter": "single"}],
+                "name": SINGLE,
                 "mark": {"type": "line", "strokeWidth": 0.8, "opacity": 0.7, "point": {"size": 12}},
                 "encoding": place | {"y": y, "detail": [*detail, {"field": "run"}], "tooltip": named},
             }

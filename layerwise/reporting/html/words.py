@@ -15,6 +15,16 @@ PLANS = {Plan.joint: "end to end", Plan.greedy: "greedy", Plan.autoencoder: "sta
 NETWORKS = {"mlp": "perceptron", "simcnn": "SimCNN", "timm": "timm's"}
 """What titles call a kind of network, if not by its name."""
 
+DATA = {
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "fashion_mnist": "Fashion-MNIST",
+    "imagenet": "ImageNet",
+    "imagenette": "Imagenette",
+    "svhn": "SVHN",
+}
+"""What titles call a data set, if not by its name."""
+
 PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 COLLAPSED = 2.0
@@ -35,11 +45,16 @@ def network_words(run: ReportedRun) -> str:
     return f"{kind} {model.label}" if model.kind == "timm" else kind or model.label
 
 
+def data_words(name: str) -> str:
+    """`CIFAR-10` for `cifar10`; of a table or a folder its own name."""
+    return DATA.get(name, name)
+
+
 def kind_of(run: ReportedRun) -> str:
-    """`SimCNN, k = 3, on cifar10, greedy, 4 blocks, pruned to 32 filters`."""
+    """`SimCNN, k = 3, on CIFAR-10, greedy, 4 blocks, pruned to 32 filters`."""
     config, plan = run.config, run.config.plan
     depth = config.J if config.J is not None else len(run.rows)
-    words = [network_words(run), f"on {run.data}", plan_words(plan.name.value)]
+    words = [network_words(run), f"on {data_words(run.data)}", plan_words(plan.name.value)]
     words.append(f"{depth} {'block' if depth == 1 else 'blocks'}")
     if run.spec.target:
         words.append(f"predicts {run.spec.target}")

@@ -41,7 +41,7 @@
       background: "transparent",
       font,
       padding: { left: 0, right: 8, top: 4, bottom: 8 },
-      params: [{ name: "inkOnCell", value: of("--ink") }, { name: "single", value: single !== null && single.checked }],
+      params: [{ name: "inkOnCell", value: of("--ink") }],
       view: { stroke: null },
       axis: {
         ...words, labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal", titlePadding: 10, labelPadding: 6,
@@ -63,7 +63,9 @@
 
   async function draw(element) {
     const narrow = element.clientWidth < 480;
-    const spec = specs[element.dataset.chart];
+    const whole = specs[element.dataset.chart];
+    const layer = whole.layer.filter(({ name }) => name !== "single" || single.checked);
+    const spec = { ...whole, layer };
     const { view } = await vegaEmbed(element, spec, {
       actions: false, renderer: "svg", config: vegaConfig(narrow), tooltip: { theme: "custom", disableDefaultStyle: false },
     });
