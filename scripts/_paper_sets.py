@@ -30,6 +30,12 @@ SETS: dict[str, tuple[Row, ...]] = {
     ),
     "frontier_choice": CHOICE_ROWS,
     "frontier": FRONTIER_ROWS,
+    "vit": (
+        Row("vit_cifar10", "vit"),
+        Row("vit_cifar10", "vit", ("k=1",)),
+        Row("vit_cifar10", "vit", ("plan=simultaneous",)),
+        Row("vit_cifar10", "vit", ("plan=joint",)),
+    ),
     "imagenet": (
         Row("paper_imagenet_k1_table3"),
         Row("paper_imagenet_k1_table7"),
@@ -99,6 +105,10 @@ SCALES: dict[str, dict[str, tuple[str, ...]]] = {
             *("model.widths=[16,32,32,32,32]", "model.head_widths=[32,32,32,32,32]", "epochs=3"),
             _AS_GREEDY,
         ),
+        "vit": (
+            *("dataset.limit=10000", "epochs=3", "model.options.depth=3", "model.options.embed_dim=96"),
+            "model.options.num_heads=3",
+        ),
     },
     "tiny": {
         "simcnn": (*_TINY, "model.width=4", "model.head_width=4"),
@@ -122,6 +132,7 @@ SCALES: dict[str, dict[str, tuple[str, ...]]] = {
         "frontier_at_once": (*_TINY_POOLED, "model.head_widths=[8,8,8,8,8,8]", _AS_GREEDY),
         "fast": (*_TINY, "model.widths=[4,8,8,8,8]", "model.head_widths=[8,8,8,8,8]"),
         "fast_joint": (*_TINY, "model.widths=[4,8,8,8,8]", "model.head_widths=[8,8,8,8,8]", _AS_GREEDY),
+        "vit": (*_TINY, "model.options.depth=1", "model.options.embed_dim=12", "model.options.num_heads=1"),
     },
 }
 """Overrides that make a set affordable, by scale and family. The full scale has none."""

@@ -189,4 +189,5 @@ def test_joint_training_sees_the_data_as_often_as_greedy():
 def test_an_end_to_end_timm_network_sees_the_data_as_often_as_its_cut_form():
     timm = ["model=timm", "model.name=resnet18", "epochs=7"]
     assert configured(*timm, "plan=joint").plan.epochs == 35
-    assert configured("model=timm", "model.name=test_vit", "epochs=7", "plan=joint").plan.epochs == 7
+    assert configured("model=timm", "model.name=test_vit", "epochs=7", "plan=joint").plan.epochs == 49
+    assert configured("model=timm", "model.name=legacy_xception", "epochs=7", "plan=joint").plan.epochs == 7

@@ -125,7 +125,8 @@ def probe_run(
         deepest = network.features(torch.zeros(1, *network.spec.shape, device=place), trained)
     if deepest.dim() != 4:
         raise LayerwiseError(
-            f"{folder}: {config.model.name} returns vectors at its last depth, but probes need feature maps. "
+            f"{folder}: {config.model.name} returns {'tokens' if deepest.dim() == 3 else 'vectors'} at its last depth, "
+            "but probes need feature maps. "
             "Probe a run of model=simcnn or of a network whose blocks return maps."
         )
     stored = read_probes(folder / PROBES)

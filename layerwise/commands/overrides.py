@@ -27,6 +27,9 @@ DASHED = re.compile(r"--[\w./@]+=")
 NONE = re.compile(r"=None$")
 """Null as Python writes it."""
 
+OPTIONS = "model.options"
+"""A key whose value is a group of arguments with any names."""
+
 MODES = ("run", "multirun", "cfg", "info", "shell_completion")
 """Hydra's options of which one can be given."""
 
@@ -42,7 +45,7 @@ def checked(words: Sequence[str]) -> list[str]:
 
 
 def for_targets(overrides: Mapping[str, Override]) -> list[str]:
-    """Lets the arguments of a function of another package be given like keys: `model.head.width=3`.
+    """Lets arguments of another package's functions and of timm's networks be given like keys: `model.head.width=3`.
 
     Hydra would ask for a plus sign, and a function at a group (`model._target_`) belongs to the group's choice `own`.
     """
@@ -52,7 +55,8 @@ def for_targets(overrides: Mapping[str, Override]) -> list[str]:
     places = [*named, *(place for place in CONTRACTS if place in given and _may_name_a_function(given[place]))]
     words = []
     for word, override in overrides.items():
-        inside = any(override.key_or_group.startswith(f"{place}.") for place in places)
+        key = override.key_or_group
+        inside = key == OPTIONS or any(key.startswith(f"{place}.") for place in (*places, OPTIONS))
         words.append(f"++{word.lstrip('+')}" if inside and not override.is_delete() else word)
     return [*groups, *words]
 

@@ -112,7 +112,7 @@ EFFECTS: dict[str, Effect] = {
     **dict.fromkeys(("model.kind", "model.name", "model.depth", "model.width", "model.widths"), ALWAYS),
     **dict.fromkeys(("model.downsample", "model.input_downsample", "model.whiten_input", "model.batch_norm"), ALWAYS),
     **dict.fromkeys(("model.bias", "model.activation", "model.initialisation", "model.dropout"), ALWAYS),
-    **dict.fromkeys(("model.pretrained", "model.modules", "model.shortcut"), ALWAYS),
+    **dict.fromkeys(("model.pretrained", "model.modules", "model.shortcut", "model.options"), ALWAYS),
     "model.head": _CUT,
     **dict.fromkeys(("model.head_width", "model.head_widths", "model.final_head_width"), _CONVOLVES),
     **dict.fromkeys(("model.whiten_patch", "model.whiten_shift"), _WHITENS),

@@ -52,7 +52,8 @@ def _problem(expected: Node, found: Node, plain: Any) -> str | None:
         return None
     if isinstance(expected, DictConfig):
         groups = isinstance(found, DictConfig) and plain is not None
-        return None if groups else f"is a group of keys. Set one of them, such as {next(iter(map(str, expected)))}"
+        example = next(iter(map(str, expected)), "{KEY: VALUE}")
+        return None if groups else f"is a group of keys. Set one of them, such as {example}"
     if isinstance(expected, ListConfig):
         lists = plain is None or (isinstance(plain, list) and not any(isinstance(one, dict | list) for one in plain))
         return None if lists else "must be a list of single values, such as [3]"

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, TypedDict
 from torch import Tensor
 
 Shape = tuple[int, ...]
-"""Shape of one sample without the batch axis: (C, H, W) for images, (F,) for vectors."""
+"""Shape of one sample without the batch axis: (C, H, W) for images, (N, C) for N tokens, (F,) for vectors."""
 
 
 Target = Literal["labels", "inputs"]
@@ -21,7 +21,7 @@ Target = Literal["labels", "inputs"]
 class Batch(NamedTuple):
     """Input of one step, on the training device: x_j and the targets."""
 
-    inputs: Tensor  # [B, C, H, W] float, channels_last; or [B, F]
+    inputs: Tensor  # [B, C, H, W] float, channels_last; [B, N, C] of N tokens; or [B, F]
     targets: Tensor  # labels [B] int64, or the standardised input x_0
 
 

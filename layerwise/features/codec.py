@@ -16,7 +16,7 @@ _LEVELS = 255
 
 @dataclass(frozen=True)
 class FeatureCodec:
-    """Encodes features [B, C, H, W] or [B, F] as arrays with a row per sample, and decodes them.
+    """Encodes features [B, C, H, W], [B, N, C] or [B, F] as arrays with a row per sample, and decodes them.
 
     Feature maps are stored as [B, H, W, C], so that decoding gives channels_last without a copy. `uint8` stores each
     channel of each sample (or each vector) in 256 levels between its own minimum and maximum: nothing is clipped, and
@@ -45,9 +45,9 @@ class FeatureCodec:
         return rows.permute(0, 3, 1, 2) if rows.dim() == 4 else rows
 
     def bytes_per_sample(self, shape: Shape) -> int:
-        """Returns the stored bytes of one sample's features of shape (C, H, W) or (F,)."""
+        """Returns the stored bytes of one sample's features of shape (C, H, W), (N, C) or (F,)."""
         if self.dtype is FeatureDtype.uint8:
-            scales = shape[0] if len(shape) == 3 else 1
+            scales = {3: shape[0], 2: shape[-1]}.get(len(shape), 1)
             return prod(shape) + 2 * 4 * scales
         return int(prod(shape) * getattr(torch, self.dtype.value).itemsize)
 

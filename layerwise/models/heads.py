@@ -274,10 +274,14 @@ def linear_decoder(shape: Shape, input_shape: Shape) -> nn.Sequential:
         [B, *shape] → [B, *input_shape].
 
     Raises:
-        LayerwiseError: the resolution of x_0 is not a multiple of that of x_j.
+        LayerwiseError: the resolution of x_0 is not a multiple of that of x_j, or x_j are tokens.
     """
     if len(shape) == 1:
         return nn.Sequential(nn.Linear(shape[0], prod(input_shape)), nn.Unflatten(1, input_shape))
+    if len(shape) == 2:
+        raise LayerwiseError(
+            "plan=autoencoder: a decoder does not read tokens. Use a network whose blocks return feature maps."
+        )
     channels, height, width = input_shape
     factor = height // shape[1]
     if (shape[1] * factor, shape[2] * factor) != (height, width):

@@ -34,7 +34,7 @@ def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
             )
         from timm.layers.norm_act import convert_sync_batchnorm  # slow to import, and needed here only
 
-        return convert_sync_batchnorm(module)  # type: ignore[no-any-return, no-untyped-call]
+        return convert_sync_batchnorm(module)  # type: ignore[no-any-return]
     if isinstance(module, _BatchNorm):
         return SyncedBatchNorm(module)
     for name, child in module.named_children():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from layerwise.config.networks.base import (
     HEADS_OF_ANY_WIDTH,
@@ -18,10 +18,17 @@ from layerwise.models.choices import EnsembleOn, HeadKind
 if TYPE_CHECKING:  # torch
     from layerwise.models.timm_net import TimmStages, TimmWhole
 
+OURS = ("in_chans", "num_classes", "img_size", "pretrained", "features_only", "out_indices", "output_stride")
+"""Arguments of timm's networks that follow from the data and the plan."""
+
 
 @dataclass
 class TimmConfig(NetworkConfig):
-    """The keys of conf/model/timm.yaml."""
+    """The keys of conf/model/timm.yaml.
+
+    Attributes:
+        options: further arguments of the network, such as patch_size, as its function in timm names them.
+    """
 
     heads: ClassVar = HEADS_OF_ANY_WIDTH
     ensemble_on: ClassVar = EnsembleOn.probabilities
@@ -29,6 +36,7 @@ class TimmConfig(NetworkConfig):
     kind: str = "timm"
     head: HeadKind = HeadKind.cnn
     head_width: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -37,11 +45,14 @@ class TimmConfig(NetworkConfig):
     def fixed_depth(self, joint: bool) -> int:
         from layerwise.models.timm_net import block_count
 
-        return 1 if joint else block_count(self.label)
+        return 1 if joint else block_count(self.label, self.options)
 
     def check(self) -> None:
         if not self.name:
             raise LayerwiseError("model=timm: choose a network with model.name, such as model.name=resnet18.")
+        for name in self.options:
+            if name in OURS:
+                raise LayerwiseError(f"model.options.{name}: follows from the data and the plan. Leave it out.")
         super().check()
 
     def resolve(self, choices: Choices) -> tuple[int, ResolvedTimm]:
@@ -60,5 +71,5 @@ class ResolvedTimm(TimmConfig, DescribedNetwork):
         from layerwise.models.timm_net import TimmStages, TimmWhole
 
         if joint:
-            return TimmWhole(self.name)
-        return TimmStages(self.name, head_as_wide_as_its_block(self.head, k, self.head_width))
+            return TimmWhole(self.name, self.options)
+        return TimmStages(self.name, head_as_wide_as_its_block(self.head, k, self.head_width), self.options)
