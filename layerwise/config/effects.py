@@ -103,7 +103,7 @@ EFFECTS: dict[str, Effect] = {
     **dict.fromkeys(
         ("J", "batch_size", "accumulate", "seed", "precision", "device", "compile", "name", "output_dir"), ALWAYS
     ),
-    **dict.fromkeys(("fresh", "summary", "progress", "report", "debug"), ALWAYS),
+    **dict.fromkeys(("fresh", "summary", "progress", "report", "profile", "debug"), ALWAYS),
     "k": _CUT,
     "epochs": Effect(
         "plan.epochs=null, which is set (perhaps by the experiment file) and decides",

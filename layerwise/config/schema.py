@@ -45,6 +45,7 @@ class Config:
     summary: Summary = field(default=Summary.none, metadata=WHERE)
     progress: ProgressName = field(default=ProgressName.auto, metadata=WHERE)
     report: bool = field(default=True, metadata=WHERE)
+    profile: bool = field(default=False, metadata=WHERE)
     debug: bool = field(default=False, metadata=WHERE)
     model: NetworkConfig = field(default_factory=SimCnnConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)

@@ -17,6 +17,7 @@ from layerwise.core.machine import MemoryGrowth, peak_memory_mb
 from layerwise.experiment.best_epoch import BestEpoch, better
 from layerwise.experiment.context import Run
 from layerwise.experiment.memory import stage_memory
+from layerwise.experiment.profiling import profiled
 from layerwise.experiment.scores import ByDepth, score_now, stage_rows
 from layerwise.features.sources import Source
 from layerwise.models.blocknet import Segment
@@ -146,18 +147,20 @@ def train(run: Run, training: StageInTraining) -> None:
     )
     last_saved = time.perf_counter()
     try:
-        for report in trainer.run(training.source, run.stop, run.display.glance, training.growth.settle):
-            if report.complete:  # else a stop was requested within the epoch
-                training.report = report
-                record_epoch(run, training, report)
-            # collective calls, made by all processes after each epoch: no condition may skip one
-            stopping = run.stop.all_agree()
-            due = from_main(partial(is_due, last_saved))
-            if stopping or due or trainer.epoch == stage.epochs:
-                save_training(run, training)
-                last_saved = time.perf_counter()
-            if stopping:  # decided before the save: a signal during it waits for the next one
-                run.stop.all_check()
+        with profiled(run, stage, trainer) as after_step:
+            settled = training.growth.settle
+            for report in trainer.run(training.source, run.stop, run.display.glance, settled, after_step):
+                if report.complete:  # else a stop was requested within the epoch
+                    training.report = report
+                    record_epoch(run, training, report)
+                # collective calls, made by all processes after each epoch: no condition may skip one
+                stopping = run.stop.all_agree()
+                due = from_main(partial(is_due, last_saved))
+                if stopping or due or trainer.epoch == stage.epochs:
+                    save_training(run, training)
+                    last_saved = time.perf_counter()
+                if stopping:  # decided before the save: a signal during it waits for the next one
+                    run.stop.all_check()
     finally:
         run.display.end_stage()
     trainer.end()

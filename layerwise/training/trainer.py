@@ -101,6 +101,7 @@ class StageTrainer:
         stop: StopRequest,
         glance: Callable[[Glance], None] = lambda seen: None,
         settled: Callable[[], None] = lambda: None,
+        after_step: Callable[[], None] = lambda: None,
     ) -> Iterator[EpochReport]:
         """Trains to the end of the stage and yields a report after each epoch, at which the caller may save.
 
@@ -109,6 +110,7 @@ class StageTrainer:
         Args:
             glance: called every `GLANCE_SECONDS` with the epoch so far.
             settled: called before the second step of this process, when all memory has been taken once.
+            after_step: called after each step.
 
         Raises:
             NonFiniteLoss: the loss or a weight is NaN or infinite; the message names stage, epoch and step.
@@ -127,6 +129,7 @@ class StageTrainer:
                 self._train_step(inputs, targets)
                 self.average.update()
                 self.step += 1
+                after_step()
                 if stop.all_poll():
                     break
                 if self.team.rank == 0 and time.perf_counter() - last_glance > GLANCE_SECONDS:
