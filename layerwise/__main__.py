@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train a network, or continue or show a run",
     "list": "list models, heads, data sets, plans or objectives with their keys",
     "predict": "classify image files with a trained network",
+    "evaluate": "score a trained network on other data",
     "export": "write a trained network as ONNX or for torch.export",
     "probe": "measure how separable the classes are at each depth",
     "anytime": "measure accuracy against cost when confident samples leave early",

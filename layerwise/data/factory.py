@@ -255,7 +255,7 @@ def _with_statistics(spec: DatasetSpec, train: Split, standardise: bool) -> Data
     if not spec.has_images:
         assert isinstance(train, Resident)
         values = train.values.double()  # [N, F]
-        if spec.columns is not None:
+        if spec.columns is not None and not spec.fill:
             fill = values.nanmedian(dim=0).values
             values = torch.where(values.isnan(), fill, values)
             spec = replace(spec, fill=tuple(fill.tolist()))

@@ -6,6 +6,7 @@ from layerwise.config.build.data import (
     build_spec,
     check_data_suffice,
     data_listing,
+    describe_data,
     sample_counts,
 )
 from layerwise.config.build.features import build_cache_decision, build_source, cached_views, codec
@@ -48,5 +49,6 @@ __all__ = [
     "check_network",
     "codec",
     "data_listing",
+    "describe_data",
     "sample_counts",
 ]

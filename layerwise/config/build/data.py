@@ -68,19 +68,23 @@ def samples_of(config: ResolvedConfig) -> TableFiles | Samples | None:
     return _own_samples(own.place, own.target, json.dumps(own.arguments), own.trusted, config.dataset.root)
 
 
-def build_spec(config: ResolvedConfig) -> DatasetSpec:
-    """What is known of the data set without reading it; refuses what does not fit it.
-
-    Raises:
-        LayerwiseError: an unknown data set, or a network that does not fit its samples.
-    """
+def describe_data(config: ResolvedConfig) -> DatasetSpec:
+    """What is known of the data set without reading it; LayerwiseError: an unknown one."""
     dataset = config.dataset
     if config.function("dataset") is not None and dataset.name in NAMES:
         raise LayerwiseError(f"dataset.name={dataset.name}: is a data set of layerwise. Give yours another name.")
     if config.function("dataset") is None and dataset.name not in NAMES:
         raise LayerwiseError(f"dataset.name={dataset.name}: unknown.{suggest(dataset.name, NAMES)}")
-    files = samples_of(config)
-    spec = describe(dataset.name, Path(dataset.root), dataset.size, files, dataset.test, dataset.exif)
+    return describe(dataset.name, Path(dataset.root), dataset.size, samples_of(config), dataset.test, dataset.exif)
+
+
+def build_spec(config: ResolvedConfig) -> DatasetSpec:
+    """What is known of the data set, with its augmentation; refuses what does not fit it.
+
+    Raises:
+        LayerwiseError: an unknown data set, or a network that does not fit its samples.
+    """
+    spec, dataset = describe_data(config), config.dataset
     if config.objective.single_logit and len(spec.classes) != 2:
         raise LayerwiseError(
             f"objective.single_logit=true is for two classes; {spec.name} has {len(spec.classes)}. Leave it out."
