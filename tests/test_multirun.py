@@ -6,6 +6,7 @@ import inspect
 import os
 import re
 import signal
+import statistics
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -269,3 +270,46 @@ def test_hydra_is_as_multirun_and_the_messages_rely_on():
     with pytest.raises(MissingConfigException) as missing:
         composed("model=simcn")
     assert (missing.value.missing_cfg_file, "simcnn" in missing.value.options) == ("model/simcn", True)
+
+
+@pytest.mark.parametrize("sweeper", ["halving", "hyperband"])
+def test_bad_trials_end_between_blocks_and_the_same_command_makes_the_same_decisions(multirun, tmp_path, sweeper):
+    options = {"J": 4, "epochs": 1, "dataset.limit": 500, "dataset.validation": 0.2}
+    words = [f"hydra/sweeper={sweeper}", "hydra.sweeper.n_trials=9", LEARNING_RATE]
+    outcome = multirun(*words, **options)
+    assert outcome.code == 0, outcome.err
+    runs = runs_of(tmp_path)
+    ended = [results for results in runs.values() if results["status"] == "ended early"]
+    whole = [results for results in runs.values() if results["status"] == "completed"]
+    assert ended
+    assert whole
+    assert len(ended) + len(whole) == len(runs) == 9
+    assert all(len(results["blocks"]) < 4 for results in ended)
+    assert all(len(results["blocks"]) == 4 for results in whole)
+    assert "the search ended it after block" in " ".join(outcome.out.split())
+    first, second = (
+        statistics.mean(results["blocks"][0]["validation"]["top1"] for results in of) for of in (whole, ended)
+    )
+    assert first > second
+    trained = {folder: results["blocks"] for folder, results in runs.items()}
+    assert multirun(*words, **options).code == 0
+    assert {folder: results["blocks"] for folder, results in runs_of(tmp_path).items()} == trained
+
+
+def test_a_trial_that_ended_early_is_trained_to_its_end_by_itself(multirun, train_py, tmp_path):
+    options = {"J": 2, "epochs": 1, "dataset.limit": 300, "dataset.validation": 0.2}
+    grid = ["hydra/sweeper=halving", "hydra/sweeper/sampler=grid", "optimizer.lr=choice(0.1,0.05,1e-9,1e-8)"]
+    assert multirun(*grid, **options).code == 0
+    folder = next(path for path, results in runs_of(tmp_path).items() if results["status"] == "ended early")
+    rate = from_yaml(folder / "config.yaml").optimizer.lr
+    assert train_py(**QUICK | options | {"optimizer.lr": rate}).code == 0
+    results = results_of(folder)
+    assert (results["status"], len(results["blocks"])) == ("completed", 2)
+
+
+def test_only_greedy_trials_in_this_process_end_early(multirun):
+    options = {"dataset.validation": 0.2}
+    outcome = multirun("hydra/sweeper=halving", LEARNING_RATE, "hydra.sweeper.n_trials=2", plan="joint", **options)
+    assert_refused(outcome, "plan=joint: only the trials of plan=greedy end early")
+    outcome = multirun("hydra/sweeper=halving", LEARNING_RATE, "hydra/launcher=submitit_local", **options)
+    assert_refused(outcome, "not jobs of another launcher")

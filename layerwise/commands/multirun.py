@@ -30,6 +30,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from layerwise.commands import trials
 from layerwise.commands.errors import concerns_all, end, explain, explained, joined, reported, say, wants_tracebacks
 from layerwise.core.errors import Interrupted, LaunchError, LayerwiseError, LostProcess, NonFiniteLoss, one_line
 
@@ -170,6 +171,11 @@ def _check_trial(composed: DictConfig) -> None:
             "a search maximises validation accuracy, but no samples are held out. Use dataset.validation=0.1 to hold "
             "out a tenth of the training samples."
         )
+    if trials.are_judged() and composed.plan.name != "greedy":
+        raise LayerwiseError(
+            f"plan={composed.plan.name}: only the trials of plan=greedy end early, between their blocks. Use "
+            "hydra/sweeper=optuna."
+        )
     if composed.summary != "none":
         raise LayerwiseError(f"summary={composed.summary}: a search trains runs; remove summary.")
 
@@ -195,6 +201,7 @@ def watched_jobs() -> Iterator[None]:
         SystemExit: jobs failed; the code is 1.
     """
     multirun = Multirun()
+    trials.forget()
     plugins = Plugins.instance()
     instantiate = plugins.instantiate_launcher
     # Hydra refuses a file and a plugin's configuration of the same name; the file, in conf, maximises

@@ -9,6 +9,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from layerwise.commands import trials
 from layerwise.commands.conf_files import CONF
 from layerwise.commands.errors import loaded_processes, say
 from layerwise.commands.multirun import Failure, run_job, watched_jobs
@@ -39,7 +40,7 @@ def train(composed: DictConfig) -> float | None:
 
     _name_unused_resources()
     with submitted_task():
-        return run(composed)
+        return run(composed, trials.judge())
 
 
 def _name_unused_resources() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,9 @@ from layerwise.runs.folder import RunFolder
 from layerwise.runs.metrics import Metrics
 from layerwise.training.operations import Workload
 from layerwise.training.plan import Agenda, Stage
+
+Judge = Callable[[Sequence[dict[str, Any]]], bool]
+"""Whether a run goes on behind its finished depths, of which it is given the rows: a search may end a bad trial."""
 
 
 @dataclass(frozen=True)

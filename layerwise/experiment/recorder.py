@@ -21,7 +21,7 @@ from layerwise.reporting.html.reported_run import read_run
 from layerwise.reporting.html.samples import keep_samples
 from layerwise.runs.finished import FinishedStage
 from layerwise.runs.metrics import finite, write_results
-from layerwise.runs.run_files import REPORT, RESULTS, sealed
+from layerwise.runs.run_files import ENDED_EARLY, REPORT, RESULTS, sealed
 
 Errors = tuple[type[Exception], ...]
 
@@ -52,6 +52,15 @@ class Recorder:
         results = from_main(lambda: self._write("completed", **self._details()))
         self._report()
         self._run.loggers.end(results)  # last: it may wait for a server
+        return results
+
+    def ended_early(self) -> dict[str, Any]:
+        """Records that a search ended the run before its last stage, and returns the results."""
+        depth = self._finished[-1].rows[-1]["block"]
+        reason = f"the search ended it after block {depth}; layerwise train with its arguments trains the rest"
+        results = from_main(lambda: self._write(ENDED_EARLY, error=reason))
+        self._report()
+        self._run.loggers.end(results)
         return results
 
     def stopped(self, error: LayerwiseError) -> None:

@@ -36,7 +36,7 @@ def assemble_results(
         config: the resolved configuration.
         data: what the data set is called: of a table or a folder its own name.
         parameters: number of parameters of the resulting network, all its blocks and their last head.
-        status: "running", "completed", "interrupted" or "failed".
+        status: "running", "completed", "interrupted", "failed" or `ENDED_EARLY`.
     """
     reported = [outcome.rows for outcome in finished]
     stages, grown, depth = agenda.stages(reported), agenda.grown(reported), agenda.depth(reported)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from layerwise.core.machine import share_cores
 from layerwise.core.precision import Precision, choose_device, choose_precision
 from layerwise.data.dataset import Dataset, DatasetSpec
 from layerwise.experiment.assemble import assemble, configure_torch, read_data
-from layerwise.experiment.context import Run
+from layerwise.experiment.context import Judge, Run
 from layerwise.experiment.recorder import Recorder, has_report, write_report
 from layerwise.experiment.search import search_depth
 from layerwise.experiment.stage import run_stage
@@ -56,10 +56,13 @@ FINISHED = "this run is finished; fresh=true would start it over"
 SEARCHED = "the search for the depth is finished"
 
 
-def run(composed: DictConfig) -> float | None:
+def run(composed: DictConfig, judge: Judge | None = None) -> float | None:
     """Does what a composed configuration asks for: prints a summary, or trains a run to its end.
 
     A finished run prints its results again; an unfinished one continues where it stopped.
+
+    Args:
+        judge: may end the run early, between its stages.
 
     Returns:
         The value that a search over configurations maximises: the validation accuracy in per cent, or R², or None
@@ -83,7 +86,7 @@ def run(composed: DictConfig) -> float | None:
     distributed.join(here, device, config.distributed.timeout)
     precision = choose_precision(config.precision, device)
     with noticing_lost_processes():
-        results, folder = run_in_folder(config, device, precision)
+        results, folder = run_in_folder(config, device, precision, judge=judge)
     if distributed.is_main():
         show(results_table(results))
         print(f"run folder: {folder}")
@@ -93,13 +96,18 @@ def run(composed: DictConfig) -> float | None:
 
 
 def run_in_folder(
-    config: ResolvedConfig, device: torch.device, precision: Precision, if_finished: str = FINISHED
+    config: ResolvedConfig,
+    device: torch.device,
+    precision: Precision,
+    if_finished: str = FINISHED,
+    judge: Judge | None = None,
 ) -> tuple[dict[str, Any], Path]:
     """Trains a resolved configuration in its folder, or finds its results there.
 
     Args:
         config: the resolved configuration.
         if_finished: message for a run that has nothing left to train.
+        judge: see `run`.
 
     Returns:
         The results and the run folder.
@@ -119,6 +127,8 @@ def run_in_folder(
             folder.origin = Origin(folder.origin.config, {})
         results = None if config.fresh else folder.finished_results()
         if results is not None and from_main(lambda: _is_whole(folder)):
+            if judge is not None:
+                judge(results["blocks"])  # for the trials after this one
             folder.tidy()
             folder.drop_cache()
             if distributed.is_main():
@@ -131,7 +141,7 @@ def run_in_folder(
                 send(config, folder.path, tell.note, tell.warn)
         else:
             from_main(lambda: refuse(changed))
-            results = search_and_train(config, spec, folder, device, precision)
+            results = search_and_train(config, spec, folder, device, precision, judge)
     finally:
         folder.close()
     return results, folder.path
@@ -144,7 +154,12 @@ def _is_whole(folder: RunFolder) -> bool:
 
 
 def search_and_train(
-    config: ResolvedConfig, spec: DatasetSpec, folder: RunFolder, device: torch.device, precision: Precision
+    config: ResolvedConfig,
+    spec: DatasetSpec,
+    folder: RunFolder,
+    device: torch.device,
+    precision: Precision,
+    judge: Judge | None = None,
 ) -> dict[str, Any]:
     """Trains the stages that are not finished, after the search for the depth if there is one; returns the results."""
     data: Dataset | None = None
@@ -161,10 +176,10 @@ def search_and_train(
         config, facts = search_depth(config, folder, len(data.labels["train"]), train_search)
     run = assemble(config, spec, folder, device, precision, data, facts)
     configure_torch()  # now, so that memory freed while reading the data goes back to the kernel
-    return train_and_record(run)
+    return train_and_record(run, judge)
 
 
-def train_and_record(run: Run) -> dict[str, Any]:
+def train_and_record(run: Run, judge: Judge | None = None) -> dict[str, Any]:
     """Trains the stages of a run that are not finished, records them, and returns the results."""
     finished = restore_finished(run)
     recorder = Recorder(run, finished)
@@ -173,20 +188,26 @@ def train_and_record(run: Run) -> dict[str, Any]:
         with run.stop:
             try:
                 with noticing_lost_processes():  # `run` does it, too; here it is for `stopped`, which records the loss
-                    train_stages(run, finished, recorder.stage)
+                    ended = not train_stages(run, finished, recorder.stage, judge)
             except LayerwiseError as error:
                 recorder.stopped(error)  # still within run.stop: launchers repeat their signals
                 raise
-        return recorder.completed()
+        return recorder.ended_early() if ended else recorder.completed()
     finally:
         recorder.close()
 
 
-def train_stages(run: Run, finished: list[FinishedStage], after_stage: Callable[[], object]) -> None:
-    """Trains what is not finished, stage after stage, and appends it to `finished`."""
+def train_stages(
+    run: Run, finished: list[FinishedStage], after_stage: Callable[[], object], judge: Judge | None = None
+) -> bool:
+    """Trains what is not finished, stage after stage, and appends it to `finished`.
+
+    Returns:
+        False if `judge` ended it before all stages were finished.
+    """
     source: Source | None = None
     stages = run.stages_after(finished)
-    while len(finished) < len(stages):
+    while len(finished) < len(stages) and goes_on(finished, judge):
         started = time.perf_counter()
         source = source_at(run, stages[len(finished)].start, source)
         finished.append(run_stage(run, stages, source, finished, advance_seconds=time.perf_counter() - started))
@@ -195,6 +216,13 @@ def train_stages(run: Run, finished: list[FinishedStage], after_stage: Callable[
     if source is not None:
         source.close()  # but not after an error: a cache on the disk serves the run that continues
     run.folder.drop_cache()  # also of a process that was killed behind its last stage
+    return len(finished) == len(stages)
+
+
+def goes_on(finished: Sequence[FinishedStage], judge: Judge | None) -> bool:
+    """Whether to train the next stage; the main process asks."""
+    rows = [row for outcome in finished for row in outcome.rows]
+    return judge is None or from_main(lambda: judge(rows))
 
 
 def source_at(run: Run, depth: int, source: Source | None) -> Source:

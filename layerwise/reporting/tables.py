@@ -13,6 +13,7 @@ from rich.text import Text
 
 from layerwise.core.measures import ACCURACY, MEASURES, R2, Measure, measure_of
 from layerwise.models.costs import BlockCost, total_parameters
+from layerwise.runs.run_files import ENDED_EARLY
 
 Row = dict[str, Any]
 """An entry of `blocks` in results.json."""
@@ -114,6 +115,8 @@ def results_table(results: dict[str, Any]) -> Table:
     if final and rows[-1]["block"] != final["block"]:
         score = measure.told(final[f"test_{measure.name}"])
         notes.append(f"the result is the network of depth {final['block']}, test {score}")
+    if results.get("status") == ENDED_EARLY:
+        notes.append(results["error"])
     if any(row.get("improved") for row in rows):
         notes.append(f"* best validation {measure.title} so far")
     if kept := [f"{row['block']}: {row['kept_epoch']}" for row in rows if "kept_epoch" in row]:

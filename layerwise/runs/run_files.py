@@ -138,6 +138,9 @@ def read_results(path: Path) -> dict[str, Any] | None:
     return results
 
 
+ENDED_EARLY = "ended early"
+"""The `status` in results.json of a trial that a search has given up."""
+
 RESULTS_FIELDS: dict[str, type | tuple[type, ...]] = {
     "status": str,
     "blocks": list,

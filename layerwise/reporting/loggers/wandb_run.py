@@ -19,6 +19,7 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import write_atomically
 from layerwise.reporting.loggers.base import Beginning
 from layerwise.reporting.loggers.content import HELD_OUT, block_table, scalars_by_block, scores, speed, summary
+from layerwise.runs.run_files import ENDED_EARLY
 
 if TYPE_CHECKING:
     import wandb
@@ -97,7 +98,7 @@ class WandbRun:
                     self._log_artifact()
             elif status == "interrupted":
                 self._run.mark_preempting()
-        self._run.finish(exit_code=0 if status == "completed" else 1)
+        self._run.finish(exit_code=0 if status in ("completed", ENDED_EARLY) else 1)
         log = Path(self._run.dir).parent / "logs" / "debug-internal.log"
         if log.exists() and "no space left" in log.read_text(errors="replace"):  # W&B says so nowhere else
             raise LayerwiseError(f"no space left for {log.parents[2]}")
