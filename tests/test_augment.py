@@ -13,9 +13,10 @@ from layerwise.config import build
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import below, bits, key
 from layerwise.data.augment import CropFlip, Cutout, alternate_flips, shift_and_mirror
+from layerwise.data.augmentation import augmented
 from layerwise.data.choices import Flip
 from layerwise.data.dataset import Dataset, Resident
-from layerwise.data.factory import augmented, describe, load
+from layerwise.data.factory import describe, load
 
 
 def reference(image: torch.Tensor, down: int, right: int, mirrored: bool, padding: int) -> torch.Tensor:

@@ -50,6 +50,14 @@ RUNS: dict[str, dict[str, Any]] = {
     "penalised": {"objective.l2": 1e-3, "optimizer": "adam", "optimizer.lr": 1e-3},
     "best": {"checkpoint.keep": "best", "dataset.validation": 0.2, "epochs": 3},
     "best-blocks": {**SIMULTANEOUS, "distributed.parallel": "blocks", "checkpoint.keep": "best", "dataset.folds": 4},
+    "mixed": {
+        "dataset.mixup": 0.4,
+        "dataset.cutmix": 1,
+        "dataset.erasing": 0.5,
+        "dataset.randaugment": 9,
+        "cache": "memory",
+    },
+    "mixed-blocks": {**SIMULTANEOUS, "distributed.parallel": "blocks", "dataset.mixup": 0.4},
     "held-out": {"dataset.validation": 0.2, "evaluation.every": 1, "evaluation.train": "true", "plan.patience": 1},
     "searched": {"dataset.validation": 0.2, "plan.search_fraction": 0.5, "batch_size": 32},
     "autoencoder": {
@@ -84,7 +92,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
 }
 """What two processes cannot train, and words of the message."""
 
-TOLERANCES = {"blocks": 0.0, "averaged-blocks": 0.0, "best-blocks": 0.0, "warm-start": 1e-3}
+TOLERANCES = {"blocks": 0.0, "averaged-blocks": 0.0, "best-blocks": 0.0, "mixed-blocks": 0.0, "warm-start": 1e-3}
 """Relative. A block that starts as the identity has many values at the edge of its ReLU, where rounding decides."""
 
 

@@ -26,6 +26,7 @@ def check_options(config: Config) -> None:
     _check_warm_start(config)
     _check_pretrained(config)
     _check_data(config)
+    _check_mixing(config)
     _check_optimizer(config)
     _check_objective(config)
     _check_block_parallelism(config)
@@ -118,6 +119,21 @@ def _check_data(config: Config) -> None:
         raise LayerwiseError(f"dataset.folds={dataset.folds} holds out a fold already. Leave out dataset.validation.")
     if dataset.folds is not None and dataset.fold > dataset.folds:
         raise LayerwiseError(f"dataset.fold={dataset.fold}: folds count from 1 to dataset.folds={dataset.folds}.")
+
+
+def _check_mixing(config: Config) -> None:
+    """Images that are mixed have two labels."""
+    for name, share in {"mixup": config.dataset.mixup, "cutmix": config.dataset.cutmix}.items():
+        if share and config.function("objective") is not None:
+            raise LayerwiseError(
+                f"dataset.{name}={share:g} cannot be combined with objective._target_: a loss of another package takes "
+                "one label for each image. Leave one of them out."
+            )
+        if share and config.dataset.labelled < 1:
+            raise LayerwiseError(
+                f"dataset.{name}={share:g} cannot be combined with dataset.labelled below 1: an image may be mixed "
+                "with one that has no label. Leave one of them out."
+            )
 
 
 def _check_optimizer(config: Config) -> None:

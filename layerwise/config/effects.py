@@ -137,6 +137,8 @@ EFFECTS: dict[str, Effect] = {
     "dataset.fold": Effect("dataset.folds", lambda c: c.dataset.folds is not None),
     "dataset.augment": Effect("a data set of images", lambda c: c.dataset.name not in VECTORS),
     **dict.fromkeys(("dataset.cutout", "dataset.padding", "dataset.border"), _AUGMENTS),
+    **dict.fromkeys(("dataset.randaugment", "dataset.erasing", "dataset.mixup", "dataset.cutmix"), _AUGMENTS),
+    "dataset.randaugment_ops": Effect("dataset.randaugment above 0", lambda c: c.dataset.randaugment > 0),
     "dataset.flip": Effect(
         f"{_AUGMENTS.needs} whose mirror images are of the same class",
         lambda c: _AUGMENTS.holds(c) and c.dataset.name not in UNMIRRORED,
@@ -226,6 +228,7 @@ EFFECTS: dict[str, Effect] = {
 
 REFUSED = {
     *("plan.prune_rounds", "plan.last_head_width", "plan.frozen_blocks"),
+    *("dataset.randaugment", "dataset.randaugment_ops", "dataset.erasing", "dataset.mixup", "dataset.cutmix"),
     *("dataset.fold", "dataset.cutout", "plan.finetune.lr", "plan.finetune.autoencoder_epochs"),
     *("plan.blocks_per_stage", "plan.patience", "dataset.task", "dataset.class_weights"),
     *("objective.label_smoothing", "objective.single_logit", "objective.head_weights"),

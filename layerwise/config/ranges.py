@@ -74,7 +74,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
                 "plan.patience",
                 "model.whiten_patch",
             ),
-            *("dataset.limit", "dataset.limit_test", "dataset.size", "dataset.fold"),
+            *("dataset.limit", "dataset.limit_test", "dataset.size", "dataset.fold", "dataset.randaugment_ops"),
             *("slurm.cpus", "slurm.memory_gb", "slurm.minutes", "slurm.parallel"),
         ),
         "must be 1 or more",
@@ -95,6 +95,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
             *("dataset.workers", "evaluation.every", "optimizer.weight_decay", "objective.l1", "objective.l2"),
             *("plan.finetune.epochs", "plan.finetune.autoencoder_epochs", "slurm.gpus"),
             *("dataset.cutout", "dataset.padding", "plan.frozen_blocks"),
+            *("dataset.mixup", "dataset.cutmix"),
         ),
         "must be 0 or more",
         lambda value: value >= 0,
@@ -121,7 +122,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         lambda value: 0 <= value < 1,
     ),
     (
-        ("objective.similarity", "optimizer.final", "optimizer.start"),
+        ("objective.similarity", "optimizer.final", "optimizer.start", "dataset.erasing"),
         "must be at least 0 and at most 1",
         lambda value: 0 <= value <= 1,
     ),
@@ -134,6 +135,11 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         ("dataset.labelled", "model.norm_momentum"),
         "must be more than 0 and at most 1",
         lambda value: 0 < value <= 1,
+    ),
+    (
+        ("dataset.randaugment",),
+        "must be at least 0 and at most 30",
+        lambda value: 0 <= value <= 30,
     ),
     (
         ("dataset.folds",),

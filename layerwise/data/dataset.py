@@ -17,8 +17,9 @@ from layerwise.core.compiling import compile_for
 from layerwise.core.randomness import bits, key
 from layerwise.core.shard import EVERYTHING, Shard
 from layerwise.core.types import Batch, Shape, Target
-from layerwise.data.augment import CropFlip, alternate_flips
+from layerwise.data.augment import Augmentation, alternate_flips
 from layerwise.data.fingerprint import may_agree
+from layerwise.data.mixing import Mixing
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -42,6 +43,9 @@ class DatasetSpec:
         flip: whether half of the views of a training image are mirrored.
         alternating: these are every second one, and not drawn at random.
         cutout: side in pixels of the square that is painted over training images; 0 for none.
+        erasing: probability that a rectangle is painted over a training image.
+        randaugment, randaugment_ops: magnitude and number of RandAugment's operations; 0 for none.
+        mixup, cutmix: α of the shares by which training images are mixed; 0 for none.
         resized_crop: training images are random resized crops, made while they are decoded.
         digest: of a table's values and labels, or of the names, sizes and times of a folder's images; of other samples
             in memory empty until they are read.
@@ -77,6 +81,11 @@ class DatasetSpec:
     notes: tuple[str, ...] = ()
     target: str = ""
     target_scale: tuple[float, ...] = ()
+    erasing: float = 0.0
+    randaugment: int = 0
+    randaugment_ops: int = 0
+    mixup: float = 0.0
+    cutmix: float = 0.0
 
     @property
     def outputs(self) -> int:
@@ -91,7 +100,8 @@ class DatasetSpec:
     @property
     def augmented(self) -> bool:
         """Whether views of a training image differ."""
-        return self.padding > 0 or self.flip or self.cutout > 0 or self.resized_crop
+        drawn = self.erasing > 0 or self.randaugment > 0 or self.mixup > 0 or self.cutmix > 0
+        return self.padding > 0 or self.flip or self.cutout > 0 or self.resized_crop or drawn
 
     def agrees_with(self, other: DatasetSpec) -> bool:
         """Whether both may describe the same data. Names do not count, nor what one of them does not know yet.
@@ -211,12 +221,13 @@ class Dataset:
     Args:
         splits: "train", "test" and perhaps "validation", whole; those of which a process keeps a part are in the
             order of which it takes every N-th sample.
-        augment: random crop, flip and cutout of training images on the device; None where there is none, or where
+        augment: random crop, flip and so on of training images on the device; None where there is none, or where
             the splits augment while they decode.
         labelled: only so many training samples, the first, have labels that may be used; None for all.
         augmented: whether views of a training sample differ, wherever that is done.
         compiled_for: size of the batches whose augmentation and scaling go through torch.compile, which on a GPU makes
             one kernel of some thirty; None: for none.
+        mixing: how training images are mixed with others; None: not.
 
     Attributes:
         labels: [N] of all samples of each split, also of those that other processes hold.
@@ -231,13 +242,14 @@ class Dataset:
         self,
         spec: DatasetSpec,
         splits: dict[SplitName, Split],
-        augment: CropFlip | None,
+        augment: Augmentation | None,
         seed: int,
         device: torch.device,
         labelled: int | None = None,
         augmented: bool = True,
         shards: Shards = WHOLE,
         compiled_for: int | None = None,
+        mixing: Mixing | None = None,
     ) -> None:
         self.labels = {name: split.labels for name, split in splits.items()}
         self.shards = shards
@@ -252,7 +264,12 @@ class Dataset:
         self.augmented = augmented
         mean, std = (torch.tensor(v, device=device).view(-1) for v in (spec.mean, spec.std))
         self._scaling = scaling = Scaling(1 / (255 * std), -mean / std)  # (x/255 − mean) / std
+        self.mixing = mixing
         if augment is not None:
+            if spec.randaugment:  # it chooses operations by values on the device
+                compiled_for = None
+            elif mixing is not None and compiled_for is not None:
+                compiled_for *= 2
             self._view = compile_for(compiled_for, lambda pixels, draws: scaling(augment(pixels, draws)))
 
     def having(self, target: Target) -> int:
@@ -266,20 +283,37 @@ class Dataset:
     def batches(
         self, split: SplitName, order: Tensor, batch_size: int, view: int | None = None, mirrored: bool = False
     ) -> Iterator[Batch]:
-        """Batches of scaled samples and their labels.
+        """Batches of scaled samples and their `targets`.
 
         Args:
             order: [n] positions in the split, on the device; the last batch may be smaller.
             view: augments with the draws of this view; None leaves the samples as they are.
         """
-        samples = self.splits[split]
+        samples, mixing = self.splits[split], None if view is None else self.mixing
         parts: Sequence[Tensor] = order.split(batch_size)
+        if view is not None and mixing is not None:  # partners come behind their batch
+            partners = mixing.partners(view, len(samples), self.device)
+            parts = [torch.cat([positions, partners[positions]]) for positions in parts]
         for positions, values in zip(parts, samples.read(parts, view), strict=True):
             if self.augment is not None and view is not None:
                 inputs = self._view(values, self._draws(view, samples.samples[positions]))
             else:
                 inputs = self.prepare(values.flip(2) if mirrored else values)  # [B, H, W, C]
-            yield Batch(inputs, samples.labels[positions])
+            if view is not None and mixing is not None:
+                positions = positions[: len(positions) // 2]
+                images, others = inputs.chunk(2)
+                inputs = mixing.mixed(images, others, view, samples.samples[positions])
+            yield Batch(inputs, self.targets(split, positions, view))
+
+    def targets(self, split: SplitName, positions: Tensor, view: int | None) -> Tensor:
+        """The labels [B] of the samples at some positions, or shares of the classes float32 [B, c] of mixed images."""
+        samples = self.splits[split]
+        labels = samples.labels[positions]
+        if view is None or self.mixing is None:
+            return labels
+        partners = self.mixing.partners(view, len(samples), self.device)[positions]
+        height, width = self.spec.shape[1:]
+        return self.mixing.shares(labels, samples.labels[partners], view, samples.samples[positions], height, width)
 
     def within_unit_interval(self) -> bool:
         """Whether all inputs are in [0, 1]: images that are not standardised, and perhaps a table."""

@@ -13,8 +13,8 @@ from torch import Tensor
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.machine import available_memory
 from layerwise.data import fingerprint, table, torchvision_sets, toy
-from layerwise.data.augment import CropFlip, Cutout
-from layerwise.data.choices import Border, Flip, ValidationSplit
+from layerwise.data.augmentation import augmentation_of, mixing_of
+from layerwise.data.choices import ValidationSplit
 from layerwise.data.dataset import WHOLE, Dataset, DatasetSpec, Resident, Shards, Split, SplitName, scaled_exactly
 from layerwise.data.own import Samples
 from layerwise.data.split import (
@@ -72,70 +72,6 @@ def describe(
     return {**toy.SPECS, **torchvision_sets.SPECS}[name]
 
 
-def augmented(
-    spec: DatasetSpec, flip: Flip, cutout: int, padding: int | None = None, border: Border = Border.black
-) -> DatasetSpec:
-    """The spec with an augmentation of training images that was asked for.
-
-    Args:
-        spec: from `describe`.
-        flip: `random` leaves it to the spec whether there is one: a mirrored digit is another sign.
-        cutout: side of the painted square in pixels; 0 for none.
-        padding: most pixels that a crop is shifted by; None for the data set's own.
-        border: pixels beyond the image.
-
-    Raises:
-        LayerwiseError: the samples cannot be augmented so.
-    """
-    asked = [f"dataset.flip={flip.value}"] * (flip is not Flip.random) + [f"dataset.cutout={cutout}"] * (cutout > 0)
-    asked += [f"dataset.padding={padding}"] * (padding is not None)
-    asked += [f"dataset.border={border.value}"] * (border is not Border.black)
-    if not asked:
-        return spec
-    if not spec.has_images:
-        raise LayerwiseError(f"{asked[0]}: is for images; a sample of dataset={spec.name} is a vector. Leave it out.")
-    if spec.resized_crop:
-        raise LayerwiseError(
-            f"{asked[0]}: training images of dataset={spec.name} are random resized crops, which are mirrored at "
-            "random while they are decoded. Leave it out."
-        )
-    if cutout >= (side := min(spec.shape[1:])):
-        raise LayerwiseError(
-            f"dataset.cutout={cutout}: can cover a whole image of {side} pixels. Use {side - 1} or less; half of the "
-            "side is usual."
-        )
-    padding = spec.padding if padding is None else padding
-    if padding >= min(spec.shape[1:]):
-        raise LayerwiseError(
-            f"dataset.padding={padding}: must be less than the {min(spec.shape[1:])} pixels of an image's side."
-        )
-    if flip is Flip.alternating:
-        check_mirrors(spec, "dataset.flip=alternating")
-    return replace(
-        spec,
-        flip=spec.flip and flip is not Flip.none,
-        alternating=flip is Flip.alternating,
-        cutout=cutout,
-        padding=padding,
-        reflect=border is Border.reflect,
-    )
-
-
-def check_mirrors(spec: DatasetSpec, option: str) -> None:
-    """Refuses an option for samples that have no mirror images of the same class.
-
-    Raises:
-        LayerwiseError: names the option and the data set.
-    """
-    if not spec.has_images:
-        raise LayerwiseError(f"{option}: is for images; a sample of dataset={spec.name} is a vector. Leave it out.")
-    if not spec.flip:
-        raise LayerwiseError(
-            f"{option}: images of dataset={spec.name} are not mirrored, since that would change what they show. "
-            "Leave it out."
-        )
-
-
 def listing(name: str, root: Path, files: TableFiles | Samples | None = None, test: float = TEST_PART) -> str:
     """Returns a line for each image file or sample, which changes with it (`data.fingerprint`).
 
@@ -178,11 +114,12 @@ def load(
     skip_unreadable: bool = False,
     shards: Shards = WHOLE,
     compiled_for: int | None = None,
+    batch_size: int = 1,
 ) -> Dataset:
     """Reads a data set and puts it on the device where it fits.
 
     Args:
-        spec: from `describe`, perhaps `augmented`.
+        spec: from `describe`, perhaps `augmentation.augmented`.
         root, files, test: as there.
         validation: fraction of the training samples that is held out.
         validation_split: a stratified random part of them, or the last ones.
@@ -197,6 +134,7 @@ def load(
         augment: crop, flip and cut training images as `spec` says.
         skip_unreadable: leaves image files out that cannot be decoded; else they are an error.
         compiled_for: see `Dataset`.
+        batch_size: of all processes, by which partners for mixup and cutmix are found.
 
     Returns:
         The data set; its `spec` has the statistics that were used. Training samples are in a random order, those
@@ -229,9 +167,10 @@ def load(
     count = None if some is None else len(some)
     if spec.target:
         spec = _scale_targets(splits, spec, count)
-    crop_flip = _crop_flip(spec, device) if augment and not spec.resized_crop and spec.augmented else None
+    steps = augmentation_of(spec, device) if augment else None
+    mixing = mixing_of(spec, batch_size, seed, shards["train"]) if augment else None
     varied = augment and spec.augmented
-    data = Dataset(spec, splits, crop_flip, seed, device, count, varied, shards, compiled_for)
+    data = Dataset(spec, splits, steps, seed, device, count, varied, shards, compiled_for, mixing)
     data.listing = lines
     data.class_weights = class_weights(data.labels["train"][:count], len(spec.classes), weights)
     return data
@@ -241,12 +180,6 @@ def _lines(splits: dict[SplitName, Split]) -> str:
     """The lines of `fingerprint` of samples in memory."""
     held = {name: split for name, split in splits.items() if isinstance(split, Resident)}
     return "\n".join(fingerprint.of_samples({name: (s.values.cpu(), s.labels.cpu()) for name, s in held.items()}))
-
-
-def _crop_flip(spec: DatasetSpec, device: torch.device) -> CropFlip:
-    grey_levels = [round(255 * mean) for mean in spec.mean]  # nearest to what is scaled to 0
-    colour = torch.tensor(grey_levels, dtype=torch.uint8, device=device)
-    return CropFlip(spec.padding, spec.flip, Cutout(spec.cutout, colour) if spec.cutout else None, spec.reflect)
 
 
 def _with_statistics(spec: DatasetSpec, train: Split, standardise: bool) -> DatasetSpec:

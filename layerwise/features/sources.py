@@ -167,12 +167,11 @@ class Cached(Source):
         self, split: SplitName, order: Tensor, size: int, view: int | None, target: Target
     ) -> Iterator[Batch]:
         assert self.store is not None
-        labels = self.data.splits[split].labels
         inputs = self.data.batches(split, order, size, view) if target == "inputs" else None
         stored = self.store.read(split, view or 0, order, size, self.data.device)
         for positions, features in zip(order.split(size), stored, strict=True):
             features = features.to(self.precision.dtype)  # the format in which a block returns them
-            yield Batch(features, next(inputs).inputs if inputs else labels.index_select(0, positions))
+            yield Batch(features, next(inputs).inputs if inputs else self.data.targets(split, positions, view))
 
     def advance(self, blocks: Sequence[nn.Module]) -> None:
         """Runs all views of all splits through the new blocks once. The old store stays until the new one is complete.

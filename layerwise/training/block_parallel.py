@@ -152,7 +152,7 @@ class Received:
         batches = order[first_step * self.plan.size :].split(self.plan.size)
         features = self.stream.receive([len(batch) for batch in batches])
         for positions, x in zip(batches, features, strict=True):
-            yield Batch(x, self.data.splits["train"].labels[positions])
+            yield Batch(x, self.data.targets("train", positions, self.plan.view(stage, epoch)))
 
 
 class Stream:

@@ -37,7 +37,8 @@ class Objective(Protocol):
         """Returns the loss of a batch.
 
         Args:
-            targets: labels [B] int64, real-valued targets [B], or inputs [B, …].
+            targets: labels [B] int64 or, of mixed images, shares of the classes [B, c]; real-valued targets [B], or
+                inputs [B, …].
         """
 
 
@@ -50,21 +51,34 @@ def class_loss(
         name: binary_cross_entropy is a sigmoid and a loss for each class against the rest; the errors compare the
             scores themselves.
         z: [B, c] float32.
-        targets: [B] int64.
+        targets: [B] int64, or shares of two classes float32 [B, c]: λ and 1 − λ of a mixed image, whose loss is
+            λ loss(a) + (1 − λ) loss(b).
         label_smoothing: weight of the uniform distribution in the targets, in [0, 1).
         class_weights: [c] factor of the loss of a sample by its class; the sum is still divided by B, so that the mean
             over processes is that over the batch.
     """
-    reduction = "mean" if class_weights is None else "none"
+    if targets.dim() == 2:
+        shares, labels = targets.topk(2, dim=1)
+        pairs = zip(shares.unbind(1), labels.unbind(1), strict=True)
+        return total([s * _sample_losses(name, z, of, label_smoothing, class_weights) for s, of in pairs]).mean()
+    if class_weights is not None:
+        return _sample_losses(name, z, targets, label_smoothing, class_weights).mean()
+    return _losses(name, z, targets, label_smoothing, "mean")
+
+
+def _sample_losses(
+    name: LossName, z: Tensor, targets: Tensor, label_smoothing: float, class_weights: Tensor | None
+) -> Tensor:
+    losses = _losses(name, z, targets, label_smoothing, "none").view(len(targets), -1).mean(dim=1)
+    return losses if class_weights is None else class_weights[targets] * losses
+
+
+def _losses(name: LossName, z: Tensor, targets: Tensor, label_smoothing: float, reduction: str) -> Tensor:
     if name is LossName.cross_entropy:
-        loss = F.cross_entropy(z, targets, label_smoothing=label_smoothing, reduction=reduction)
-    else:
-        classes = z.shape[1]
-        wanted = F.one_hot(targets, classes) * (1 - label_smoothing) + label_smoothing / classes
-        loss = elementwise_loss(name, z, wanted, reduction)
-    if class_weights is None:
-        return loss
-    return (class_weights[targets] * loss.view(len(targets), -1).mean(dim=1)).mean()
+        return F.cross_entropy(z, targets, label_smoothing=label_smoothing, reduction=reduction)
+    classes = z.shape[1]
+    wanted = F.one_hot(targets, classes) * (1 - label_smoothing) + label_smoothing / classes
+    return elementwise_loss(name, z, wanted, reduction)
 
 
 def elementwise_loss(name: LossName, prediction: Tensor, wanted: Tensor, reduction: str = "mean") -> Tensor:
@@ -107,7 +121,8 @@ class LocalLoss:
 
     def __call__(self, readouts: Sequence[Readout], targets: Tensor) -> Terms:
         losses = [self._loss(readout, targets) for readout in readouts]
-        correct = [(readout.scores.argmax(dim=1) == targets).sum() for readout in readouts]
+        labels = targets.argmax(dim=1) if targets.dim() == 2 else targets  # of mixed images the larger share
+        correct = [(readout.scores.argmax(dim=1) == labels).sum() for readout in readouts]
         return {
             "loss": total(losses, self.weights),
             "means": {"loss": detached(losses)},
@@ -213,9 +228,9 @@ def similarity_loss(embedding: Tensor, targets: Tensor, classes: int) -> Tensor:
 
     Args:
         embedding: [B, E].
-        targets: [B] int64.
+        targets: [B] int64, or shares of the classes [B, c].
     """
-    wanted = cosine_similarities(F.one_hot(targets, classes).float())
+    wanted = cosine_similarities((targets if targets.dim() == 2 else F.one_hot(targets, classes)).float())
     return F.mse_loss(cosine_similarities(embedding.float()), wanted)
 
 

@@ -50,7 +50,7 @@ def taylor_importance(block: nn.Module, head: nn.Module, batches: Iterable[Batch
         maps.requires_grad_(True)
         with precision.autocast():
             scores = head(maps).float()
-        if targets.is_floating_point():
+        if targets.is_floating_point() and targets.dim() == 1:
             loss = F.mse_loss(scores.squeeze(1), targets, reduction="sum")  # per-sample gradients keep their scale
         else:
             loss = F.cross_entropy(scores, targets, reduction="sum")

@@ -19,9 +19,10 @@ from layerwise.core.distributed import ranks
 from layerwise.core.errors import LayerwiseError, suggest
 from layerwise.core.machine import decoding_workers
 from layerwise.core.shard import EVERYTHING, Shard
+from layerwise.data.augmentation import augmented, check_mirrors
 from layerwise.data.choices import Task
 from layerwise.data.dataset import Dataset, DatasetSpec, Shards
-from layerwise.data.factory import NAMES, augmented, check_mirrors, describe, listing, load
+from layerwise.data.factory import NAMES, describe, listing, load
 from layerwise.data.own import Samples, checked_samples
 from layerwise.data.table_file import TableFiles
 from layerwise.features.batches import BatchPlan
@@ -91,7 +92,18 @@ def build_spec(config: ResolvedConfig) -> DatasetSpec:
         )
     if config.evaluation.mirror:
         check_mirrors(spec, "evaluation.mirror=true")
-    spec = augmented(spec, dataset.flip, dataset.cutout, dataset.padding, dataset.border)
+    spec = augmented(
+        spec,
+        dataset.flip,
+        dataset.cutout,
+        dataset.padding,
+        dataset.border,
+        erasing=dataset.erasing,
+        randaugment=dataset.randaugment,
+        randaugment_ops=dataset.randaugment_ops,
+        mixup=dataset.mixup,
+        cutmix=dataset.cutmix,
+    )
     config.model.check_samples(spec, config.J)
     return spec
 
@@ -133,6 +145,7 @@ def build_data(config: ResolvedConfig, spec: DatasetSpec, device: torch.device) 
         skip_unreadable=dataset.unreadable is Unreadable.skip,
         shards=kept,
         compiled_for=config.batch_size // kept["train"].ranks if compiled else None,
+        batch_size=config.batch_size,
     )
 
 
@@ -194,6 +207,11 @@ def _check_batches(config: ResolvedConfig, samples: int, which: str, processes: 
         raise LayerwiseError(
             f"batch_size={batch_size}: there are only {samples} {which}training samples. "
             f"Use batch_size={samples} or less, or more data (dataset.limit, dataset.labelled)."
+        )
+    if (config.dataset.mixup or config.dataset.cutmix) and samples < 2 * batch_size:
+        raise LayerwiseError(
+            f"batch_size={batch_size} of {samples} training samples: dataset.mixup and dataset.cutmix need two batches "
+            f"or more, since an image is mixed with one of another batch. Use batch_size={samples // 2} or less."
         )
     last = samples % batch_size or batch_size
     if last < processes:

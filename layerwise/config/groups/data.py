@@ -52,6 +52,11 @@ class DatasetConfig:
     cutout: int = 0
     padding: int | None = None
     border: Border = Border.black
+    randaugment: int = 0
+    randaugment_ops: int = 2
+    erasing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
     fresh_views: bool = False
     size: int | None = None
     workers: int | None = field(default=None, metadata=WHERE)
