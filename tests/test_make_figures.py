@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from helpers.commands import ROOT, run_script
 from layerwise.analysis.depth_curves import Network, networks_of
 from layerwise.analysis.drawing import pyplot
-from layerwise.commands.figures import accuracy_over_depth
+from layerwise.commands.figures import COLUMN, accuracy_over_depth
 from layerwise.core.spread import binomial_margin
 
 pytest.importorskip("matplotlib")
@@ -41,14 +42,17 @@ def test_runs_are_averaged_over_seeds_and_written_as_pdf_and_png(runs, tmp_path)
     outcome = run_script("make_figures", str(runs), "--output", str(tmp_path / "figures"))
     assert outcome.code == 0, outcome.err
     for name in ("accuracy_over_depth", "separability"):
-        assert (tmp_path / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        pdf = (tmp_path / "figures" / f"{name}.pdf").read_bytes()
+        assert pdf.startswith(b"%PDF")
+        assert b"/FontFile2" in pdf  # TrueType, whose letters stay letters
+        assert b"/Type3" not in pdf
         with Image.open(tmp_path / "figures" / f"{name}.png") as picture:
             assert min(picture.size) > 300
 
 
 def test_the_lines_are_those_of_results_json(runs):
     greedy, joint = sorted(networks_of([runs]), key=lambda network: network.is_end_to_end)
-    assert (greedy.label, joint.label) == ("k = 2, M = 8", "k = 2, M = 8, joint")
+    assert (greedy.label, joint.label) == ("k = 2, M = 8", "k = 2, M = 8, end to end")
     assert (greedy.panel, joint.is_end_to_end, greedy.is_end_to_end) == ("digits", True, False)
     folders = sorted(runs.glob("*greedy*"))
     assert len(folders) == len(greedy.heads) == 2
@@ -66,6 +70,14 @@ def test_files_of_results_are_drawn_too(tmp_path):
     outcome = run_script("make_figures", str(ROOT / "results" / "probes_small.json"), "--output", str(tmp_path))
     assert outcome.code == 0, outcome.err
     assert (tmp_path / "separability.pdf").exists()
+
+
+def test_a_figure_is_as_wide_as_a_column_with_all_of_its_legend(runs, tmp_path):
+    assert run_script("make_figures", str(runs), "--output", str(tmp_path)).code == 0
+    pdf = (tmp_path / "accuracy_over_depth.pdf").read_bytes()
+    (box,) = re.findall(rb"/MediaBox \[ ?([\d. ]+)\]", pdf)
+    width = float(box.split()[2]) / 72
+    assert COLUMN - 0.4 < width <= COLUMN
 
 
 def test_means_have_bands_also_of_end_to_end_training_and_no_colour_twice():

@@ -81,7 +81,7 @@ def add_run(networks: dict[str, Network], folder: Path) -> None:
     words = [] if config.model.kind == "simcnn" else [config.model.label]
     width = getattr(config.model, "width", None)
     words += [f"k = {results['k']}"] + ([f"M = {width}"] if width else [])
-    words += [] if results["plan"] == "greedy" else [results["plan"]]
+    words += {"greedy": [], "joint": ["end to end"]}.get(results["plan"], [results["plan"]])
     network = networks.setdefault(
         all_but_the_seed(config),
         Network(results["name"], ", ".join(words), results["dataset"], tested_samples(folder, config)),

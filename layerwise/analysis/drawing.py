@@ -63,7 +63,7 @@ def save(figure: Any, *paths: Path) -> None:
         content = io.BytesIO()
         form = path.suffix[1:] if path.suffix in DATES else "png"
         dated = {DATES[path.suffix]: None} if path.suffix in DATES else {}  # the same figure is the same file
-        figure.savefig(content, format=form, dpi=160, bbox_inches="tight", metadata=dated)
+        figure.savefig(content, format=form, dpi=160, bbox_inches="tight", pad_inches=0.04, metadata=dated)
         write_atomically(path, content.getvalue(), kept="What was computed is in the JSON file.")
         print(f"figure: {path}")
     pyplot().close(figure)

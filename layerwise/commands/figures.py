@@ -26,6 +26,9 @@ from layerwise.analysis.drawing import colour_of, over_depth, pyplot, save
 from layerwise.commands.arguments import Parser, named
 from layerwise.core.spread import chance, spread
 
+COLUMN = 3.25
+"""Inches: a column of a paper in two columns, and half the text of one in one column."""
+
 
 def main(words: Sequence[str]) -> None:
     parser = Parser("figures", __doc__)
@@ -33,6 +36,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--output", type=named, default=Path("figures"), metavar="DIR", help="default: figures/")
     options = parser.parse_args(words)
     plt = pyplot()
+    plt.rcParams.update({"font.size": 8, "legend.fontsize": 7})  # of a column of a paper
     networks = networks_of(options.sources)
     write(accuracy_over_depth(networks, plt), options.output, "accuracy_over_depth")
     probed = [network for network in networks if network.probes]
@@ -47,16 +51,19 @@ def write(figure: Any, folder: Path, name: str) -> None:
 def accuracy_over_depth(networks: Sequence[Network], plt: ModuleType) -> Any:
     """A panel per data set, in each a line per network and a dashed one for its ensemble."""
     names = list(dict.fromkeys(network.panel for network in networks))
-    figure, panels = plt.subplots(len(names), 1, figsize=(5.2, 3.8 * len(names)), squeeze=False)
-    for panel, name in zip(panels[:, 0], names, strict=True):
-        shown = [network for network in networks if network.panel == name]
+    drawn = [[network for network in networks if network.panel == name] for name in names]
+    heights = [2.3 + 0.16 * (len(shown) + 1) for shown in drawn]  # with the legend below
+    size = (COLUMN, sum(heights))
+    figure, panels = plt.subplots(
+        len(names), 1, figsize=size, height_ratios=heights, squeeze=False, layout="constrained"
+    )
+    for panel, name, shown in zip(panels[:, 0], names, drawn, strict=True):
         for i, network in enumerate(shown):
             draw_network(panel, i, network)
         panel.set(title=name, xlabel="depth j", ylabel=axis(shown))
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.plot([], [], "--", color="grey", marker="o", mfc="white", label="ensemble up to depth j")
-        panel.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.subplots_adjust(hspace=0.4)
+        panel.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.2), borderaxespad=0)
     return figure
 
 
