@@ -4,8 +4,9 @@
     python scripts/wandb_dashboard.py --project thesis --entity lab
     python scripts/wandb_dashboard.py --print                      print the panels; needs no login
 
-The runs are those of `logger=wandb`, grouped by plan (W&B's job type), so each panel shows layerwise and end-to-end
-side by side. It needs a login (`wandb login`, or WANDB_API_KEY) and the network. Each call makes a new view.
+The runs are those of `logger=wandb`, grouped by plan (W&B's job type), and below it those that differ in the seed alone
+(W&B's group), so each panel shows layerwise and end-to-end side by side. It needs a login (`wandb login`, or
+WANDB_API_KEY) and the network. Each call makes a new view.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ def workspace(entity: str, project: str, name: str) -> Workspace:
             ws.Section(name=title, panels=[drawn(panel) for panel in panels], is_open=True)
             for title, panels in SECTIONS.items()
         ],
-        runset_settings=ws.RunsetSettings(groupby=[ws.Metric("JobType")]),
+        runset_settings=ws.RunsetSettings(groupby=[ws.Metric("JobType"), ws.Metric("Group")]),
     )
 
 

@@ -182,7 +182,9 @@ def test_without_an_account_or_a_server_there_is_one_warning_and_all_is_sent_lat
 
 def test_what_a_killed_process_had_logged_is_sent_again_and_stands_there_once(tmp_path):
     killed = wandb_run([])
-    killed.begin(Beginning(tmp_path, {}, {}, [line_at(step) for step in range(1, 300)]))  # a part of it is on the disk
+    killed.begin(
+        Beginning(tmp_path, {}, {}, "", [line_at(step) for step in range(1, 300)])
+    )  # a part of it is on the disk
     with suppress(ConnectionError, SystemExit):
         killed.abandon()
     assert_all_is_sent_later(tmp_path, 301)

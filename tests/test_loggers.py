@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from helpers.commands import SCRIPTS, Outcome, TrainPy, assert_refused, run_script
 from helpers.loggers import OFFLINE, assert_history_is_that_of_the_files, at_epoch, tensorboard_events
@@ -20,8 +21,10 @@ from layerwise.__main__ import main
 from layerwise.commands.log import main as log_command
 from layerwise.config.parse import from_yaml
 from layerwise.reporting.loggers.base import Loggers
-from layerwise.reporting.loggers.content import block_table, scalars_by_block
+from layerwise.reporting.loggers.choice import group_of
+from layerwise.reporting.loggers.content import block_table, scalars_by_place
 from layerwise.reporting.loggers.tensorboard_files import CELL, heat_map
+from layerwise.reporting.samples import read_samples
 from layerwise.runs.metrics import read_lines
 
 pytestmark = pytest.mark.usefixtures("no_wandb_account")
@@ -49,8 +52,10 @@ def test_both_logs_hold_what_the_files_of_the_run_say(train_py, tmp_path):
     results, lines = results_of(folder), read_lines(folder / "metrics.jsonl")
 
     assert f"wandb sync {folder}/wandb/offline-run-*-{run.run['id']}" in outcome.err
-    expected = {"project": "thesis", "group": "digits-simcnn", "job_type": "greedy", "name": folder.name}
+    expected = {"project": "thesis", "group": group_of(folder), "job_type": "greedy", "name": folder.name}
     assert run.run == expected | {"id": run.run["id"], "tags": ["greedy", "k=2", "first"]}
+    assert run.config["command"].startswith("layerwise train dataset=digits k=2")
+    assert {"dataset=digits", "k=2", "logger=[wandb,tensorboard]"} <= set(run.config["overrides"])
     assert run.exit_code == 0
     assert run.config["model"]["width"] == 8
     assert run.config["run_folder"] == str(folder.resolve())
@@ -62,6 +67,13 @@ def test_both_logs_hold_what_the_files_of_the_run_say(train_py, tmp_path):
         assert run.summary[name] == pytest.approx(results["final"][name])
     assert run.summary["seconds"] == pytest.approx(results["seconds"])
     assert run.summary["status"] == "completed"
+    # one key for each figure: of the curves the best in training alone
+    assert sorted(name for name in run.summary if "/" in name) == ["train/loss", "train/top1"]
+    assert run.metrics["train/loss"] == ["min"]
+    assert run.metrics["train/top1"] == ["max"]
+    assert run.metrics["*"] == ["none"]
+    steps = [row["step"] for row in run.rows if "test/top1" in row]
+    assert len(steps) == len(set(steps)) == len(lines)
     columns, rows = block_table(results)
     assert run.table("blocks") == {"columns": columns, "data": rows}
     confusion = results["classification"]["confusion_matrix"]
@@ -73,13 +85,18 @@ def test_both_logs_hold_what_the_files_of_the_run_say(train_py, tmp_path):
         own = [line for line in lines if line["block"] == block]
         for tag, values in (
             ("train/loss", [line["loss"] for line in own]),
-            ("test/top1", [*(line["test"]["top1"] for line in own), results["blocks"][block - 1]["test"]["top1"]]),
+            ("test/top1", [line["test"]["top1"] for line in own]),  # the last one is not said again
         ):
             scalars = events.Scalars(f"{tag}/block_{block}")
             assert [scalar.value for scalar in scalars] == pytest.approx(values)
-            assert [scalar.step for scalar in scalars][: len(own)] == [line["step"] for line in own]
+            assert [scalar.step for scalar in scalars] == [line["step"] for line in own]
+        assert own[-1]["test"]["top1"] == results["blocks"][block - 1]["test"]["top1"]
     assert [scalar.step for scalar in events.Scalars("depth/test_top1")] == [1, 2]
     assert "confusion_matrix" in events.Tags()["images"]
+    began = HParamsPluginData.FromString(events.summary_metadata["_hparams_/session_start_info"].plugin_data.content)
+    assert began.session_start_info.hparams["model/width"].number_value == 8
+    asked = HParamsPluginData.FromString(events.summary_metadata["_hparams_/experiment"].plugin_data.content)
+    assert "final/test_top1" in [info.name.tag for info in asked.experiment.metric_infos]
     (text,) = events.Tensors("config/text_summary")
     assert '"batch_size": 64' in text.tensor_proto.string_val[0].decode()
 
@@ -197,10 +214,51 @@ def test_disabled_and_none_write_nothing(train_py, tmp_path):
     assert not list(only_run(tmp_path).glob("wandb*"))
 
 
+def test_end_to_end_training_has_curves_of_its_own(trained):
+    folder = trained(plan="joint", **OFFLINE | {"logger": "[wandb,tensorboard]"})
+    losses = [line["loss"] for line in read_lines(folder / "metrics.jsonl")]
+    events, (run,) = tensorboard_events(folder), offline_runs(folder)
+    assert [scalar.value for scalar in events.Scalars("train/loss/blocks_1-2")] == pytest.approx(losses)
+    assert "train/loss/block_2" not in events.Tags()["scalars"]
+    assert run.column("train/loss/blocks_1-2") == run.column("train/loss") == pytest.approx(losses)
+    assert len(events.Scalars("test/top1/blocks_1-2")) == 1
+
+
+def test_the_errors_of_decoders_and_of_classifiers_have_curves_apart(trained):
+    folder = trained(plan="autoencoder", epochs=1, **OFFLINE | {"logger": "[wandb,tensorboard]"})
+    first = read_lines(folder / "metrics.jsonl")[0]
+    events, (run,) = tensorboard_events(folder), offline_runs(folder)
+    assert run.column("reconstruction/train/loss")[0] == pytest.approx(first["loss"])
+    (scalar,) = events.Scalars("reconstruction/train/loss/block_1")
+    assert scalar.value == pytest.approx(first["loss"])
+    assert len(events.Scalars("train/loss/block_1")) == 1
+
+
+def test_both_show_test_images_with_the_answers_of_each_depth(trained):
+    options = {"report": "true", "epochs": 3, "dataset.limit_test": None}
+    folder = trained(**options, **OFFLINE | {"logger": "[wandb,tensorboard]"})
+    samples, classes = read_samples(folder), results_of(folder)["classification"]["classes"]
+    (run,) = offline_runs(folder)
+    (shown,) = run.column("samples")
+    said = zip(samples.numbers, samples.labels, *samples.predicted, strict=True)
+    assert shown["captions"] == [
+        f"image {number} of class {classes[label]}; depth 1: {classes[one]}, depth 2: {classes[two]}"
+        for number, label, one, two in said
+    ]
+    assert all((run.folder / "files" / name).exists() for name in shown["filenames"])
+    assert len(tensorboard_events(folder).Images("samples")) == 1
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_group_of_wandb(trained):
+    one, two, other = trained(seed=1), trained(seed=2), trained(seed=1, k=1)
+    assert group_of(one) == group_of(two) != group_of(other)
+    assert group_of(one).startswith("simcnn-digits-greedy-k2-J2-")
+
+
 def test_blocks_that_train_at_once_have_a_curve_each(trained):
     folder = trained(plan="simultaneous", epochs=1, **OFFLINE)
     (line, *_), (run,) = read_lines(folder / "metrics.jsonl"), offline_runs(folder)
-    assert scalars_by_block(line)[1]["train/loss"] == line["heads"][0]["loss"]
+    assert scalars_by_place(line)["block_1"]["train/loss"] == line["heads"][0]["loss"]
     row = run.rows[0]
     assert [row[f"train/loss/block_{j}"] for j in (1, 2)] == pytest.approx([head["loss"] for head in line["heads"]])
     assert run.run["job_type"] == "simultaneous"

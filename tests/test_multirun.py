@@ -57,6 +57,18 @@ def summary_of(outcome: Outcome) -> str:
     return found[0]
 
 
+def test_a_multirun_ends_with_a_table_of_its_runs(multirun, tmp_path):
+    outcome = multirun("k=1,2", "seed=1,2")
+    assert outcome.code == 0
+    heading, _, *rows = [line.strip("| ").split(" | ") for line in outcome.out.splitlines() if line.startswith("|")]
+    for k, row in zip((1, 2), rows, strict=True):
+        found = [run["final"]["test_top1"] for run in runs_of(tmp_path).values() if run["k"] == k]
+        told = dict(zip(heading, row, strict=True))
+        assert (told["k"], told["runs"], told["completed"]) == (str(k), "2", "2")
+        assert told["test %"] == f"{statistics.fmean(found):.2f} ± {statistics.stdev(found):.2f}"
+    assert "|" not in multirun("k=1,2", "summary=json").out
+
+
 @pytest.mark.parametrize("batches", [[], ["hydra.sweeper.max_batch_size=1"]], ids=["one batch", "a batch each"])
 def test_the_jobs_after_a_failed_one_run_and_it_is_named_at_once_and_at_the_end(multirun, tmp_path, batches):
     outcome = multirun(*batches, k="2,0,3,-1")

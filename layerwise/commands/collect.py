@@ -59,9 +59,7 @@ def main(words: Sequence[str]) -> None:
         if key not in key_names(Config()):
             raise LayerwiseError(f"--over {key}: unknown key.{suggest_key(key)}")
     runs = collect(options.folders)
-    table = averages(runs, options.over or ["seed"])
-    if options.each or (not options.over and all(row.labels["runs"] == 1 for row in table)):
-        table = one_by_one(runs)
+    table = one_by_one(runs) if options.each else averages(runs, options.over) if options.over else rows_of(runs)
     for path, text in ((options.csv, as_csv), (options.markdown, as_markdown)):
         if path is not None:
             write_atomically(path, text(table), kept="The runs are intact.")
@@ -94,6 +92,12 @@ class Row:
 
     labels: dict[str, Any]
     values: dict[str, list[float]]
+
+
+def rows_of(runs: dict[str, Collected]) -> list[Row]:
+    """A row for all runs that differ in the seed alone, or a row per run where no two do."""
+    table = averages(runs, ["seed"])
+    return one_by_one(runs) if all(row.labels["runs"] == 1 for row in table) else table
 
 
 def one_by_one(runs: dict[str, Collected]) -> list[Row]:

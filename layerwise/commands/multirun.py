@@ -107,10 +107,12 @@ class Multirun:
     Attributes:
         config: composed without the swept values; None until the sweeper has its launcher.
         jobs: number of jobs that ended.
+        trained: configurations of those that trained, or had trained before.
     """
 
     config: DictConfig | None = None
     jobs: int = 0
+    trained: list[DictConfig] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
     @property
@@ -140,6 +142,8 @@ class Multirun:
                 if isinstance(returned.return_value, Failure):
                     self.failures.append(returned.return_value)
                     returned.return_value = None
+                elif returned.cfg is not None and returned.cfg.summary == "none":
+                    self.trained.append(returned.cfg)
             return returns
 
         launcher.launch = launch_and_note  # type: ignore[method-assign]
@@ -225,10 +229,26 @@ def watched_jobs() -> Iterator[None]:
         plugins.instantiate_launcher = instantiate  # type: ignore[method-assign]
         if multirun.failures:
             say(multirun.summary())
-    if multirun.searches and not multirun.found_nothing and os.environ.get("RANK", "0") == "0":
-        _show_best(multirun)
+    if os.environ.get("RANK", "0") == "0":
+        if multirun.searches and not multirun.found_nothing:
+            _show_best(multirun)
+        elif len(multirun.trained) > 1:
+            print(f"\n{_table_of(multirun.trained)}", end="")
     if multirun.failed:
         sys.exit(1)
+
+
+def _table_of(trained: Sequence[DictConfig]) -> str:
+    """Returns what `layerwise collect` prints of runs: a row for those that differ in the seed alone."""
+    from layerwise.analysis.collecting import read_run  # all of these load torch
+    from layerwise.commands.collect import as_markdown, rows_of
+    from layerwise.config.identity import run_name
+    from layerwise.config.parse import parse
+    from layerwise.config.resolve import resolve
+
+    configs = [resolve(parse(composed)) for composed in trained]
+    folders = {run_name(config): Path(config.output_dir) / run_name(config) for config in configs}
+    return as_markdown(rows_of({name: read_run(folder) for name, folder in folders.items() if folder.exists()}))
 
 
 def _show_best(multirun: Multirun) -> None:

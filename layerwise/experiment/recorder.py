@@ -18,7 +18,7 @@ from layerwise.experiment.results import assemble_results
 from layerwise.models.blocknet import BlockNet
 from layerwise.models.costs import total_parameters
 from layerwise.reporting.html.reported_run import read_run
-from layerwise.reporting.html.samples import keep_samples
+from layerwise.reporting.samples import keep_samples
 from layerwise.runs.finished import FinishedStage
 from layerwise.runs.metrics import finite, write_results
 from layerwise.runs.run_files import ENDED_EARLY, REPORT, RESULTS, sealed

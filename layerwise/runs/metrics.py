@@ -88,6 +88,8 @@ class Metrics:
 def metrics_line(stage: Stage, report: EpochReport, step: int) -> dict[str, Any]:
     """Returns the line of metrics.jsonl for an epoch: the values of the last head, of each of several heads, and norms.
 
+    `trained` are the first and the last block that the stage trains; there are none if the first is greater.
+
     Args:
         step: steps of the whole run up to the epoch's end.
     """
@@ -97,6 +99,7 @@ def metrics_line(stage: Stage, report: EpochReport, step: int) -> dict[str, Any]
     line: dict[str, Any] = {
         "stage": stage.index + 1,
         "target": stage.target,
+        "trained": [stage.start + 1, stage.stop],
         "epoch": report.epoch + 1,
         "step": step,
         **heads[-1],

@@ -25,6 +25,7 @@ class OfflineRun:
     Attributes:
         run: id, project, group, job_type, name and tags.
         rows: of the history.
+        metrics: by name or pattern, how W&B summarises it.
         exit_code: None if the run was not finished.
     """
 
@@ -33,6 +34,7 @@ class OfflineRun:
     config: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
     artifacts: list[str] = field(default_factory=list)
     exit_code: int | None = None
 
@@ -70,6 +72,9 @@ def read(path: Path) -> OfflineRun:
             update(found.rows[-1], record.history.item)
         elif kind == "summary":
             update(found.summary, record.summary.update)
+        elif kind == "metric":
+            metric = record.metric
+            found.metrics[metric.name or metric.glob_name] = [f.name for f, on in metric.summary.ListFields() if on]
         elif kind == "exit":
             found.exit_code = record.exit.exit_code
         elif kind == "artifact":

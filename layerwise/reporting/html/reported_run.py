@@ -20,9 +20,9 @@ from layerwise.core.measures import ACCURACY, Measure, measure_of
 from layerwise.data.dataset import DatasetSpec
 from layerwise.models.blocknet import BlockNet
 from layerwise.models.costs import BlockCost
-from layerwise.reporting.html.command import command_of
+from layerwise.reporting.command import command_of
 from layerwise.reporting.html.paper_figures import experiment_of
-from layerwise.reporting.html.samples import Samples, read_samples
+from layerwise.reporting.samples import Samples, read_samples
 from layerwise.runs.depth_search import run_config
 from layerwise.runs.loading import load
 from layerwise.runs.metrics import read_lines

@@ -10,6 +10,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
 
+from layerwise.reporting.command import command_of
 from layerwise.runs.metrics import read_lines
 from layerwise.runs.run_files import METRICS
 
@@ -27,12 +28,14 @@ class Beginning:
     Attributes:
         config: the resolved configuration as nested plain values.
         facts: hardware, versions and the like, as in results.json.
+        command: that began the run.
         lines: of metrics.jsonl, as far as it is written.
     """
 
     folder: Path
     config: dict[str, Any]
     facts: dict[str, Any]
+    command: str
     lines: list[dict[str, Any]]
 
 
@@ -86,7 +89,7 @@ class Loggers:
         for name, logger in self._loggers.items():
             self._threads[name] = _LoggerThread(name, logger, folder, self._warn)
             self._threads[name].start()
-        self._tell("begin", Beginning(folder, config, dict(facts), read_lines(folder / METRICS)))
+        self._tell("begin", Beginning(folder, config, dict(facts), command_of(folder), read_lines(folder / METRICS)))
 
     def epoch(self, line: dict[str, Any]) -> None:
         """Sends an epoch."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
 from layerwise.config.groups.outputs import WandbMode
-from layerwise.config.identity import as_plain
+from layerwise.config.identity import all_but_the_seed, as_plain
 from layerwise.config.parse import from_yaml
 from layerwise.config.schema import Config
 from layerwise.core.errors import LayerwiseError
@@ -46,7 +47,7 @@ def build_loggers(config: Config, folder: Path, note: Callable[[str], None]) -> 
         loggers["wandb"] = WandbRun(
             project=wandb.project,
             entity=wandb.entity,
-            group=wandb.group or f"{config.dataset.name}-{config.model.name}",
+            group=wandb.group or group_of(folder.parent if searching else folder),
             job_type=wandb.job_type or (SEARCH if searching else config.plan.name.value),
             name=f"{folder.parent.name}/{folder.name}" if searching else folder.name,
             tags=list(dict.fromkeys([config.plan.name.value, f"k={config.k}", *wandb.tags])),
@@ -57,6 +58,14 @@ def build_loggers(config: Config, folder: Path, note: Callable[[str], None]) -> 
     if config.logger.tensorboard.enabled:
         loggers["tensorboard"] = TensorBoardFiles()
     return loggers
+
+
+def group_of(folder: Path) -> str:
+    """Returns a name that runs share that differ in the seed alone: `simcnn-cifar10-greedy-k3-J4-1a2b3c`."""
+    config = from_yaml(folder / CONFIG)  # as each command reads it, then and later
+    digest = hashlib.sha256(all_but_the_seed(config).encode()).hexdigest()[:6]
+    words = (config.model.label, config.dataset.name, config.plan.name.value, f"k{config.k}", f"J{config.J}")
+    return "-".join((*words, digest))
 
 
 def send(config: Config, folder: Path, note: Callable[[str], None], warn: Callable[[str], None]) -> None:

@@ -16,12 +16,23 @@ QUALITIES = ("loss", "top1", "r2", "mae")
 """What an epoch's line says of the training samples."""
 
 
-def scalars_by_block(line: Mapping[str, Any]) -> dict[int, dict[str, float]]:
-    """By block, what an epoch says of it: `train/loss`, `train/top1`, and of the last block's held-out samples."""
+def place_of(line: Mapping[str, Any]) -> str:
+    """`block_2`, or `blocks_1-3` of blocks that one head trains, as end to end."""
+    first, last = line.get("trained", (line["block"], line["block"]))
+    return f"block_{line['block']}" if first >= last or "heads" in line else f"blocks_{first}-{last}"
+
+
+def scalars_by_place(line: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """By place, what an epoch says of it: `train/loss`, `train/top1`, and of the last head's held-out samples.
+
+    The error of a decoder is `reconstruction/train/loss`: it has another unit.
+    """
+    kind = "reconstruction/train" if line.get("target") == "inputs" else "train"
     found = {}
     for head in line.get("heads", [line]):
-        found[head["block"]] = {f"train/{name}": head[name] for name in QUALITIES if head.get(name) is not None}
-    found[line["block"]] |= scores(line, ("validation", "test"))
+        place = place_of(line) if head["block"] == line["block"] else f"block_{head['block']}"
+        found[place] = {f"{kind}/{name}": head[name] for name in QUALITIES if head.get(name) is not None}
+    found[place_of(line)] |= scores(line, ("validation", "test"))
     return found
 
 
@@ -56,6 +67,18 @@ def summary(results: Mapping[str, Any]) -> dict[str, Any]:
     return {**final, **depth, **auc, **search, "seconds": results["seconds"], "status": results["status"]}
 
 
+def new_scores(entry: Mapping[str, Any], lines: Mapping[int, Mapping[str, Any]]) -> dict[str, float]:
+    """What the end of a stage says of held-out samples and its last epoch has not said (`evaluation.every`).
+
+    Args:
+        entry: of `stages` in results.json.
+        lines: the last line of each stage in metrics.jsonl.
+    """
+    said = lines.get(entry["stage"], {})
+    found = scores(entry, [measure for measure in HELD_OUT if measure not in said])
+    return {name: value for name, value in found.items() if not name.startswith("reconstruction/train/")}
+
+
 def block_table(results: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
     """A row per depth, with all that is measured of it; None where another depth has more.
 
@@ -66,7 +89,7 @@ def block_table(results: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]
     flat = [
         {"block": row["block"]}
         | dict(leaves({name: row[name] for name in shown if name in row}))
-        | {name: row[name] for name in ("images_per_second", "peak_memory_mb") if name in row}
+        | dict(leaves({name: row[name] for name in ("images_per_second", "memory_mb") if name in row}))
         for row in results["blocks"]
     ]
     columns = list(dict.fromkeys(name for row in flat for name in row))

@@ -11,7 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from layerwise.reporting.loggers.base import Beginning
-from layerwise.reporting.loggers.content import HELD_OUT, block_table, leaves, scalars_by_block, scores, speed, summary
+from layerwise.reporting.loggers.content import (
+    block_table,
+    leaves,
+    new_scores,
+    place_of,
+    scalars_by_place,
+    scores,
+    speed,
+    summary,
+)
+from layerwise.reporting.samples import captioned, read_samples
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -34,25 +44,26 @@ class TensorBoardFiles:
         from torch.utils.tensorboard import SummaryWriter  # takes a while, and is needed here only
 
         folder = beginning.folder / FOLDER
-        self._config = beginning.config
+        self._folder, self._config = beginning.folder, beginning.config
         self._next, self._stages = shown(folder)
         self._step = 0
-        self._ends: dict[int, int] = {}  # by stage, the step of its last line
+        self._ends: dict[int, dict[str, Any]] = {}  # by stage, its last line
         # what an earlier process was about to write at that step is written whole, in the place of its parts
         self._writer: SummaryWriter = SummaryWriter(folder, purge_step=self._next)
         if self._next == 0:
             self._writer.add_text("config", _code(beginning.config), 0)
             self._writer.add_text("facts", _code(beginning.facts), 0)
+            self._writer.add_text("command", _code(beginning.command), 0)
         for line in beginning.lines:
             self.epoch(line)
 
     def epoch(self, line: dict[str, Any]) -> None:
-        self._step = self._ends[line["stage"]] = line["step"]
+        self._step, self._ends[line["stage"]] = line["step"], line
         if self._step < self._next:
             return
-        for block, values in scalars_by_block(line).items():
+        for place, values in scalars_by_place(line).items():
             for name, value in values.items():
-                self._writer.add_scalar(f"{name}/block_{block}", value, self._step)
+                self._writer.add_scalar(f"{name}/{place}", value, self._step)
         for name, value in speed(line).items():
             self._writer.add_scalar(name, value, self._step)
 
@@ -60,9 +71,10 @@ class TensorBoardFiles:
         for entry in results["stages"][self._stages :]:
             self._stages = entry["stage"]
             # a stage of another run (plan.reuse) has no lines here
-            step = max((end for stage, end in self._ends.items() if stage <= self._stages), default=0)
-            for name, value in scores(entry, HELD_OUT).items():
-                self._writer.add_scalar(f"{name}/block_{entry['block']}", value, step)
+            step = max((line["step"] for stage, line in self._ends.items() if stage <= self._stages), default=0)
+            place = place_of(self._ends.get(self._stages, entry))
+            for name, value in new_scores(entry, self._ends).items():
+                self._writer.add_scalar(f"{name}/{place}", value, step)
             self._writer.add_scalar(STAGES, self._stages, step)  # last: then all before it is there
         self._writer.flush()
 
@@ -74,9 +86,15 @@ class TensorBoardFiles:
             for row in results["blocks"]:
                 for name, value in scores(row).items():
                     self._writer.add_scalar(f"depth/{name.replace('/', '_')}", value, row["block"])
-            matrix = (results.get("classification") or {}).get("confusion_matrix")
+            classification = results.get("classification") or {}
+            matrix = classification.get("confusion_matrix")
             if matrix is not None:
                 self._writer.add_image("confusion_matrix", heat_map(matrix), self._step, dataformats="HWC")
+            if (samples := read_samples(self._folder)) is not None:
+                pictures = np.stack(
+                    [captioned(samples, i, classification["classes"]) for i in range(len(samples.images))]
+                )
+                self._writer.add_images("samples", pictures, self._step, dataformats="NHWC")
             plain = {
                 name: value if isinstance(value, bool | int | float | str) else str(value)
                 for name, value in leaves(self._config)

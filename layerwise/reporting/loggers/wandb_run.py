@@ -18,7 +18,17 @@ import psutil
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import write_atomically
 from layerwise.reporting.loggers.base import Beginning
-from layerwise.reporting.loggers.content import HELD_OUT, block_table, scalars_by_block, scores, speed, summary
+from layerwise.reporting.loggers.content import (
+    QUALITIES,
+    block_table,
+    new_scores,
+    place_of,
+    scalars_by_place,
+    scores,
+    speed,
+    summary,
+)
+from layerwise.reporting.samples import caption, read_samples
 from layerwise.runs.run_files import ENDED_EARLY
 
 if TYPE_CHECKING:
@@ -64,26 +74,26 @@ class WandbRun:
         self._step, self._stages = (  # the server knows what came from another machine
             max(sent.get(name, 0), int(self._run.summary.get(name) or 0)) for name in ("step", "stages")
         )
-        self._run.define_metric("step", hidden=True)
-        self._run.define_metric("*", step_metric="step")
-        self._run.define_metric("depth/*", step_metric="depth_block")
+        self._define_metrics()
+        self._ends: dict[int, dict[str, Any]] = {}  # by stage, its last line
         for line in beginning.lines:
             self.epoch(line)
 
     def epoch(self, line: dict[str, Any]) -> None:
+        self._ends[line["stage"]] = line
         if line["step"] <= self._step:
             return
-        by_block = scalars_by_block(line)
+        by_place = scalars_by_place(line)
         row = {"step": line["step"], "stage": line["stage"], "block": line["block"], "epoch": line["epoch"]}
-        row |= by_block[line["block"]] | speed(line)
-        for block, values in by_block.items():
-            row |= {f"{name}/block_{block}": value for name, value in values.items()} if len(by_block) > 1 else {}
+        row |= by_place[place_of(line)] | speed(line)
+        if [*by_place] != [f"block_{line['block']}"]:
+            row |= {f"{name}/{place}": value for place, values in by_place.items() for name, value in values.items()}
         self._run.log(row)
         self._step = line["step"]
 
     def stage(self, results: dict[str, Any]) -> None:
         for entry in results["stages"][self._stages :]:
-            self._run.log({"step": self._step, "stages": entry["stage"]} | scores(entry, HELD_OUT))
+            self._run.log({"step": self._step, "stages": entry["stage"]} | new_scores(entry, self._ends))
             self._stages = entry["stage"]
 
     def end(self, results: dict[str, Any] | None) -> None:
@@ -94,6 +104,7 @@ class WandbRun:
             if status == "completed":
                 self._log_depths(results)
                 self._log_classes(results.get("classification") or {})
+                self._log_samples((results.get("classification") or {}).get("classes", []))
                 if self.artifacts:
                     self._log_artifact()
             elif status == "interrupted":
@@ -117,6 +128,16 @@ class WandbRun:
                 os.environ.pop("WANDB_SERVICE", None)  # the next job of a multirun would look for it
         if "wandb" in sys.modules:
             sys.modules["wandb"].teardown()
+
+    def _define_metrics(self) -> None:
+        """The x axes, and what the summary has: of curves nothing but the best training, beside `content.summary`."""
+        self._run.define_metric("step", hidden=True)
+        for name in ("stages", *(f"validation/{measure}" for measure in QUALITIES)):  # sweeps read the last one
+            self._run.define_metric(name, step_metric="step")
+        for name, best in (("loss", "min"), ("top1", "max"), ("r2", "max"), ("mae", "min")):
+            self._run.define_metric(f"train/{name}", step_metric="step", summary=best)
+        self._run.define_metric("*", step_metric="step", summary="none")
+        self._run.define_metric("depth/*", step_metric="depth_block", summary="none")
 
     def _log_depths(self, results: dict[str, Any]) -> None:
         """Accuracy over depth as a curve, which compares runs, and all figures of each depth as a table."""
@@ -143,6 +164,19 @@ class WandbRun:
         chart = wandb.plot_table("wandb/confusion_matrix/v1", table, fields, title)
         self._run.log({"step": self._step, "confusion_matrix": chart})
 
+    def _log_samples(self, classes: list[str]) -> None:
+        """Test images with each depth's answer."""
+        import wandb
+
+        samples = read_samples(self._folder)
+        if samples is None:
+            return
+        pictures = [
+            wandb.Image(image.squeeze(-1).numpy(), caption=caption(samples, i, classes))
+            for i, image in enumerate(samples.images)
+        ]
+        self._run.log({"step": self._step, "samples": pictures})
+
     def _log_artifact(self) -> None:
         """The files that `layerwise.load` needs."""
         import wandb
@@ -164,7 +198,7 @@ class WandbRun:
             mode=self.mode,  # type: ignore[arg-type]
             id=self._known["id"],
             resume="allow",
-            config={**beginning.config, "run_folder": str(self._folder.resolve()), **beginning.facts},
+            config={**beginning.config, **_beginning(beginning), **beginning.facts},
             settings=wandb.Settings(console="off", silent=True, init_timeout=self.init_seconds),
             project=self.project,
             entity=self.entity,
@@ -183,6 +217,13 @@ class WandbRun:
         content = json.dumps(self._known) + "\n"
         (self._folder / FOLDER).mkdir(exist_ok=True)
         write_atomically(self._folder / FOLDER / SENT, content, kept="The run is intact.", makes_folder=False)
+
+
+def _beginning(beginning: Beginning) -> dict[str, Any]:
+    """The run folder, the command that began the run, and the keys that it gave."""
+    words = shlex.split(beginning.command)
+    overrides = [word for word in words[2:] if "=" in word]
+    return {"run_folder": str(beginning.folder.resolve()), "command": beginning.command, "overrides": overrides}
 
 
 def mode_of(configured: str) -> str:
