@@ -18,7 +18,7 @@ from layerwise.core.errors import Interrupted
 from layerwise.experiment import recorder
 from layerwise.experiment import run as experiment
 from layerwise.reporting.html.reported_run import read_run
-from layerwise.reporting.html.samples import SAMPLES
+from layerwise.reporting.samples import SAMPLES
 from layerwise.runs.run_files import sealed
 
 REPORTED = {"report": "true", "epochs": 1}

@@ -26,9 +26,9 @@ from layerwise.reporting.html.paper_figures import experiment_of
 from layerwise.reporting.html.pictures import data_uri, filter_pictures
 from layerwise.reporting.html.quality_charts import macs_of_leaving
 from layerwise.reporting.html.reported_run import read_run
-from layerwise.reporting.html.samples import choose, read_samples
 from layerwise.reporting.html.vega import SINGLE
 from layerwise.reporting.html.words import kind_of, magnitude, weak_depths
+from layerwise.reporting.samples import choose, missed, read_samples
 
 REPORTED = {"report": "true", "epochs": 1}
 
@@ -169,6 +169,16 @@ def test_samples_are_those_that_later_depths_learn():
     assert choose(predicted, labels, most=10).tolist() == [2, 1, 4, 3]
     assert choose(predicted, labels, most=2).tolist() == [2, 1]
     assert choose(predicted[:1], labels, most=2).tolist() == []
+
+
+def test_samples_of_one_head_are_those_that_it_misses_most_confidently(trained):
+    wrong, confidence = torch.tensor([True, False, True, True]), torch.tensor([0.5, 0.9, 0.8, 0.7])
+    assert missed(wrong, confidence, most=2).tolist() == [2, 3]
+    assert missed(wrong & (confidence > 0.7), confidence, most=9).tolist() == [2]
+    folder = trained(**REPORTED, plan="joint")
+    samples = read_samples(folder)
+    assert (samples.predicted[0] != samples.labels).all()
+    assert "What it misses" in page_of(folder).headings
 
 
 def test_samples_of_a_run_are_test_images_with_their_answers(trained):

@@ -27,11 +27,14 @@ from layerwise.reporting.html.quality_charts import confusion
 from layerwise.reporting.html.reported_run import ReportedRun
 from layerwise.reporting.html.templates import template
 from layerwise.reporting.html.training_charts import training_memory
-from layerwise.reporting.html.vega import Chart
+from layerwise.reporting.html.vega import LEGEND, Chart
 from layerwise.reporting.html.words import kind_of, magnitude, samples_of, shown, weak_depths
 
 WARNINGS = 6
-"""Sentences on weak depths at the head of a page; more of them hide the rest."""
+"""Sentences on weak depths at the head of a page; more would hide the rest of it."""
+
+COLUMNS = 4
+"""Groups that have a column of the configuration; of more each has a row with what differs."""
 
 HEADLINES = 4
 """Groups whose means stand at the head of a page; those of more stand in the table."""
@@ -58,6 +61,7 @@ def render(runs: Sequence[ReportedRun]) -> str:
     return filled.render(
         title=title_of(groups) if several else runs[0].name,
         several=several,
+        many=len(views) > COLUMNS,
         single=closer[0],
         views=views,
         detailed=closer,
@@ -68,7 +72,8 @@ def render(runs: Sequence[ReportedRun]) -> str:
         headlines=views if len(views) <= HEADLINES else [],
         has_seeds=any(len(group.runs) > 1 for group in groups),
         measures=list(dict.fromkeys(group.measure for group in groups)),
-        weak=weak_of(groups)[:WARNINGS],
+        weak=shortened(weak_of(groups), WARNINGS),
+        unnamed=len(views) > LEGEND,
         seconds=sum(run.seconds for run in runs),
         machines=list(dict.fromkeys(filter(None, map(machine_of, runs)))),
         style=_asset("page.css"),
@@ -196,6 +201,12 @@ class GroupView:
         """In MB, what training takes in the block that needs most; None where it was not measured."""
         rows = [[row for row in run.rows if "memory_mb" in row] for run in self.group.runs]
         return fmean(found) if (found := [max(map(training_memory, of_run)) for of_run in rows if of_run]) else None
+
+
+def shortened(sentences: list[str], most: int) -> list[str]:
+    """The first sentences, and how many more there are."""
+    more = len(sentences) - most
+    return [*sentences[:most], f"and {more} more depths like these"] if more > 0 else sentences
 
 
 def weak_of(groups: Sequence[Group]) -> list[str]:

@@ -244,8 +244,10 @@ def _stacked(name: str, title: str, note: str, rows: Rows, kinds: Sequence[str],
     cost = x["field"]
     means = averaged(rows, cost, "place", "trained", kind, "order")
     places = list(dict.fromkeys(row["place"] for row in means))
+    lines = max((place.count(", ") for place in places), default=0) + 1  # long names are broken, and not cut
+    names = {"labelExpr": "split(datum.label, ', ')"}
     encoding = {
-        "y": {"field": "place", "type": "nominal", "sort": places, "title": None},
+        "y": {"field": "place", "type": "nominal", "sort": places, "title": None, "axis": names},
         "x": x | {"stack": "zero"},
         "color": {
             "field": kind,
@@ -258,7 +260,7 @@ def _stacked(name: str, title: str, note: str, rows: Rows, kinds: Sequence[str],
     }
     columns = {"group": "run", "trained": "trained", kind: kind, cost: x["title"]} | spread_columns(means)
     mark = {"type": "bar", "cornerRadiusEnd": 2}
-    return plotted(name, title, note, means, mark, encoding, columns, 24 * len(places))
+    return plotted(name, title, note, means, mark, encoding, columns, (10 + 14 * lines) * len(places))
 
 
 def _peaks(runs: Sequence[ReportedRun]) -> Chart | None:

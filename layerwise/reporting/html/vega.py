@@ -30,6 +30,9 @@ SYMBOLS: Spec = {"symbolType": "circle", "symbolOpacity": 1}
 SINGLE = "single"
 """Name of the layers of single runs, which the page's script leaves out until they are asked for."""
 
+LEGEND = 12
+"""Groups that a legend names; the colours of more are those of the table of runs."""
+
 BLOCK: Spec = {"field": "block", "type": "ordinal", "axis": {"labelAngle": 0, "grid": False}}
 """The x axis of a plot over depth."""
 
@@ -134,9 +137,9 @@ def groups_of(runs: Sequence[ReportedRun]) -> list[str]:
 
 
 def colour_of(runs: Sequence[ReportedRun]) -> Spec:
-    """A colour for each group, the same in all plots; without a legend where there is one."""
+    """A colour for each group, the same in all plots; without a legend where there is one, or too many for it."""
     labels = groups_of(runs)
-    legend: Any = {"legend": None} if len(labels) == 1 else {"title": None, "legend": SYMBOLS}
+    legend: Any = {"legend": None} if len(labels) == 1 or len(labels) > LEGEND else {"title": None, "legend": SYMBOLS}
     return {"field": "group", "type": "nominal", "scale": {"domain": labels}, "sort": labels, **legend}
 
 

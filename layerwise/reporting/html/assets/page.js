@@ -30,7 +30,11 @@
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 
-  function vegaConfig(narrow) {
+  function vegaConfig(width, layers) {
+    const narrow = width < 480;
+    const names = layers.flatMap(({ encoding }) => encoding?.color?.scale?.domain ?? []);
+    const longest = 7 * Math.max(0, ...names.map((name) => name.length)) + 30; // pixels of a legend's entry
+    const columns = Math.max(1, Math.min(narrow ? 2 : 4, Math.floor((width - 60) / longest)));
     const css = getComputedStyle(root);
     const of = (name) => css.getPropertyValue(name).trim();
     const font = of("--font");
@@ -45,12 +49,12 @@
       view: { stroke: null },
       axis: {
         ...words, labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal", titlePadding: 10, labelPadding: 6,
-        gridColor: of("--line"), domain: false, ticks: false, labelLimit: narrow ? 110 : 220, tickCount: narrow ? 4 : 6,
+        gridColor: of("--line"), domain: false, ticks: false, labelLimit: narrow ? width / 2 : 320, tickCount: narrow ? 4 : 6,
       },
       axisX: { grid: false, domain: true, domainColor: of("--line"), labelOverlap: true },
       legend: {
         ...words, labelColor: of("--ink"), labelFontSize: 12, titleFontWeight: "normal", orient: "top", direction: "horizontal",
-        columns: narrow ? 2 : 4, symbolStrokeWidth: 2.25, labelLimit: narrow ? 130 : 320, symbolLimit: 0, offset: 12,
+        columns, symbolStrokeWidth: 2.25, labelLimit: width - 60, symbolLimit: 0, offset: 12,
         layout: { top: { anchor: "start", direction: "vertical", margin: 8 } },
       },
       range: { category: palette, ordinal: { scheme: "viridis" }, phase: [1, 2, 3, 4].map((i) => of(`--p${i}`)), heatmap: [of("--cell-low"), of("--cell-high")], ramp: [of("--cell-low"), of("--cell-high")] },
@@ -62,12 +66,11 @@
   }
 
   async function draw(element) {
-    const narrow = element.clientWidth < 480;
     const whole = specs[element.dataset.chart];
     const layer = whole.layer.filter(({ name }) => name !== "single" || single.checked);
     const spec = { ...whole, layer };
     const { view } = await vegaEmbed(element, spec, {
-      actions: false, renderer: "svg", config: vegaConfig(narrow), tooltip: { theme: "custom", disableDefaultStyle: false },
+      actions: false, renderer: "svg", config: vegaConfig(element.clientWidth, layer), tooltip: { theme: "custom", disableDefaultStyle: false },
     });
     drawn.set(element, view);
   }
@@ -121,7 +124,7 @@
     filter.addEventListener("input", apply);
     status.addEventListener("change", apply);
     const only = document.getElementById("differences");
-    only.addEventListener("change", () => document.getElementById("config").classList.toggle("only-differences", only.checked));
+    if (only) only.addEventListener("change", () => document.getElementById("config").classList.toggle("only-differences", only.checked));
   }
 
   document.querySelectorAll(".copy").forEach((copy) => copy.addEventListener("click", async () => {
