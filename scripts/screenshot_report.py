@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 FIGURES = Path(__file__).resolve().parents[1] / "docs" / "figures"
 
-WIDTH, HEIGHT = 1040, 1290
-"""Pixels of a picture: it ends below the first plot of a comparison of four runs."""
+WIDTH, HEIGHT = 1040, 1400
+"""Pixels of a picture: it ends below the first plot of a comparison of two configurations."""
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 

@@ -19,14 +19,14 @@ from screenshot_report import blank_page, drawn
 pytestmark = pytest.mark.browser
 
 SCREENSHOTS = ROOT / "tests" / "screenshots"
-PHONE, DESKTOP = (360, 740), (1100, 900)
+PHONE, DESKTOP, PAPER = (360, 740), (1100, 900), (718, 1000)
 HOSTILE = "<script>alert(1)</script>"
 
 
 @pytest.fixture
 def report(train_py, tmp_path) -> Path:
-    """A comparison of three runs, one with a hostile name and one of end-to-end training."""
-    for more in ({"k": 1}, {"k": 2}, {"plan": "joint"}):
+    """A comparison of three configurations: one of two seeds, with a hostile name, and one of end-to-end training."""
+    for more in ({"k": 1}, {"k": 1, "seed": 1}, {"k": 2}, {"plan": "joint"}):
         train_py(epochs=3, **{"dataset.limit": 600} | more)
     folders = sorted((tmp_path / "out").iterdir())
     results = results_of(folders[0]) | {"name": HOSTILE}
@@ -82,6 +82,32 @@ def test_it_renders_without_complaints_or_overflow(theme, size, open_page):
             assert drawing["width"] <= place["width"] + 1
         SCREENSHOTS.mkdir(exist_ok=True)
         page.screenshot(path=SCREENSHOTS / f"{theme}_{size[0]}.png", full_page=True)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_on_paper_all_is_dark_on_white_unfolded_and_whole(theme, open_page):
+    with open_page(theme, PAPER) as page:
+        page.emulate_media(media="print", color_scheme=theme)
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        drawn(page)
+        cut = "e => e.getBoundingClientRect().width > 0 && e.getBoundingClientRect().right > innerWidth + 1"
+        assert page.evaluate(f"[...document.querySelectorAll('table, svg, pre')].filter({cut}).length") == 0
+        assert page.locator("details.run:not([open])").count() == 0
+        assert page.evaluate("getComputedStyle(document.body).color") == "rgb(29, 29, 31)"
+        plots = "getComputedStyle(document.querySelector('.chart svg')).filter"
+        assert page.evaluate(plots).startswith("invert" if theme == "dark" else "none")
+
+
+def test_the_single_runs_are_drawn_on_demand(open_page):
+    with open_page("light", DESKTOP) as page:
+        lines = page.locator('.chart[data-chart="loss-curves"] .mark-line path')
+        means = lines.count()
+        page.locator("#single").check()
+        drawn(page)
+        page.wait_for_function(
+            f"document.querySelectorAll('[data-chart=\"loss-curves\"] .mark-line path').length > {means}"
+        )
+        assert lines.count() == means + 4  # two seeds in two stages
 
 
 def test_the_theme_can_be_chosen(open_page):

@@ -94,7 +94,7 @@ def _curves(runs: Sequence[ReportedRun], rows: Rows, field: str, y: Spec) -> tup
         "x": {**BLOCK, "title": "depth j"},
         "y": y,
         "color": colour_of(runs) if several else predictor | {"legend": SYMBOLS},
-        "strokeDash": predictor | dashes | {"legend": {"symbolType": "stroke"} if several else None},
+        "strokeDash": predictor | dashes | {"legend": {"symbolType": "stroke"} if several else SYMBOLS},
     }
     means, layers = with_bands(rows, field, ("block", "predictor"), CURVE, encoding)
     names = {"group": "run", "block": "depth", "predictor": "predictor", field: y["title"]} | spread_columns(means)
@@ -215,7 +215,7 @@ def reconstruction_over_depth(runs: Sequence[ReportedRun]) -> Chart | None:
         "x": {**BLOCK, "title": "depth j"},
         "y": quantity("loss", "reconstruction error", zero=False),
         "color": colour_of(runs) if len(groups_of(runs)) > 1 else split | {"legend": SYMBOLS},
-        "strokeDash": split if len(groups_of(runs)) > 1 else split | {"legend": None},
+        "strokeDash": split if len(groups_of(runs)) > 1 else split | {"legend": SYMBOLS},
     }
     means, layers = with_bands(rows, "loss", ("block", "split"), CURVE, encoding)
     columns = {"group": "run", "block": "depth", "split": "split", "loss": "error"} | spread_columns(means)
