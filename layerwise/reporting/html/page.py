@@ -21,9 +21,9 @@ from markupsafe import Markup
 
 from layerwise.core.spread import with_spread
 from layerwise.reporting.html.charts import all_charts
+from layerwise.reporting.html.confusion import confusion
 from layerwise.reporting.html.groups import Group, colours_beyond_the_palette, grouped, title_of
 from layerwise.reporting.html.pictures import data_uri, filter_pictures
-from layerwise.reporting.html.quality_charts import confusion
 from layerwise.reporting.html.reported_run import ReportedRun
 from layerwise.reporting.html.templates import template
 from layerwise.reporting.html.training_charts import training_memory
