@@ -74,9 +74,9 @@ def new_scores(entry: Mapping[str, Any], lines: Mapping[int, Mapping[str, Any]])
         entry: of `stages` in results.json.
         lines: the last line of each stage in metrics.jsonl.
     """
-    said = lines.get(entry["stage"], {})
-    found = scores(entry, [measure for measure in HELD_OUT if measure not in said])
-    return {name: value for name, value in found.items() if not name.startswith("reconstruction/train/")}
+    said = scores(lines.get(entry["stage"], {}), HELD_OUT)  # another epoch's with checkpoint.keep=best
+    found = scores(entry, HELD_OUT).items()
+    return {name: at for name, at in found if said.get(name) != at and not name.startswith("reconstruction/train/")}
 
 
 def block_table(results: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
