@@ -20,6 +20,7 @@ from layerwise.config.networks.timm import TimmConfig
 from layerwise.core.colours import further_colour
 from layerwise.core.spread import binomial_margin
 from layerwise.reporting.html.charts import all_charts
+from layerwise.reporting.html.confusion import confusion
 from layerwise.reporting.html.groups import colours_beyond_the_palette, grouped
 from layerwise.reporting.html.page import GroupView, render
 from layerwise.reporting.html.paper_figures import experiment_of
@@ -283,6 +284,15 @@ def test_axes_of_accuracy_say_what_chance_does(seeds):
 def test_the_interval_of_an_accuracy_is_wilsons():
     interval = binomtest(90, 100).proportion_ci(0.95, method="wilson")
     assert binomial_margin(90, 100) == pytest.approx(50 * (interval.high - interval.low), abs=0.01)
+
+
+def test_many_classes_are_shown_by_their_most_frequent_mistakes(seeds, monkeypatch):
+    monkeypatch.setattr("layerwise.reporting.html.confusion.DRAWN_CLASSES", 9)
+    matrix = seeds[0].results["classification"]["confusion_matrix"]
+    wrong = sorted((n for i, row in enumerate(matrix) for j, n in enumerate(row) if i != j and n), reverse=True)
+    chart = confusion(seeds[0], 1)
+    assert [row["images"] for row in chart.spec["data"]["values"]] == wrong[:20]
+    assert f"{sum(wrong)} test images in all" in chart.note
 
 
 def test_no_two_groups_have_one_colour(seeds):
