@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from _frontier_rows import CHOICE_ROWS, FRONTIER_ROWS
+from _method_rows import METHOD_ROWS
 from _row import Row
 
 SETS: dict[str, tuple[Row, ...]] = {
+    "methods": METHOD_ROWS,
     "cifar10": (
         Row("paper_cifar10_k1", "simcnn_k1"),
         Row("paper_cifar10_k2"),
@@ -65,6 +67,7 @@ SETS: dict[str, tuple[Row, ...]] = {
     ),
 }
 
+_NARROW = ("dataset.limit=5000", "batch_size=64", "optimizer.lr=0.1", "model.width=8")
 _TINY = ("dataset.limit=400", "dataset.limit_test=200", "batch_size=50", "epochs=1")
 _TINY_POOLED = (*_TINY, "model.widths=[4,4,8,8,8,8]")
 _SMALL_POOLED = ("model.widths=[16,16,32,32,32,32]", "epochs=3")
@@ -78,6 +81,10 @@ SCALES: dict[str, dict[str, tuple[str, ...]]] = {
         "vgg_joint": ("model.width=16",),
     },
     "small": {
+        "at_once": (*_NARROW, "plan.epochs=4"),
+        "in_turn_2": (*_NARROW, "plan.epochs=2"),
+        "in_turn_4": (*_NARROW, "plan.epochs=1"),
+        "in_turn_16": (*_NARROW, "plan.epochs=1"),
         "simcnn": ("model.width=32", "model.head_width=32", "epochs=3"),
         "simcnn_k1": ("model.width=32", "model.head_width=32", "epochs=3"),
         "light_heads": ("model.width=32", "epochs=3"),
@@ -111,6 +118,8 @@ SCALES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
     },
     "tiny": {
+        **dict.fromkeys(("at_once", "in_turn_2", "in_turn_4"), (*_TINY, "model.width=4", "plan.epochs=1")),
+        "in_turn_16": (*_TINY, "model.width=4", "plan.epochs=1", "model.modules=8"),
         "simcnn": (*_TINY, "model.width=4", "model.head_width=4"),
         "simcnn_k1": (*_TINY, "model.width=4", "model.head_width=4"),
         "light_heads": (*_TINY, "model.width=4"),

@@ -14,6 +14,7 @@ class Row:
         variant: overrides of this row at every scale.
         reuses: name of a row of the same set; this row takes over its finished stages.
         probed: also measures separability with probes.
+        published: top-1 of others for this row, in per cent; None: that of the paper for the experiment, if any.
         label: its name, where that is not the experiment with the overrides.
     """
 
@@ -22,6 +23,7 @@ class Row:
     variant: tuple[str, ...] = ()
     reuses: str | None = None
     probed: bool = False
+    published: float | None = None
     label: str | None = None
 
     @property

@@ -4,6 +4,7 @@
     python scripts/reproduce.py cifar10 --scale quarter           the paper's schedules at a quarter of its widths
     python scripts/reproduce.py cifar10 --scale small             less than an hour on two cores
     python scripts/reproduce.py cifar10 --seeds 0 1 2 --only paper_cifar10_k3
+    python scripts/reproduce.py methods --scale small             every method of docs/methods.md on a small ResNet-32
     python scripts/reproduce.py imagenet dataset.root=/data       overrides stand before --seeds and --only
     python scripts/reproduce.py probes --scale tiny               seconds: checks that everything runs
 
@@ -164,7 +165,7 @@ def describe(row: Row, campaign: Campaign, error: str | None) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "experiment": row.name,
         "command": shlex.join(["layerwise", "train", *campaign.command(row)]),
-        "paper": {"top1": figure.top1, "ensemble_top1": figure.ensemble_top1},
+        "paper": {"top1": row.published or figure.top1, "ensemble_top1": figure.ensemble_top1},
         "status": error or ("not run" if not runs else "completed"),
         "seeds": [run["seed"] for run in runs],
     }
@@ -184,6 +185,8 @@ def describe(row: Row, campaign: Campaign, error: str | None) -> dict[str, Any]:
     entry["parameters"] = runs[0]["final"]["parameters"]
     if "pflop" in runs[0]:  # runs of earlier versions do not count operations
         entry["pflop"] = runs[0]["pflop"]
+    if all("memory_mb" in block for block in runs[0]["blocks"]):
+        entry["memory_mb"] = max(sum(block["memory_mb"].values()) for block in runs[0]["blocks"])
     entry["seconds"] = spread([run["seconds"] for run in runs])
     entry["hardware"] = runs[0]["hardware"]
     entry["git_commit"] = sorted({str(run["git_commit"]) for run in runs})
@@ -192,7 +195,9 @@ def describe(row: Row, campaign: Campaign, error: str | None) -> dict[str, Any]:
     return entry
 
 
-COLUMNS = ("experiment", "paper", "ours", "seeds", "parameters", "PFLOP", "time of a run", "hardware", "command")
+COLUMNS = (
+    *("experiment", "paper", "ours", "seeds", "parameters", "PFLOP", "memory", "time of a run", "hardware", "command"),
+)
 
 
 def markdown(document: dict[str, Any]) -> str:
@@ -202,7 +207,8 @@ def markdown(document: dict[str, Any]) -> str:
     if scale != "full":
         lines += [f"{SMALLER[scale]} The paper's figures are shown for comparison, not as a target.", ""]
     lines += [
-        "Test top-1 in per cent: last head, in brackets the ensemble. PFLOP: 10^15 operations of training.",
+        "Test top-1 in per cent: last head, in brackets the ensemble. PFLOP: 10^15 operations of training. "
+        "Memory: that of the largest stage, parameters, activations, cache and data.",
         *(
             ["Rows marked * are scored on held-out training images."]
             if any(row.get("scored") == "validation" for row in document["rows"])
@@ -215,7 +221,7 @@ def markdown(document: dict[str, Any]) -> str:
     for row in document["rows"]:
         paper = pair(row["paper"]["top1"], row["paper"]["ensemble_top1"])
         if "ours" not in row:
-            lines.append(f"| {row['experiment']} | {paper} | {row['status']} | | | | | | `{row['command']}` |")
+            lines.append(f"| {row['experiment']} | {paper} | {row['status']} | | | | | | | `{row['command']}` |")
             continue
         ours = row["ours"]
         shown = with_spread(ours["top1"])
@@ -225,6 +231,7 @@ def markdown(document: dict[str, Any]) -> str:
         machine = row["hardware"].get("gpu") or f"{row['hardware']['threads']} threads, {row['hardware']['cpu']}"
         pflop = f"{row['pflop']['total_train']:.3g}" if "pflop" in row else ""
         cells = [row["experiment"], paper, shown, len(row["seeds"]), f"{row['parameters']:,}", pflop]
+        cells += [f"{row['memory_mb']:,.0f} MB" if "memory_mb" in row else ""]
         cells += [f"{row['seconds']['mean'] / 60:.1f} min", machine, f"`{row['command']}`"]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines + probe_lines(document["rows"])) + "\n"

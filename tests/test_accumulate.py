@@ -15,7 +15,7 @@ from helpers.training import FP32, train, trainer_of
 from layerwise.core.interrupt import StopRequest
 from layerwise.features.batches import BatchPlan
 from layerwise.features.sources import Recompute
-from layerwise.models.blocknet import Readout
+from layerwise.models.readout import Readout
 from layerwise.training.objectives import LocalLoss
 from layerwise.training.optim import sgd
 from layerwise.training.recipe import parts_of_batch

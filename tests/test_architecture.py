@@ -98,6 +98,8 @@ NEEDED = {
     ("plan", "own"): ["plan._target_=layerwise.training.plan.joint"],
     ("optimizer", "timm"): ["optimizer.name=lamb"],
     ("dataset", "table"): ["dataset.path=x.csv"],
+    ("model.head", "infopro"): ["plan=simultaneous"],
+    ("model.head", "infopro_contrast"): ["plan=simultaneous"],
 }
 """What a choice leaves open."""
 
@@ -106,7 +108,8 @@ NEEDED = {
     ("kind", "head"), [(kind, head) for kind, network in NETWORKS.items() for head in network.heads]
 )
 def test_every_head_that_a_network_supports_builds(kind, head):
-    config = configured(f"model={kind}", f"model.head={head.value}", *NEEDED.get(("model", kind), []))
+    needed = [*NEEDED.get(("model", kind), []), *NEEDED.get(("model.head", head.value), [])]
+    config = configured(f"model={kind}", f"model.head={head.value}", *needed)
     with torch.device("meta"):
         network = build.build_network(config, build.build_spec(config), build.build_agenda(config).stages())
     assert network.depths == tuple(range(1, config.J + 1))

@@ -123,19 +123,46 @@ def idx(values: np.ndarray) -> bytes:
     return bytes([0, 0, 8, values.ndim]) + b"".join(n.to_bytes(4, "big") for n in values.shape) + values.tobytes()
 
 
-def test_fashion_mnist_is_read_from_its_files(tmp_path):
-    raw = tmp_path / "FashionMNIST" / "raw"
+@pytest.mark.parametrize(("name", "folder"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")])
+def test_grey_images_are_read_from_their_files(tmp_path, name, folder):
+    raw = tmp_path / folder / "raw"
     raw.mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 256, (12, 28, 28), dtype=np.uint8)
     for prefix in ("train", "t10k"):
         (raw / f"{prefix}-images-idx3-ubyte").write_bytes(idx(pixels))
         (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(idx(np.arange(12, dtype=np.uint8) % 10))
-    (images, labels), _ = torchvision_sets.read("fashion_mnist", tmp_path)
+    (images, labels), _ = torchvision_sets.read(name, tmp_path)
     assert np.array_equal(images[3, :, :, 0].numpy(), pixels[3])
     assert labels.tolist() == [i % 10 for i in range(12)]
     (raw / "train-images-idx3-ubyte").write_bytes(idx(pixels)[:100])
-    with pytest.raises(LayerwiseError, match="fashion_mnist"):
-        torchvision_sets.read("fashion_mnist", tmp_path)
+    with pytest.raises(LayerwiseError, match=name):
+        torchvision_sets.read(name, tmp_path)
+
+
+def test_stl10_is_read_from_its_files(tmp_path, monkeypatch):
+    folder = tmp_path / "stl10_binary"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 96, 96), dtype=np.uint8)  # the file has columns first
+    for attribute in ("train_list", "test_list"):
+        for entry in (entries := [list(entry) for entry in getattr(datasets.STL10, attribute)]):
+            labels = np.array([1, 2, 10], dtype=np.uint8)
+            (folder / entry[0]).write_bytes((pixels if "_X" in entry[0] else labels).tobytes())
+            entry[1] = calculate_md5(str(folder / entry[0]))
+        monkeypatch.setattr(datasets.STL10, attribute, entries)
+    (folder / "class_names.txt").write_text("\n".join(torchvision_sets.STL10.classes))
+    (images, labels), test = torchvision_sets.read("stl10", tmp_path)
+    assert np.array_equal(images[1, :, :, 2].numpy(), pixels[1, 2].T)
+    assert labels.tolist() == [0, 1, 9]
+    assert len(test[1]) == 3
+
+
+def test_tiny_imagenet_is_a_folder_of_classes(tmp_path):
+    """Training images lie one folder deeper than the class."""
+    for path in ("train/n01/images/a.JPEG", "train/n02/images/b.JPEG", "val/n01/c.JPEG", "val/n02/d.JPEG"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        Image.new("RGB", (64, 64)).save(tmp_path / path)
+    spec = describe("imagefolder", tmp_path, size=64)
+    assert (spec.classes, spec.train_samples, spec.test_samples) == (("n01", "n02"), 2, 2)
 
 
 @pytest.fixture

@@ -145,6 +145,18 @@ def test_the_figures_of_the_readme_are_those_of_results():
         assert minutes == f"{seconds['mean'] / 60:.1f}"
 
 
+def test_the_figures_of_the_methods_page_are_those_of_results():
+    shown = re.findall(r"^(\| `[\w.= ]+` \|.*MB \|.*)$", (ROOT / "docs" / "methods.md").read_text(), re.MULTILINE)
+    measured = [row for row in read_rows("methods_small.json") if "ours" in row]
+    assert len(shown) == len(measured) > 0
+    for line, row in zip(shown, measured, strict=True):
+        ours, ensemble = row["ours"]["top1"]["mean"], row["ours"].get("ensemble_top1")
+        cells = [f"`{row['experiment'].replace('_cifar10_resnet32', '')}`", str(row["paper"]["top1"] or "–")]
+        cells += [both(ours, ensemble and ensemble["mean"], ".2f"), f"{row['pflop']['total_train']:.5f}"]
+        cells += [f"{row['memory_mb']:.0f} MB", f"{row['seconds']['mean'] / 60:.1f} min"]
+        assert line == f"| {' | '.join(cells)} |"
+
+
 def read_rows(name: str) -> list[dict]:
     return json.loads((ROOT / "results" / name).read_text())["rows"]
 

@@ -10,8 +10,8 @@ from torch import nn
 from helpers.configs import configured
 from helpers.run_folders import only_run, results_of
 from layerwise.config.build import build_objective, build_optimizer
-from layerwise.models.blocknet import Readout
 from layerwise.models.heads import SingleLogit
+from layerwise.models.readout import Readout
 from layerwise.training.choices import LossName
 from layerwise.training.objectives import LocalLoss, Penalised, class_loss
 

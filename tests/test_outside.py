@@ -29,7 +29,7 @@ from layerwise.config.outside import offered
 from layerwise.config.parse import from_yaml, to_yaml
 from layerwise.core.errors import LayerwiseError
 from layerwise.data.own import Samples, checked_samples
-from layerwise.models.blocknet import Readout
+from layerwise.models.readout import Readout
 from layerwise.training.contracts import CONTRACTS
 from layerwise.training.objectives import LocalLoss, ValueLoss
 from layerwise.training.plan import Stage, checked_stages

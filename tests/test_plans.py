@@ -17,9 +17,10 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import load_tree
 from layerwise.core.precision import Precision
 from layerwise.core.types import Batch
-from layerwise.models.blocknet import Readout, Segment, freeze
+from layerwise.models.blocknet import Segment, freeze
 from layerwise.models.heads import PredSim, PredSimHead
 from layerwise.models.mlp import Mlp
+from layerwise.models.readout import Readout
 from layerwise.runs.checkpoints import Checkpoints
 from layerwise.training import pruning
 from layerwise.training.objectives import LocalLoss, cosine_similarities, similarity_loss

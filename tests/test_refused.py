@@ -98,7 +98,7 @@ REFUSED = {
     "model=timm model.name=resnet81 OWN": "timm has no such network. Did you mean resnet18",
     "model=timm model.name=legacy_xception OWN": "cannot be cut into blocks",
     "model=timm model.name=resnet18 OWN J=3": "resnet18 has 5 block",
-    "model=timm model.name=resnet18 model.head=pooled OWN": "model.head=pooled. Use cnn, mlp_sr, predsim, aux_1c2f.",
+    "model=timm model.name=resnet18 model.head=pooled OWN": "model.head=pooled. Use cnn, mlp_sr, predsim, aux_1c2f",
     "model=vgg model.depth=12 OWN": "there is no such VGG. Known: 11, 13, 16, 19",
     "model=vgg OWN": "8×8 pixels are too small",
     "experiment=paper_imagenet_k3_head512 model=vgg OWN": "model.final_head_width=512: model=vgg has no",

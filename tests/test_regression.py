@@ -28,7 +28,7 @@ from layerwise.core.randomness import key
 from layerwise.data.split import test_part as held_out_part
 from layerwise.data.table import read, spec
 from layerwise.data.table_file import TableFiles
-from layerwise.models.blocknet import Readout
+from layerwise.models.readout import Readout
 from layerwise.training.choices import LossName
 from layerwise.training.objectives import ValueLoss
 from layerwise.training.scoring import ValueScoring

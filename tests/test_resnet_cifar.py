@@ -100,7 +100,10 @@ def test_every_cut_is_the_same_network():
         ("model.modules=half", "must be a number of modules"),
         ("J=17", "J=17: resnet32 has 16 layers"),
         ("J=3 model.modules=4", "J=3: resnet32 has 4 block"),
-        ("model.head=pooled", "Use cnn, mlp_sr, predsim, aux_1c2f, auglocal, tail"),
+        (
+            "model.head=pooled",
+            "Use cnn, mlp_sr, predsim, aux_1c2f",
+        ),
         ("model.head=cnn model.head_depth=3", "model.head_depth=3 has no effect: it needs model.head=auglocal"),
     ],
 )

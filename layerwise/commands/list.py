@@ -49,6 +49,9 @@ HEADS: dict[HeadKind, str] = {
     HeadKind.pooled: "2x2 max pooling after each of k-1 convolutions, global maximum, linear layer without bias.",
     HeadKind.aux_1c2f: "A convolution with stride 2, average, two linear layers: the common head of local learning.",
     HeadKind.auglocal: "Units like some of the layers behind it, average, linear layer (AugLocal).",
+    HeadKind.goodness: "Mean squares of groups of channels, without parameters (CwC).",
+    HeadKind.infopro: "aux_1c2f beside a decoder of the images (InfoPro).",
+    HeadKind.infopro_contrast: "The same with a contrastive loss in place of the cross-entropy.",
     HeadKind.tail: "The last modules of the network and its classifier (SegProp, with plan.head=carried).",
 }
 """Values of `model.head`."""

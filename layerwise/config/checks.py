@@ -9,7 +9,7 @@ from layerwise.config.schema import Config
 from layerwise.core.choices import PrecisionName
 from layerwise.core.errors import LayerwiseError
 from layerwise.data.choices import Task
-from layerwise.models.choices import HeadKind
+from layerwise.models.choices import RECONSTRUCTING, HeadKind
 from layerwise.training.choices import LossName
 
 CLASS_LOSSES = (LossName.cross_entropy, LossName.binary_cross_entropy)
@@ -161,9 +161,18 @@ def _check_objective(config: Config) -> None:
         raise LayerwiseError(
             f"objective.single_logit=true has a binary cross-entropy. Leave out objective.loss={objective.loss.value}."
         )
-    if objective.single_logit and getattr(config.model, "head", None) is HeadKind.predsim:
+    head = getattr(config.model, "head", None)
+    if objective.single_logit and head in (HeadKind.predsim, HeadKind.goodness, *RECONSTRUCTING):
         raise LayerwiseError(
-            "objective.single_logit=true cannot be combined with model.head=predsim. Use another head."
+            f"objective.single_logit=true cannot be combined with model.head={head.value}. Use another head."
+        )
+    if config.dataset.task is Task.regression and head in (HeadKind.goodness, *RECONSTRUCTING):
+        raise LayerwiseError(f"dataset.task=regression cannot be combined with model.head={head.value}, for classes.")
+    at_once = (Plan.simultaneous, Plan.deep_supervision, Plan.joint)
+    if head in RECONSTRUCTING and (config.plan.name not in at_once or config.plan.frozen_blocks > 0):
+        raise LayerwiseError(
+            f"model.head={head.value} reconstructs the images, which stages behind frozen blocks do not read. Use "
+            "plan=simultaneous and plan.frozen_blocks=0."
         )
     if config.dataset.task is Task.regression and objective.loss in CLASS_LOSSES:
         raise LayerwiseError(
@@ -188,6 +197,8 @@ def _check_block_parallelism(config: Config) -> None:
         raise _not_by_blocks(
             "fine-tuning passes gradients through all blocks. Leave out plan.finetune, or use parallel=data."
         )
+    if getattr(config.model, "head", None) in RECONSTRUCTING:
+        raise _not_by_blocks("only the first process has the images that the heads reconstruct. Use parallel=data.")
     if config.evaluation.gradients:
         raise _not_by_blocks("no process knows all blocks' gradients. Use evaluation.gradients=false.")
     if config.optimizer.clip_norm is not None:

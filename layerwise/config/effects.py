@@ -21,13 +21,13 @@ from layerwise.config.networks import NETWORKS
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import Config
 from layerwise.data.choices import Task
-from layerwise.models.choices import HeadKind
+from layerwise.models.choices import RECONSTRUCTING, HeadKind
 
 Condition = Callable[[ResolvedConfig], bool]
 
 IMAGE_FILES = ("imagenet", "imagenette", "imagefolder")
 VECTORS = ("blobs", "table")
-UNMIRRORED = ("digits", "svhn")
+UNMIRRORED = ("digits", "svhn", "mnist")
 """Data sets in which a mirrored image is another sign."""
 
 
@@ -206,9 +206,14 @@ EFFECTS: dict[str, Effect] = {
     "objective.single_logit": _CLASSES,
     "objective.reconstruction": _plan(Plan.autoencoder),
     "objective.head_weights": Effect(
-        f"{_AT_ONCE.needs}, and no objective of your own",
-        lambda c: _AT_ONCE.holds(c) and c.function("objective") is None,
+        f"{_AT_ONCE.needs}, and no objective of your own or of InfoPro",
+        lambda c: _AT_ONCE.holds(c) and c.function("objective") is None and _head(c) not in RECONSTRUCTING,
     ),
+    **dict.fromkeys(
+        ("objective.decoder_weights", "objective.label_weights"),
+        Effect("model.head=infopro or infopro_contrast", lambda c: _head(c) in RECONSTRUCTING),
+    ),
+    "objective.transport": ALWAYS,
     "objective.similarity": Effect(
         "model.head=predsim", lambda c: _head(c) is HeadKind.predsim and c.function("objective") is None
     ),
@@ -232,6 +237,7 @@ REFUSED = {
     *("dataset.fold", "dataset.cutout", "plan.finetune.lr", "plan.finetune.autoencoder_epochs"),
     *("plan.blocks_per_stage", "plan.patience", "dataset.task", "dataset.class_weights"),
     *("objective.label_smoothing", "objective.single_logit", "objective.head_weights"),
+    *("objective.decoder_weights", "objective.label_weights"),
     *("dataset.padding", "dataset.border", "optimizer.warmup", "optimizer.start", "optimizer.final"),
     *(
         "model.head_widths",

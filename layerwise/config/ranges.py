@@ -104,7 +104,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         (
             *("optimizer.lr", "optimizer.decay", "optimizer.decay_every", "optimizer.clip_norm", "cache.budget_gb"),
             *("plan.finetune.lr", "distributed.timeout", "model.head_scale", "model.norm_epsilon"),
-            *("optimizer.shift_lr", "optimizer.epsilon"),
+            *("optimizer.shift_lr", "optimizer.epsilon", "objective.transport"),
         ),
         "must be more than 0 and finite",
         lambda value: 0 < value < math.inf,
@@ -150,6 +150,11 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         ("model.widths", "model.head_widths"),
         "must be a list of widths, 1 or more each",
         lambda value: len(value) > 0 and min(value) >= 1,
+    ),
+    (
+        ("objective.decoder_weights", "objective.label_weights"),
+        "must be two numbers, 0 or more: of the first and of the last module but one",
+        lambda value: len(value) == 2 and min(value) >= 0,
     ),
     (
         ("objective.head_weights",),

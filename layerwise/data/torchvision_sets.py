@@ -1,4 +1,4 @@
-"""CIFAR-10, CIFAR-100, SVHN and Fashion-MNIST through torchvision, as uint8 tensors.
+"""CIFAR-10, CIFAR-100, SVHN, MNIST, Fashion-MNIST and STL-10 through torchvision, as uint8 tensors.
 
 torchvision is imported where it is used, since importing it takes seconds and most commands do without.
 """
@@ -70,7 +70,29 @@ FASHION_MNIST = DatasetSpec(
     train_samples=60_000,
     test_samples=10_000,
 )
-SPECS = {spec.name: spec for spec in (CIFAR10, CIFAR100, SVHN, FASHION_MNIST)}
+MNIST = DatasetSpec(
+    name="mnist",
+    shape=(1, 28, 28),
+    classes=tuple("0123456789"),
+    mean=(0.1307,),
+    std=(0.3081,),
+    padding=2,
+    flip=False,
+    train_samples=60_000,
+    test_samples=10_000,
+)
+STL10 = DatasetSpec(
+    name="stl10",
+    shape=(3, 96, 96),
+    classes=("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"),
+    mean=(0.5, 0.5, 0.5),  # InfoPro's code
+    std=(0.5, 0.5, 0.5),
+    padding=4,
+    flip=True,
+    train_samples=5_000,
+    test_samples=8_000,
+)
+SPECS = {spec.name: spec for spec in (CIFAR10, CIFAR100, SVHN, MNIST, FASHION_MNIST, STL10)}
 
 
 def read(name: str, root: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -115,8 +137,13 @@ def _construct(name: str, root: Path, train: bool, download: bool) -> tuple[Tens
         svhn = datasets.SVHN(str(root), split="train" if train else "test", download=download)
         images = torch.from_numpy(svhn.data).permute(0, 2, 3, 1).contiguous()  # from [N, 3, 32, 32]
         return images, torch.from_numpy(svhn.labels).long()
-    fashion = datasets.FashionMNIST(str(root), train=train, download=download)
-    return fashion.data[..., None], fashion.targets.long()  # [N, 28, 28, 1]
+    if name == "stl10":
+        stl = datasets.STL10(str(root), split="train" if train else "test", download=download)
+        images = torch.from_numpy(stl.data).permute(0, 2, 3, 1).contiguous()  # from [N, 3, 96, 96]
+        return images, torch.from_numpy(stl.labels).long()
+    grey = {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST}[name]
+    data = grey(str(root), train=train, download=download)
+    return data.data[..., None], data.targets.long()  # [N, 28, 28, 1]
 
 
 def _remains(name: str, root: Path) -> str:
@@ -130,7 +157,9 @@ def _folder(name: str, root: Path) -> Path:
     subfolders = {
         "cifar10": "cifar-10-batches-py",
         "cifar100": "cifar-100-python",
+        "mnist": "MNIST",
         "fashion_mnist": "FashionMNIST",
+        "stl10": "stl10_binary",
         "svhn": "",
     }
     return root / subfolders[name]
@@ -148,6 +177,9 @@ def _files(name: str, root: Path) -> Iterator[tuple[Path, str | None]]:
     elif name == "svhn":
         for split in ("train", "test"):
             _, file, md5 = datasets.SVHN.split_list[split]
+            yield folder / file, md5
+    elif name == "stl10":
+        for file, md5 in (*datasets.STL10.train_list, *datasets.STL10.test_list):
             yield folder / file, md5
     else:
         for prefix in ("train", "t10k"):

@@ -7,25 +7,15 @@ at depth j maps x_j to the class scores z_j. A decoder at depth j maps x_j back 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from layerwise.core.types import Shape, Target
 from layerwise.models.choices import EnsembleOn
 from layerwise.models.ensemble import ensemble
-from layerwise.models.heads import PredSim
-
-
-class Readout(NamedTuple):
-    """What a head says of a batch.
-
-    `scores` are class scores [B, c], of a decoder its reconstruction of x_0. Some heads give an embedding
-    [B, E] in training.
-    """
-
-    scores: Tensor
-    embedding: Tensor | None = None
+from layerwise.models.readout import Readout, TrainingHead
 
 
 class Architecture(Protocol):
@@ -52,6 +42,8 @@ class BlockNet(nn.Module):
         heads: head by depth; a depth may have none (an end-to-end network has only the last).
         ensemble_on: what the 2^j ensemble averages.
         decoders: decoder by depth, of an autoencoder.
+        measured: whether the blocks say in training how far they move the features; then each has a method `move`,
+            which gives its outputs and Σ mean(r²) of its residual units.
     """
 
     def __init__(
@@ -60,12 +52,14 @@ class BlockNet(nn.Module):
         heads: Mapping[int, nn.Module],
         ensemble_on: EnsembleOn = EnsembleOn.logits,
         decoders: Mapping[int, nn.Module] | None = None,
+        measured: bool = False,
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.heads = nn.ModuleDict({str(depth): head for depth, head in sorted(heads.items())})
         self.decoders = nn.ModuleDict({str(depth): decoder for depth, decoder in sorted((decoders or {}).items())})
         self.ensemble_on = ensemble_on
+        self.measured = measured
 
     @property
     def depths(self) -> tuple[int, ...]:
@@ -144,6 +138,7 @@ class Segment(nn.Module):
         self.start = start
         self.depths = tuple(depths)
         self.detached = detached
+        self.measured = network.measured
         self.blocks = network.blocks[start:stop]
         self.heads = nn.ModuleDict({str(depth): network.readers(target)[str(depth)] for depth in depths})
 
@@ -164,19 +159,24 @@ class Segment(nn.Module):
     def walk(self, x: Tensor) -> tuple[list[Readout], Tensor]:
         """The readouts, and x_stop."""
         readouts = []
+        inputs, costs = x, []
         for block, head in self._path:
-            x = x if block is None else block(x)
+            if block is not None and self.measured and self.training:
+                x, moved = block.move(x)  # type: ignore[operator]
+                costs.append(moved)
+            elif block is not None:
+                x = block(x)
             if head is not None:
-                readouts.append(self._read(head, x))
-                x = x.detach() if self.detached and block is not None else x
+                readout = self._read(head, x, inputs)
+                readouts.append(readout._replace(moved=torch.stack(costs).sum()) if costs else readout)
+                x, costs = x.detach() if self.detached and block is not None else x, []
         return readouts, x
 
     def _head(self, depth: int) -> nn.Module | None:
         return self.heads[str(depth)] if depth in self.depths else None
 
-    def _read(self, head: nn.Module, x: Tensor) -> Readout:
-        embedding = head.embed(x) if self.training and isinstance(head, PredSim) else None
-        return Readout(head(x), embedding)
+    def _read(self, head: nn.Module, x: Tensor, inputs: Tensor) -> Readout:
+        return head.read(x, inputs) if self.training and isinstance(head, TrainingHead) else Readout(head(x))
 
 
 def trained_parameters(segment: Segment) -> dict[str, list[nn.Parameter]]:

@@ -43,6 +43,13 @@ class HeadKind(Enum):
     aux_1c2f = "aux_1c2f"
     auglocal = "auglocal"
     tail = "tail"
+    goodness = "goodness"
+    infopro = "infopro"
+    infopro_contrast = "infopro_contrast"
+
+
+RECONSTRUCTING = (HeadKind.infopro, HeadKind.infopro_contrast)
+"""Heads that also give the images back."""
 
 
 class Shortcut(Enum):

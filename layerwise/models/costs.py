@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from layerwise.core.types import Shape, Target
 from layerwise.models.blocknet import BlockNet, Segment, count_parameters
-from layerwise.models.heads import PredSim
+from layerwise.models.readout import TrainingHead
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -76,7 +76,7 @@ def block_costs(network: BlockNet, image_shape: Shape, dtype: torch.dtype) -> li
                 head_macs=_run_on_meta(head, x)[1] if head else 0,
                 activation_bytes=prod(x.shape[1:]) * dtype.itemsize,
                 decoder_macs=_run_on_meta(decoder, x)[1] if decoder else 0,
-                embedding_macs=_run_on_meta(head.projection, x)[1] if isinstance(head, PredSim) else 0,
+                embedding_macs=_macs_of_training_alone(head, x) if isinstance(head, TrainingHead) else 0,
             )
         )
     return costs
@@ -109,6 +109,14 @@ def meta_copy(module: M) -> M:
     for p in module.parameters():
         copies[id(p)] = nn.Parameter(p.detach().to("meta"), p.requires_grad)
     return copy.deepcopy(module, copies)
+
+
+def _macs_of_training_alone(head: TrainingHead, x: torch.Tensor) -> int:
+    on_meta = meta_copy(head).eval()
+    with FlopCounterMode(display=False) as all_said, torch.no_grad():
+        on_meta.read(x, x)
+    macs: int = all_said.get_total_flops() // 2 - _run_on_meta(head, x)[1]
+    return macs
 
 
 def _run_on_meta(module: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, int]:

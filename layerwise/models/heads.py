@@ -21,6 +21,7 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.core.types import Shape
 from layerwise.models.choices import Activation
 from layerwise.models.layers import PLAIN_NORM, Norm, activation_layers
+from layerwise.models.readout import Readout, TrainingHead
 
 QUADRANTS = 2
 """Positions per side that A averages to: 2×2 in all of the paper's networks but one."""
@@ -230,7 +231,7 @@ class PredSimHead:
         return PredSim(shape[0], min(shape[1:]), classes)
 
 
-class PredSim(nn.Module):
+class PredSim(TrainingHead):
     """The module of `PredSimHead`.
 
     `forward` gives class scores; `embed` gives what `objectives.similarity_loss` compares. The
@@ -251,6 +252,10 @@ class PredSim(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         scores: Tensor = self.classifier(self.pool(x).flatten(1))  # [B, c]
         return scores
+
+    def read(self, x: Tensor, inputs: Tensor) -> Readout:
+        embedding = self.embed(x)
+        return Readout(self(x), embedding)
 
     def embed(self, x: Tensor) -> Tensor:
         """Standard deviation over the positions of each projected channel, [B, C]."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -50,7 +51,12 @@ class Unit(nn.Module):
             self.projection = nn.Sequential(convolution, nn.BatchNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.carry(x) + self.residual(x), inplace=True)
+        return self.move(x)[0]
+
+    def move(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns its outputs and r(x)."""
+        r: Tensor = self.residual(x)
+        return F.relu(self.carry(x) + r, inplace=True), r
 
     def carry(self, x: Tensor) -> Tensor:
         """Returns S x."""
@@ -59,6 +65,21 @@ class Unit(nn.Module):
             return y
         x = x[:, :, :: self.stride, :: self.stride] if self.stride > 1 else x
         return F.pad(x, (0, 0, 0, 0, 0, self.added)) if self.added else x
+
+
+class LocalModule(Block):
+    """A row of units, perhaps with the stem in front."""
+
+    def move(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns its outputs and Σ mean(r²) over its units."""
+        costs = [x.new_zeros((), dtype=torch.float32)]
+        for layer in self:
+            if isinstance(layer, Unit):
+                x, r = layer.move(x)
+                costs.append(r.float().square().mean())
+            else:
+                x = layer(x)
+        return x, torch.stack(costs).sum()
 
 
 @dataclass(frozen=True)
@@ -111,7 +132,7 @@ class ResNetCifar:
                 for width, stride in layer_shapes(self.units, self.width)[first : first + size]:
                     layers += self._layer(channels, width, stride, is_stem=first == 0 and not layers)
                     channels, sides = width, [-(-side // stride) for side in sides]
-                blocks.append(initialise_convolutions(Block(*layers), Initialisation.he))
+                blocks.append(initialise_convolutions(LocalModule(*layers), Initialisation.he))
             first += size
             if depths is None or j in depths:
                 with seeded(key("head", seed, j)):

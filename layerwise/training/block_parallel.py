@@ -23,7 +23,8 @@ from layerwise.core.types import Batch, Target
 from layerwise.data.dataset import Dataset
 from layerwise.features.batches import BatchPlan
 from layerwise.features.sources import TrainingSource
-from layerwise.models.blocknet import Readout, Segment
+from layerwise.models.blocknet import Segment
+from layerwise.models.readout import Readout
 from layerwise.training.running_sums import RunningSums
 from layerwise.training.team import Forward, Sums, Team, sums_state, totals_of
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from layerwise.core.types import Target
-from layerwise.models.blocknet import Readout
+from layerwise.models.readout import Readout
 from layerwise.training.choices import LossName
 from layerwise.training.contracts import Loss
 

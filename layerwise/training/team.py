@@ -16,7 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 from layerwise.core import distributed
 from layerwise.core.compiling import compile_for
 from layerwise.features.sources import TrainingSource
-from layerwise.models.blocknet import Readout, Segment
+from layerwise.models.blocknet import Segment
+from layerwise.models.readout import Readout
 from layerwise.training.running_sums import RunningSums
 
 Forward = Callable[[Tensor], Sequence[Readout]]

@@ -13,6 +13,7 @@ from layerwise.config.networks.base import DescribedNetwork
 from layerwise.config.networks.own import ResolvedOwn
 from layerwise.config.networks.simcnn import ResolvedSimCnn
 from layerwise.config.resolved import ResolvedConfig
+from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import key, seeded
 from layerwise.core.types import Shape, Target
 from layerwise.data.dataset import DatasetSpec
@@ -94,7 +95,13 @@ def build_network(config: ResolvedConfig, spec: DatasetSpec, stages: Sequence[St
     built = _build_blocks_and_heads(config, spec.shape, 1 if single else spec.outputs, depths["labels"])
     heads = {depth: SingleLogit(built.head(depth)) if single else built.head(depth) for depth in built.depths}
     decoders = _build_decoders(built, spec, depths["inputs"], config.seed)
-    return BlockNet(list(built.blocks), heads, config.ensemble.on, decoders)
+    blocks, measured = list(built.blocks), config.objective.transport is not None
+    if measured and not all(hasattr(block, "move") for block in blocks):
+        raise LayerwiseError(
+            f"objective.transport={config.objective.transport}: model={config.model.kind} has no residual units to "
+            "measure. Use model=resnet_cifar."
+        )
+    return BlockNet(blocks, heads, config.ensemble.on, decoders, measured)
 
 
 def _build_blocks_and_heads(config: ResolvedConfig, shape: Shape, outputs: int, depths: Collection[int]) -> BlockNet:
@@ -130,6 +137,10 @@ def check_network(network: BlockNet, stages: Sequence[Stage]) -> None:
     Raises:
         LayerwiseError: names the key, the block, and why.
     """
+    for stage in stages:
+        head = network.readers(stage.target)[str(stage.stop)]
+        if stage.start == stage.stop and not any(True for _ in head.parameters()):
+            raise LayerwiseError(f"depth {stage.stop}: a stage trains its head alone, which has no parameters.")
     check_warm_starts(network, stages)
     check_pruning(network, stages)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -20,8 +21,10 @@ from layerwise.core.types import Target
 from layerwise.data.dataset import Dataset, DatasetSpec
 from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.models.costs import block_costs
+from layerwise.models.local_heads import InfoProModule
 from layerwise.training.block_parallel import BlockParallel, cuts
 from layerwise.training.contracts import Loss
+from layerwise.training.methods import InfoPro, Transported, halved_taus, infopro_weights
 from layerwise.training.objectives import LocalLoss, Objective, Penalised, Reconstruction, ValueLoss
 from layerwise.training.optim import (
     ADAM_EPSILON,
@@ -118,19 +121,34 @@ def build_objective(config: ResolvedConfig, target: Target, module: Segment, dat
     loss = None if isinstance(own, Objective) else own
     weights_of_classes = None if data is None else data.class_weights
     weights = None if chosen.head_weights is None or not len(module.blocks) else head_weights(config, module.depths)
-    objective: Objective = LocalLoss(
-        chosen.label_smoothing, chosen.similarity, chosen.loss, weights_of_classes, loss, weights
-    )
+    plain = LocalLoss(chosen.label_smoothing, chosen.similarity, chosen.loss, weights_of_classes, loss, weights)
+    objective: Objective = plain
     if isinstance(own, Objective) and own.target == target:
         objective = own
     elif target == "inputs":
         objective = Reconstruction(chosen.reconstruction)
+    elif any(isinstance(part, InfoProModule) for part in module.modules()):
+        objective = _infopro(config, plain, module, data)
     elif data is not None and data.spec.target:
         objective = ValueLoss(chosen.loss, data.spec.target_scale[1], loss, weights)
+    if chosen.transport is not None:
+        objective = Transported(objective, halved_taus(chosen.transport, module.depths, config.J))
     if chosen.l1 or chosen.l2:
         penalised = [parameter for parameter in module.parameters() if parameter.dim() > 1]
         return Penalised(objective, penalised, chosen.l1, chosen.l2)
     return objective
+
+
+def _infopro(config: ResolvedConfig, plain: LocalLoss, module: Segment, data: Dataset | None) -> InfoPro:
+    chosen, device = config.objective, next(module.parameters()).device
+    mean, std = ((0.0,), (1.0,)) if data is None else (data.spec.mean, data.spec.std)
+    return InfoPro(
+        replace(plain, weights=None),
+        infopro_weights(chosen.decoder_weights, module.depths, config.J),
+        infopro_weights(chosen.label_weights, module.depths, config.J),
+        scale=torch.tensor(std, device=device),
+        shift=torch.tensor(mean, device=device),
+    )
 
 
 def head_weights(config: ResolvedConfig, depths: Sequence[int]) -> list[float]:

@@ -87,6 +87,9 @@ class ObjectiveConfig:
     l2: float = 0.0
     single_logit: bool = False
     head_weights: Any = None  # a number or a list of numbers
+    decoder_weights: list[float] = field(default_factory=lambda: [5.0, 0.2])
+    label_weights: list[float] = field(default_factory=lambda: [0.05, 0.5])
+    transport: float | None = None
 
 
 @dataclass

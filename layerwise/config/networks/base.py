@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # torch
 
 T = TypeVar("T")
 
-HEADS_OF_ANY_WIDTH = (HeadKind.cnn, HeadKind.mlp_sr, HeadKind.predsim, HeadKind.aux_1c2f)
+HEADS_OF_ANY_WIDTH = (HeadKind.cnn, HeadKind.mlp_sr, HeadKind.predsim, HeadKind.aux_1c2f, HeadKind.goodness)
 """The heads of `head_as_wide_as_its_block`."""
 
 TIMM = "timm"
@@ -225,13 +225,14 @@ def head_as_wide_as_its_block(kind: HeadKind, k: int, width: int | None) -> Head
         width: of the head's convolutions; None for the width of x_j.
     """
     from layerwise.models.heads import CnnHead, MlpSrHead, PredSimHead  # loads torch
-    from layerwise.models.local_heads import OneConvolutionHead
+    from layerwise.models.local_heads import GoodnessHead, OneConvolutionHead
 
     heads: dict[HeadKind, Head] = {
         HeadKind.cnn: CnnHead(k, width),
         HeadKind.mlp_sr: MlpSrHead(),
         HeadKind.predsim: PredSimHead(),
         HeadKind.aux_1c2f: OneConvolutionHead(),
+        HeadKind.goodness: GoodnessHead(),
     }
     return heads[kind]
 

@@ -15,7 +15,7 @@ from layerwise.config.networks.base import (
     head_as_wide_as_its_block,
 )
 from layerwise.core.errors import LayerwiseError
-from layerwise.models.choices import HeadKind, Shortcut
+from layerwise.models.choices import RECONSTRUCTING, HeadKind, Shortcut
 
 if TYPE_CHECKING:  # torch
     from layerwise.models.heads import Head
@@ -26,7 +26,13 @@ if TYPE_CHECKING:  # torch
 class ResNetCifarConfig(NetworkConfig):
     """The keys of conf/model/resnet_cifar.yaml."""
 
-    heads: ClassVar = (*HEADS_OF_ANY_WIDTH, HeadKind.auglocal, HeadKind.tail)
+    heads: ClassVar = (
+        *HEADS_OF_ANY_WIDTH,
+        HeadKind.auglocal,
+        HeadKind.tail,
+        HeadKind.infopro,
+        HeadKind.infopro_contrast,
+    )
 
     kind: str = "resnet_cifar"
     depth: int = 32
@@ -95,7 +101,7 @@ class ResolvedResNetCifar(ResNetCifarConfig, DescribedNetwork):
 
     def _heads(self, units: int, k: int, J: int) -> Callable[[Place], Head]:
         from layerwise.models.heads import CnnHead
-        from layerwise.models.local_heads import OneConvolutionHead
+        from layerwise.models.local_heads import InfoProHead, OneConvolutionHead
         from layerwise.models.resnet_cifar import layer_shapes, shape_behind
         from layerwise.models.unit_heads import UnitHead, auglocal_units
 
@@ -110,8 +116,11 @@ class ResolvedResNetCifar(ResNetCifarConfig, DescribedNetwork):
             if self.head is HeadKind.auglocal:
                 chosen = auglocal_units(layers, place.behind, self.head_depth, place.depth - 1, J)
                 return UnitHead(chosen, self.shortcut)
+            auxiliary = OneConvolutionHead(most=layers[-1][0])
             if self.head is HeadKind.aux_1c2f:
-                return OneConvolutionHead(most=layers[-1][0])
+                return auxiliary
+            if self.head in RECONSTRUCTING:
+                return InfoProHead(auxiliary, place.input_shape, contrast=self.head is HeadKind.infopro_contrast)
             return head_as_wide_as_its_block(self.head, k, self.head_width)
 
         return head
