@@ -63,7 +63,7 @@ def accuracy_over_depth(networks: Sequence[Network], plt: ModuleType) -> Any:
         panel.set(title=name, xlabel="depth j", ylabel=axis(shown))
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.plot([], [], "--", color="grey", marker="o", mfc="white", label="ensemble up to depth j")
-        panel.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.2), borderaxespad=0)
+        panel.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.25), borderaxespad=0)
     return figure
 
 
