@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import timm
 import torch
 
 import layerwise
-from helpers.commands import assert_refused
+from helpers.commands import assert_refused, run_script
 from helpers.run_folders import corrupt, numbers, results_of
+from layerwise.config.parse import from_yaml
 from layerwise.core.errors import LayerwiseError
 
 OTHER_DATA = {"dataset.limit": 150, "batch_size": 50, "seed": 3}
@@ -125,3 +127,20 @@ def test_a_download_that_fails_is_said(train_py, monkeypatch):
     assert_refused(
         train_py(**TIMM | {"model.name": "mobilenetv2_035"}), "timm has no weights for model.name=mobilenetv2_035"
     )
+
+
+def test_the_script_measures_transfer_with_the_blocks_of_its_first_run(tmp_path):
+    small = ["dataset=digits", "dataset.limit=150", "dataset.limit_test=100", "epochs=1", "batch_size=50"]
+    more = ["model.downsample=[2]", "model.width=4", "model.head_width=4"]
+    places = ["--output-dir", str(tmp_path / "out"), "--results", str(tmp_path), "--seeds", "0"]
+    outcome = run_script("transfer", *more, "--target", *small, "--source", *small, "optimizer.lr=0.02", *places)
+    assert outcome.code == 0, outcome.err
+    record = json.loads((tmp_path / "transfer.json").read_text())
+    finals = {way: runs[0]["final"] for way, runs in record["runs"].items()}
+    assert list(finals) == ["scratch", "frozen", "tuned"]
+    configs = {folder: from_yaml(folder / "config.yaml") for folder in (tmp_path / "out").iterdir()}
+    (frozen,) = (folder for folder, config in configs.items() if config.plan.frozen_blocks == 3)
+    source = Path(configs[frozen].model.pretrained)
+    assert configs[source].optimizer.lr == 0.02
+    assert equal(state_of(layerwise.load(source), 3), state_of(layerwise.load(frozen), 3))
+    assert f"| scratch |  | {finals['scratch']['test_top1']:.2f} |" in (tmp_path / "transfer.md").read_text()
