@@ -12,8 +12,8 @@ def mean_scores(sums: Mapping[str, Sequence[float]], images: int) -> list[dict[s
     """Returns the mean loss of each head and how good it is, as far as the objective says: `top1` in per cent.
 
     Args:
-        sums: the objective's sums over the samples by name, with an entry per head; norms of gradients, which are not of
-            heads, are left out.
+        sums: the objective's sums over the samples by name, with an entry per head; norms of gradients, which are
+            not of heads, are left out.
         images: number of samples in the sums.
     """
     kept = {name: totals for name, totals in sums.items() if name != "correct" and not name.startswith(GRADIENT)}
