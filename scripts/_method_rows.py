@@ -32,7 +32,7 @@ def methods(K: int, tail: int) -> list[Row]:
     tails = (f"model.tail={tail}", f"plan.epochs={160 // (K - tail)}")
     rows += [
         Row("local_cifar10_resnet32", "at_once", (cut, "model.head=predsim")),
-        Row("local_cifar10_resnet32", "at_once", (cut, "model.head=goodness")),
+        Row("local_cifar10_resnet32", "goodness", (cut, "model.head=goodness")),
         one_by_one,
     ]
     return [*rows, *([Row("segprop_cifar10_resnet32", f"in_turn_{K}", (cut, *tails))] if K > 2 else [])]

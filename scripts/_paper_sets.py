@@ -82,6 +82,7 @@ SCALES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "small": {
         "at_once": (*_NARROW, "plan.epochs=4"),
+        "goodness": (*_NARROW, "plan.epochs=4", "model.width=16"),  # a channel for each class
         "in_turn_2": (*_NARROW, "plan.epochs=2"),
         "in_turn_4": (*_NARROW, "plan.epochs=1"),
         "in_turn_16": (*_NARROW, "plan.epochs=1"),
@@ -119,6 +120,7 @@ SCALES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "tiny": {
         **dict.fromkeys(("at_once", "in_turn_2", "in_turn_4"), (*_TINY, "model.width=4", "plan.epochs=1")),
+        "goodness": (*_TINY, "model.width=16", "plan.epochs=1"),
         "in_turn_16": (*_TINY, "model.width=4", "plan.epochs=1", "model.modules=8"),
         "simcnn": (*_TINY, "model.width=4", "model.head_width=4"),
         "simcnn_k1": (*_TINY, "model.width=4", "model.head_width=4"),

@@ -91,7 +91,7 @@ def test_every_experiment_composes_and_builds(experiment):
 
 NEEDED = {
     ("model", "timm"): ["model.name=resnet18"],
-    ("model", "own"): ["model._target_=helpers.networks.convolutions"],
+    ("model", "own"): ["model._target_=helpers.networks.convolutions", "model.width=10"],
     ("dataset", "own"): ["dataset._target_=layerwise.data.toy.read_blobs"],
     ("dataset", "torchvision"): ["dataset.source=CIFAR10"],
     ("dataset", "huggingface"): ["dataset.repository=x/y"],

@@ -151,7 +151,8 @@ def test_the_figures_of_the_methods_page_are_those_of_results():
     assert len(shown) == len(measured) > 0
     for line, row in zip(shown, measured, strict=True):
         ours, ensemble = row["ours"]["top1"]["mean"], row["ours"].get("ensemble_top1")
-        cells = [f"`{row['experiment'].replace('_cifar10_resnet32', '')}`", str(row["paper"]["top1"] or "–")]
+        name = re.sub(r"_cifar10_resnet32| plan\.epochs=\d+", "", row["experiment"])
+        cells = [f"`{name}`", str(row["paper"]["top1"] or "–")]
         cells += [both(ours, ensemble and ensemble["mean"], ".2f"), f"{row['pflop']['total_train']:.5f}"]
         cells += [f"{row['memory_mb']:.0f} MB", f"{row['seconds']['mean'] / 60:.1f} min"]
         assert line == f"| {' | '.join(cells)} |"

@@ -221,6 +221,8 @@ def test_goodness_is_the_mean_square_of_a_group_of_channels():
     torch.testing.assert_close(GoodnessHead().build((6, 3, 5), 3)(x), wanted)
     uneven = GoodnessHead().build((7, 3, 5), 3)(torch.cat([x, x[:, :1]], 1))  # groups of 3, 2 and 2 channels
     torch.testing.assert_close(uneven[:, 0], x[:, :3].pow(2).mean((1, 2, 3)))
+    with pytest.raises(LayerwiseError, match="the 6 channels of a block are too few for 7 classes"):
+        GoodnessHead().build((6, 3, 5), 7)
     torch.testing.assert_close(uneven[:, 2], torch.cat([x[:, 5:], x[:, :1]], 1).pow(2).mean((1, 2, 3)))
 
 

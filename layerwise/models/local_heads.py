@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from layerwise.core.errors import LayerwiseError
 from layerwise.core.types import Shape
 from layerwise.models.choices import Initialisation
 from layerwise.models.heads import FullPrecisionLinear
@@ -107,6 +108,16 @@ class GoodnessHead:
     """The goodness of groups of channels (CwC), without parameters; the groups are as equal as C and c allow."""
 
     def build(self, shape: Shape, classes: int) -> Goodness:
+        """Returns the module.
+
+        Raises:
+            LayerwiseError: there are fewer channels than classes.
+        """
+        if shape[0] < classes:
+            raise LayerwiseError(
+                f"model.head=goodness: the {shape[0]} channels of a block are too few for {classes} classes. Use "
+                "a larger model.width."
+            )
         return Goodness(classes)
 
 

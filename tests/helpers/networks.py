@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -42,6 +43,7 @@ def tiny_net(**changes: Any) -> BlockNet:
     return plain_net(**changes).to(memory_format=torch.channels_last)
 
 
-def convolutions(shape: tuple[int, ...], J: int = 2) -> list[nn.Module]:
+def convolutions(shape: tuple[int, ...], J: int = 2, width: int | None = None) -> list[nn.Module]:
     """Blocks as a function of another package gives them."""
-    return [nn.Conv2d(shape[0], shape[0], 3, padding=1) for _ in range(J)]
+    channels = [shape[0], *[width or shape[0]] * J]
+    return [nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(channels)]
