@@ -323,11 +323,16 @@ def test_other_samples_than_a_run_began_with_are_refused(train_py, tmp_path, mon
 @pytest.mark.parametrize(
     ("stages", "said"),
     [
-        ([], "must return a list"),
+        ([], "returned no stages"),
+        ("greedy", "must return a list"),
         ([Stage(0, 0, 3, (3,), 1)], "stage 1 trains blocks 1–3"),
-        ([Stage(0, 0, 1, (1,), 0)], "for 0 epoch"),
+        ([Stage(0, 0, 1, (1,), 0)], "stage 1 has 0 epochs"),
         ([Stage(0, 0, 2, (1,), 1)], "needs one at depth 2"),
         ([Stage(0, 0, 2, (2,), 1, target="inputs")], "no stage trains a classifier at depth 2"),
+        ([Stage(0, 0, 2, 2, 1)], r"stage 1 has depths=2; give a tuple of depths, such as \(2,\)"),
+        ([Stage(0, 0, 2, (2,), 1.5)], "stage 1 has epochs=1.5; it must be a whole number"),
+        ([Stage(0, 0, 2, (2,), 1, lr=-1)], "stage 1 has lr=-1; it must be above 0"),
+        ([Stage(0, 0, 2, (2,), 1, carry_from=1)], "stage 1 carries the head of depth 1, which no stage"),
     ],
 )
 def test_stages_that_do_not_fit_are_refused(stages, said):

@@ -237,16 +237,17 @@ def quantised(content: bytes) -> bytes:
 
 
 @torch.no_grad()
-def held_out_measures(servable: Servable, folder: Path, *contents: bytes) -> list[dict[str, float]]:
+def held_out_measures(servable: Servable, folder: Path, trust: bool, *contents: bytes) -> list[dict[str, float]]:
     """Returns how good ONNX files of a network are on the test samples of its run: accuracies, or R² and MAE.
 
     Args:
         folder: of the run.
+        trust: whether code of other packages that it names may be imported.
 
     Raises:
         LayerwiseError: the data cannot be read, or were changed.
     """
-    config, spec = run_config(folder), servable.network.spec
+    config, spec = run_config(folder, trust), servable.network.spec
     check_data(folder, build_spec(config), lambda: data_listing(config))
     split = build_data(config, spec, torch.device("cpu")).splits["test"]
     runs, batches = [read_onnx(content) for content in contents], torch.arange(len(split)).split(SCORED)

@@ -76,7 +76,7 @@ def main(words: Sequence[str]) -> None:
     batches = ", ".join(map(str, BATCH_SIZES))
     print(f"largest difference from PyTorch on random batches of {batches}: {exported.difference:.2g}")
     if options.int8:
-        scores = held_out_measures(servable, options.folder, exported.content, content)
+        scores = held_out_measures(servable, options.folder, options.trust, exported.content, content)
         print(f"on the test samples: {measured(scores[0])} in float32 ({len(exported.content) / 1e6:.2f} MB), ", end="")
         print(f"{measured(scores[1])} in int8 ({len(content) / 1e6:.2f} MB)")
     if options.hub:

@@ -52,6 +52,8 @@ def for_targets(overrides: Mapping[str, Override]) -> list[str]:
     given = {override.key_or_group: override for override in overrides.values()}
     named = [place for place in CONTRACTS if f"{place}.{TARGET}" in given]
     groups = [f"{place}=own" for place in named if (CONF / place).is_dir() and place not in given]
+    if "experiment" in given and _may_name_a_function(given["experiment"]):
+        named = list(CONTRACTS)
     places = [*named, *(place for place in CONTRACTS if place in given and _may_name_a_function(given[place]))]
     words = []
     for word, override in overrides.items():

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from layerwise.core.errors import LayerwiseError, suggest
+from layerwise.core.errors import LayerwiseError, blamed, suggest
 from layerwise.training.contracts import CONTRACTS
 
 TARGET = "_target_"
@@ -52,10 +52,11 @@ class Outside:
         """Calls the function with its arguments and, of what the contract offers, what it has parameters for.
 
         Raises:
-            LayerwiseError: the folder that names it is not trusted, or there is no such function.
+            LayerwiseError: the folder that names it is not trusted, there is no such function, or it raises an error.
         """
         names, takes_all = self._parameters()
-        return self._function()(**{n: v for n, v in offered.items() if n in names or takes_all}, **self.arguments)
+        with blamed(self.key):
+            return self._function()(**{n: v for n, v in offered.items() if n in names or takes_all}, **self.arguments)
 
     def checked(self, keys: Sequence[str]) -> Outside:
         """Returns it without arguments that equal the function's defaults, so that these name no run folder.
@@ -77,7 +78,8 @@ class Outside:
                 continue
             if name in keys:
                 raise LayerwiseError(f"{self.key}: its parameter '{name}' is a key of every {self.place}. Rename it.")
-            raise LayerwiseError(f"{self.key}: needs {self.place}.{name}=…, which has no default.")
+            lesson = " It is called once, to give the loss, and not with scores." if self.place == "objective" else ""
+            raise LayerwiseError(f"{self.key}: needs {self.place}.{name}=…, which has no default.{lesson}")
         kept = {n: v for n, v in self.arguments.items() if n not in own or own[n].default != v}
         return replace(self, arguments=kept)
 

@@ -74,7 +74,16 @@ class Config:
     def choices(self) -> Choices:
         """What the network depends on beside its own keys."""
         J, key = (self.J, "J") if self.plan.max_blocks is None else (self.plan.max_blocks, "plan.max_blocks")
-        return Choices(self.k, J, key, self.dataset.name, self.plan.name.value, self.joint, self.function("model"))
+        return Choices(
+            self.k,
+            J,
+            key,
+            self.dataset.name,
+            self.plan.name.value,
+            self.joint,
+            self.function("model"),
+            "model.head" in self.outside,
+        )
 
     @property
     def grows(self) -> bool:

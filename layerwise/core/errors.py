@@ -30,6 +30,22 @@ class LayerwiseError(Exception):
         return self
 
 
+@contextmanager
+def blamed(name: str) -> Iterator[None]:
+    """Raises an error of a user's own code as a LayerwiseError that says what raised it.
+
+    Args:
+        name: of the code, as the user knows it.
+    """
+    try:
+        yield
+    except LayerwiseError:
+        raise
+    except Exception as error:
+        told = one_line(str(error)).rstrip(".")
+        raise LayerwiseError(f"{name}: raised {type(error).__name__}: {told}. debug=true shows where.") from error
+
+
 class NonFiniteLoss(LayerwiseError):
     """The loss became NaN or infinite."""
 

@@ -72,6 +72,10 @@ def checked_samples(given: Any, name: str) -> Samples:
     if train[0].shape[1:] != test[0].shape[1:] or train[0].dtype != test[0].dtype:
         raise LayerwiseError(f"{name}: train {_told(train[0])} and test {_told(test[0])} differ in shape or type.")
     largest = int(max(train[1].max(), test[1].max()))
+    if missing := sorted(set(test[1].tolist()) - set(train[1].tolist())):
+        raise LayerwiseError(f"{name}: label {missing[0]} is in test but not in train.")
+    if not given.classes and int(train[1].min()) > 0:
+        raise LayerwiseError(f"{name}: the smallest label is {int(train[1].min())}; labels count from 0.")
     if given.classes and largest >= len(given.classes):
         raise LayerwiseError(f"{name}: there is a label {largest} for {len(given.classes)} classes.")
     return Samples(train, test, given.classes, given.padding, given.flip)
@@ -88,6 +92,10 @@ def _tensors(part: Any, name: str) -> tuple[Tensor, Tensor]:
         raise LayerwiseError(
             f"{name}: values are {_told(values)}; give images as uint8 [N, H, W, C] or vectors as float [N, F]."
         )
+    if values.dim() == 4 and values.shape[3] not in (1, 2, 3, 4) and values.shape[1] in (1, 3):
+        raise LayerwiseError(f"{name}: values are {_told(values)}, with channels first; give images as [N, H, W, C].")
+    if not len(values):
+        raise LayerwiseError(f"{name}: has no samples.")
     if labels.dim() != 1 or len(labels) != len(values) or not len(labels) or labels.is_floating_point():
         raise LayerwiseError(f"{name}: labels are {_told(labels)}; give whole numbers [N], one for each sample.")
     if int(labels.min()) < 0:

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from layerwise.core.errors import LayerwiseError, blamed
+from layerwise.core.randomness import seeded
 from layerwise.core.types import Target
 from layerwise.models.readout import Readout
 from layerwise.training.choices import LossName
@@ -94,6 +96,26 @@ def elementwise_loss(name: LossName, prediction: Tensor, wanted: Tensor, reducti
         LossName.absolute_error: F.l1_loss,
     }
     return losses[name](prediction, wanted.to(prediction.dtype), reduction=reduction)
+
+
+def check_loss(loss: Loss, classes: int | None, device: torch.device, name: str) -> None:
+    """Calls a loss of another package once, with made-up scores.
+
+    Args:
+        classes: c; None for real-valued targets.
+        name: of the loss, for messages.
+
+    Raises:
+        LayerwiseError: it raises an error, or returns no scalar with a gradient.
+    """
+    z = torch.zeros((2,) if classes is None else (2, classes), device=device, requires_grad=True)
+    targets = torch.zeros(2, device=device, dtype=torch.float32 if classes is None else torch.int64)
+    with blamed(f"{name}, called with scores {list(z.shape)} and targets [2]"), seeded(0):
+        found = loss(z, targets)
+    if not isinstance(found, Tensor) or found.dim() or not found.requires_grad:
+        told = f"a tensor {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        told = "a scalar without a gradient" if isinstance(found, Tensor) and not found.dim() else told
+        raise LayerwiseError(f"{name}: returned {told}; it must return the mean loss of the batch, a scalar tensor.")
 
 
 @dataclass(frozen=True)

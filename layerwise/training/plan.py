@@ -8,6 +8,7 @@ autoencoder grows by two stages per block: one reconstructs the input, the other
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -135,14 +136,24 @@ def checked_stages(stages: Any, J: int, name: str) -> list[Stage]:
     Raises:
         LayerwiseError: they are no stages of a network of J blocks.
     """
-    if not isinstance(stages, Sequence) or not stages or not all(isinstance(stage, Stage) for stage in stages):
+    if not isinstance(stages, Sequence) or not all(isinstance(stage, Stage) for stage in stages):
         raise LayerwiseError(f"{name}: must return a list of layerwise.training.plan.Stage.")
+    if not stages:
+        raise LayerwiseError(f"{name}: returned no stages.")
+    trained: set[tuple[Target, int]] = set()
     for n, stage in enumerate(stages, 1):
-        if not 0 <= stage.start <= stage.stop <= J or stage.stop == 0 or stage.epochs < 1:
+        _check_types(stage, f"{name}: stage {n}")
+        if not 0 <= stage.start <= stage.stop <= J or stage.stop == 0:
+            raise LayerwiseError(f"{name}: stage {n} trains blocks {stage.start + 1}–{stage.stop}; blocks are 1–{J}.")
+        if stage.epochs < 1:
+            raise LayerwiseError(f"{name}: stage {n} has {stage.epochs} epochs; it needs 1 or more.")
+        if stage.lr is not None and not 0 < stage.lr < math.inf:
+            raise LayerwiseError(f"{name}: stage {n} has lr={stage.lr}; it must be above 0, or None for optimizer.lr.")
+        if stage.carry_from is not None and (stage.target, stage.carry_from) not in trained:
             raise LayerwiseError(
-                f"{name}: stage {n} trains blocks {stage.start + 1}–{stage.stop} for {stage.epochs} epoch(s); blocks "
-                f"are 1–{J}, and it needs an epoch or more."
+                f"{name}: stage {n} carries the head of depth {stage.carry_from}, which no stage before has trained."
             )
+        trained |= {(stage.target, depth) for depth in stage.depths}
         if stage.stop not in stage.depths or any(
             not max(1, stage.start) <= depth <= stage.stop for depth in stage.depths
         ):
@@ -154,6 +165,17 @@ def checked_stages(stages: Any, J: int, name: str) -> list[Stage]:
     if not any(stage.target == "labels" and stage.stop == deepest for stage in stages):
         raise LayerwiseError(f"{name}: no stage trains a classifier at depth {deepest}, the last.")
     return [replace(stage, index=index) for index, stage in enumerate(stages)]
+
+
+def _check_types(stage: Stage, name: str) -> None:
+    """Refuses numbers that are none, which dataclasses do not check."""
+    depths = stage.depths
+    if not isinstance(depths, Sequence) or not depths:
+        raise LayerwiseError(f"{name} has depths={depths}; give a tuple of depths, such as ({stage.stop},).")
+    numbers = [("start", stage.start), ("stop", stage.stop), ("epochs", stage.epochs)]
+    for field, value in [*numbers, *(("depths", depth) for depth in depths)]:
+        if not isinstance(value, int):
+            raise LayerwiseError(f"{name} has {field}={value!r}; it must be a whole number.")
 
 
 def joint(J: int, epochs: int) -> list[Stage]:

@@ -203,8 +203,12 @@ class StageTrainer:
             what, step = "the loss", -int(earliest)
         raise NonFiniteLoss(
             f"{what} became NaN or infinite in stage {self.stage + 1}, epoch {self.epoch + 1}, step {step}. "
-            "Earlier checkpoints and blocks are kept. Try a smaller optimizer.lr, "
-            "optimizer.clip_norm=1, or precision=fp32."
+            "Earlier checkpoints and blocks are kept. "
+            + (
+                "It was so before the first update: look at the data, the head and the loss, not at the learning rate."
+                if bad_loss and step == 1 and self.epoch == 0
+                else "Try a smaller optimizer.lr, optimizer.clip_norm=1, or precision=fp32."
+            )
         ).shared()
 
     def _end_epoch(self, sums: dict[str, Tensor], images: int) -> EpochReport:

@@ -127,8 +127,11 @@ def _build_blocks_and_heads(config: ResolvedConfig, shape: Shape, outputs: int, 
         head: nn.Module = make_head(shape=shape, classes=outputs, depth=depth, J=J, k=k, later=later)
         return head
 
-    name = "model.head" if make_head is None else make_head.key
-    return BlockNet(blocks, own_heads(blocks, shape, depths, config.seed, build_head, name))
+    names = (
+        f"model={model.kind}" if make_blocks is None else make_blocks.key,
+        "model.head" if make_head is None else make_head.key,
+    )
+    return BlockNet(blocks, own_heads(blocks, shape, outputs, depths, config.seed, build_head, names))
 
 
 def check_network(network: BlockNet, stages: Sequence[Stage]) -> None:

@@ -25,7 +25,7 @@ from layerwise.models.local_heads import InfoProModule
 from layerwise.training.block_parallel import BlockParallel, cuts
 from layerwise.training.contracts import Loss
 from layerwise.training.methods import InfoPro, Transported, halved_taus, infopro_weights
-from layerwise.training.objectives import LocalLoss, Objective, Penalised, Reconstruction, ValueLoss
+from layerwise.training.objectives import LocalLoss, Objective, Penalised, Reconstruction, ValueLoss, check_loss
 from layerwise.training.optim import (
     ADAM_EPSILON,
     Constant,
@@ -177,7 +177,13 @@ def _build_own(config: ResolvedConfig, module: nn.Module, data: Dataset | None) 
     if not callable(own):
         raise LayerwiseError(f"{function.key}: must return a loss that can be called, not {type(own).__name__}.")
     if isinstance(own, nn.Module):
+        if any(parameter.requires_grad for parameter in own.parameters()):
+            raise LayerwiseError(
+                f"{function.key}: has trained parameters, which no optimiser updates. Put them in a head."
+            )
         own.to(next(module.parameters()).device)
+    if data is not None and not isinstance(own, Objective):
+        check_loss(own, None if data.spec.target else data.spec.outputs, next(module.parameters()).device, function.key)
     return own
 
 

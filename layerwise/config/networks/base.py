@@ -37,6 +37,7 @@ class Choices:
         J_key: the key that asks for it.
         dataset, plan: their names.
         function: of another package, that gives the blocks of model=own.
+        own_heads: whether the heads are those of another package.
     """
 
     k: int
@@ -46,6 +47,7 @@ class Choices:
     plan: str
     joint: bool
     function: Outside | None = None
+    own_heads: bool = False
 
 
 @dataclass

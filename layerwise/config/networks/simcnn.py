@@ -82,7 +82,7 @@ class SimCnnConfig(NetworkConfig):
             "downsampling": given(self.downsampling, paper.downsampling),
             "input_downsample": given(self.input_downsample, paper.input_downsample),
             "batch_norm": given(self.batch_norm, paper.batch_norm),
-            "pool": given(self.pool, paper.pool) if self.head is HeadKind.cnn else None,
+            "pool": given(self.pool, paper.pool) if self.head is HeadKind.cnn and not choices.own_heads else None,
         }
         return J, ResolvedSimCnn(**{**vars(self), **values})
 
