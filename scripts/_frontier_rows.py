@@ -35,7 +35,13 @@ CANDIDATES: dict[tuple[str, float], tuple[tuple[float, int], ...]] = {
 }
 """By method and budget in PFLOP: pairs of a width factor and epochs (greedy: for each block)."""
 
-CHOSEN: dict[tuple[str, float], tuple[float, int]] = {}
+CHOSEN: dict[tuple[str, float], tuple[float, int]] = {
+    ("greedy k=3", 0.03): (0.375, 4),
+    ("greedy k=2", 0.03): (0.375, 4),
+    ("greedy k=1", 0.03): (0.75, 2),
+    ("simultaneous", 0.03): (0.5, 3),
+    ("joint", 0.03): (0.5, 5),
+}
 """The candidate of each with the best accuracy on held-out images, from results/frontier_choice.json."""
 
 HELD_OUT = ("dataset.validation=0.1", "dataset.limit_test=100")

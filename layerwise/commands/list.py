@@ -8,10 +8,14 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 
 import yaml
+from hydra.utils import get_method
 from rich.table import Table
 
 from layerwise.commands.arguments import Parser
@@ -77,8 +81,22 @@ def of_group(group: str) -> list[Entry]:
         if name == "own":
             found.append(of_contract(group))
         elif name != "base":
-            found.append((name, keys, text.splitlines()[0].removeprefix("# ")))
+            found.append((name, [key for key in keys if key != TARGET] + arguments(text), description(text)))
     return found
+
+
+def description(text: str) -> str:
+    """The first sentence of the comment that a file begins with."""
+    comment = itertools.takewhile(lambda line: line.startswith("# "), text.splitlines())
+    return re.split(r"(?<=[^.]\.) ", " ".join(line.removeprefix("# ") for line in comment))[0]
+
+
+def arguments(text: str) -> list[str]:
+    """The arguments of the function that a file names, beside its keys and what the contract gives."""
+    tree = yaml.safe_load(text)
+    if TARGET not in tree:
+        return []
+    return [name for name in inspect.signature(get_method(tree[TARGET])).parameters if name not in (*tree, "root")]
 
 
 def of_contract(place: str) -> Entry:

@@ -46,16 +46,17 @@ def readable(folders: Sequence[Path], trust: bool = False) -> list[ReportedRun]:
         try:
             reported.append(read_run(folder, trust=trust, known=known))
         except LayerwiseError as error:
-            problems.append(error)
+            named = str(folder) in str(error)
+            problems.append(error if named else LayerwiseError(f"{folder}: {error}"))
     if not reported:
         raise problems[0]
-    for run in reported if not trust else ():
-        if run.anatomy is None and run.config.outside:
-            print(
-                f"note: {run.name}: without its costs and filters, for which code of another package must be "
-                "imported: use --trust if you trust the run folder.",
-                file=sys.stderr,
-            )
+    bare = [run.name for run in reported if not trust and run.anatomy is None and run.config.outside]
+    if bare:
+        print(
+            f"note: {', '.join(bare)}: without costs and filters, for which code of another package must be imported: "
+            "use --trust if you trust the run folders.",
+            file=sys.stderr,
+        )
     for problem in problems:
         print(f"warning: a run is left out: {problem}", file=sys.stderr)
     return reported

@@ -147,7 +147,8 @@ def costs_table(costs: Sequence[BlockCost], cache_bytes: Sequence[int], title: s
         Column("activation KB", lambda row: f"{row[0].activation_bytes / 1e3:,.1f}", spare=3),
         Column("cache GB", lambda row: f"{row[1] / 1e9:,.2f}"),
     ]
-    note = f"final network (all blocks and the last head): {total_parameters(list(costs)):,} parameters; per image"
+    total = f"{total_parameters(list(costs)):,}"
+    note = f"final network (all blocks and the last head): {total} parameters; MMAC and sizes are of one image"
     return _table(title, columns, list(zip(costs, cache_bytes, strict=True)), [note])
 
 
