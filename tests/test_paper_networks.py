@@ -222,7 +222,7 @@ def test_mlp_sr_is_pooled_convolved_and_connected():
 
 @pytest.mark.parametrize("head", SimCnnConfig.heads)
 def test_every_head_stands_behind_every_block_of_a_simcnn(head):
-    config = configured("k=2", "model.width=8", f"model.head={head.value}")
+    config = configured("k=2", "model.width=16", f"model.head={head.value}")
     net = config.model.architecture(config.k, config.J, config.joint).build(CIFAR10, 10)
     x = torch.randn(2, *CIFAR10)
     for depth in net.depths:

@@ -7,6 +7,8 @@ trial, which runs in this process, then tells it each depth's validation accurac
 
 from __future__ import annotations
 
+import itertools
+import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +33,18 @@ def hyperband(config: DictConfig, trial: Any) -> None:
     """For `hydra.sweeper.custom_search_space`: Hyperband, whose brackets begin to compare at different depths."""
     from optuna.pruners import HyperbandPruner
 
-    _note(config, trial, HyperbandPruner(min_resource=1, reduction_factor=GO_ON))
+    class Steady(HyperbandPruner):  # type: ignore[misc, unused-ignore]
+        """Gives a trial the same bracket in every process; Optuna 2 takes Python's hash of a text, which differs."""
+
+        def _get_bracket_id(self, study: Any, trial: Any) -> int:
+            if not self._pruners:
+                return 0
+            name = f"{study.study_name}_{trial.number}"
+            ends = itertools.accumulate(self._trial_allocation_budgets)
+            n = zlib.crc32(name.encode()) % self._total_trial_allocation_budget
+            return next(bracket for bracket, end in enumerate(ends) if n < end)
+
+    _note(config, trial, Steady(min_resource=1, reduction_factor=GO_ON))
 
 
 def halving(config: DictConfig, trial: Any) -> None:
@@ -48,7 +61,8 @@ def _note(config: DictConfig, trial: Any, pruner: Any) -> None:
             "hydra/sweeper=hyperband and halving stop trials that run in this process, not jobs of another launcher. "
             "Use hydra/sweeper=optuna, or leave out hydra/launcher."
         )
-    if not _trials:
+    if not _trials or _trials[0].study is not trial.study:  # the first trial of a search
+        _trials.clear()
         trial.study.pruner = pruner
     _trials.append(trial)
 
