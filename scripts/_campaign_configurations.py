@@ -97,6 +97,8 @@ def _has_type(kind: Any, value: Any) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if typing.get_origin(kind) is list:
         return isinstance(value, list) and all(_has_type(typing.get_args(kind)[0], one) for one in value)
+    if typing.get_origin(kind) is dict:
+        return isinstance(value, dict)
     if kind is bool:
         return isinstance(value, bool) or str(value).lower() in ("0", "1", "true", "false", "on", "off", "yes", "no")
     if kind is int:
