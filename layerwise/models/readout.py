@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -25,13 +26,13 @@ class Readout(NamedTuple):
     moved: Tensor | None = None
 
 
-class TrainingHead(nn.Module):
+class TrainingHead(nn.Module, ABC):
     """A head that says more in training than class scores."""
 
+    @abstractmethod
     def read(self, x: Tensor, inputs: Tensor) -> Readout:
         """Returns all that it says of features x_j.
 
         Args:
             inputs: what the segment has read, x_0 in a stage that starts at the images.
         """
-        raise NotImplementedError

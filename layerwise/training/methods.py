@@ -44,13 +44,15 @@ class InfoPro:
     target: Target = "labels"
 
     def __call__(self, readouts: Sequence[Readout], targets: Tensor) -> Terms:
-        terms = self.plain([Readout(readout.scores) for readout in readouts], targets)
+        plain = [self.plain([Readout(readout.scores)], targets) for readout in readouts]
         weights = zip(self.decoder_weights, self.label_weights, strict=True)
-        losses = [self._loss(*of_head, targets) for of_head in zip(readouts, weights, strict=True)]
-        return {"loss": total(losses), "means": {"loss": detached(losses)}, "counts": terms["counts"]}
+        of_heads = zip(readouts, weights, plain, strict=True)
+        losses = [self._loss(readout, pair, terms["loss"], targets) for readout, pair, terms in of_heads]
+        counts = {"correct": [terms["counts"]["correct"][0] for terms in plain]}
+        return {"loss": total(losses), "means": {"loss": detached(losses)}, "counts": counts}
 
-    def _loss(self, readout: Readout, weights: tuple[float, float], targets: Tensor) -> Tensor:
-        scores = self.plain([Readout(readout.scores)], targets)["loss"]
+    def _loss(self, readout: Readout, weights: tuple[float, float], scores: Tensor, targets: Tensor) -> Tensor:
+        """The loss of a head; `scores` is that of its class scores."""
         if readout.reconstruction is None or readout.inputs is None:
             return scores
         image = readout.inputs.float() * self.scale[:, None, None] + self.shift[:, None, None]
