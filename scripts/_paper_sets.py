@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _frontier_rows import CHOICE_ROWS, FRONTIER_ROWS
+from _frontier_rows import CHOICE_ROWS, FRONTIER_ROWS, HELD_OUT
 from _method_rows import METHOD_ROWS
 from _row import Row
 
@@ -30,6 +30,7 @@ SETS: dict[str, tuple[Row, ...]] = {
         Row("fast_cifar10", "fast"),
         Row("fast_cifar10", "fast_joint", ("plan=joint", "plan.epochs=20")),
     ),
+    "fast_choice": (Row("fast_cifar10", "fast", HELD_OUT),),
     "frontier_choice": CHOICE_ROWS,
     "frontier": FRONTIER_ROWS,
     "vit": (
