@@ -42,7 +42,7 @@ def evaluate(
 
     Returns:
         `run`, `dataset`, `split`, `samples`, `blocks` (`block`, `scores` with loss and measures, and `ensemble` of the
-        heads up to there), and `notes` in words.
+        heads up to there), and `notes` in words. A loss of another package is there only with `trust`.
 
     Raises:
         LayerwiseError: the data cannot be read, or have another shape, columns, number of classes or kind of target
@@ -65,11 +65,16 @@ def evaluate(
     if not chosen_splits:
         raise LayerwiseError(f"--split {split}: no samples are held out. Add dataset.validation=0.1.")
     labels, notes = labels_of(data, chosen_splits, spec, network.spec)
-    z = scores_of(network, config, data, chosen_splits)
-    scoring, blocks = build_scoring(config, network.spec), list[dict[str, Any]]()
+    z, blocks = scores_of(network, config, data, chosen_splits), list[dict[str, Any]]()
+    loss = config.function("objective")
+    known = loss is None or loss.trusted
+    if loss is not None and not known:
+        notes.append(f"the loss is left out: it is of another package ({loss.key}), which only --trust imports")
+    scoring = build_scoring(config, network.spec, device if known else None)
     for depth in network.depths:
         together = ensemble({d: z[d] for d in network.depths if d <= depth}, network.ensemble_on)
-        scores = {"loss": scoring.loss(z[depth], labels), **scoring.measures(z[depth], labels)}
+        scores = {"loss": scoring.loss(z[depth], labels)} if known else {}
+        scores |= scoring.measures(z[depth], labels)
         blocks.append({"block": depth, "scores": scores, "ensemble": scoring.measures(together, labels)})
     return {
         "run": folder.resolve().name,

@@ -75,6 +75,6 @@ def table(found: dict[str, Any]) -> Table:
     for row in found["blocks"]:
         scores, together = row["scores"], row["ensemble"]
         more = [f"{scores[further]:.4g}"] if extra else []
-        numbers = [f"{scores['loss']:.4f}", measure.number(scores[measure.name]), *more]
+        numbers = [f"{scores['loss']:.4f}" if "loss" in scores else "–", measure.number(scores[measure.name]), *more]
         made.add_row(str(row["block"]), *numbers, measure.number(together[measure.name]))
     return made

@@ -20,6 +20,7 @@ from layerwise.runs.finished import FinishedStage, valid_depths
 from layerwise.training.evaluate import mean_losses, predict
 from layerwise.training.plan import Stage
 from layerwise.training.reports import EpochReport
+from layerwise.training.scoring import Scoring
 
 HELD_OUT: tuple[SplitName, ...] = ("validation", "test")
 
@@ -61,7 +62,12 @@ def score_now(run: Run, stage: Stage, segment: Segment, source: Source, report: 
     if stage.target == "inputs":
         return {split: losses[depth] for split, losses in reconstruction_losses(run, segment, source, splits).items()}
     scores = class_scores(run, segment, source, splits)
-    return from_main(lambda: {split: _score(run, split, z[depth]) for split, z in scores.items()})
+
+    def score() -> dict[str, Any]:
+        scoring = build_scoring(run.config, run.data.spec, run.data.device)
+        return {split: _score(run, scoring, split, z[depth]) for split, z in scores.items()}
+
+    return from_main(score)
 
 
 def class_scores(run: Run, segment: Segment, source: Source, splits: Sequence[SplitName]) -> dict[SplitName, ByDepth]:
@@ -98,7 +104,7 @@ def class_rows(
 ) -> list[dict[str, Any]]:
     """Returns scores, ensemble and parameters of each depth at which the last of the stages has a classifier."""
     stage, test_labels = stages[-1], run.data.labels["test"].cpu()
-    scoring = build_scoring(run.config, run.data.spec)
+    scoring = build_scoring(run.config, run.data.spec, run.data.device)
     known = [*(outcome.scores.get("test", {}) for outcome in earlier), scores["test"]]
     latest = {depth: z for by_depth in known for depth, z in by_depth.items()}
     valid = valid_depths(stages, "labels")
@@ -110,7 +116,7 @@ def class_rows(
         return {
             "block": depth,
             "train": report.scores[i],
-            **{str(split): _score(run, split, by_depth[depth]) for split, by_depth in scores.items()},
+            **{str(split): _score(run, scoring, split, by_depth[depth]) for split, by_depth in scores.items()},
             "ensemble": scoring.measures(z, test_labels),
             "parameters": {
                 "block": count_parameters(*run.network.blocks[start:depth]),
@@ -143,7 +149,7 @@ def reconstruction_losses(
     run: Run, segment: Segment, source: Source, splits: Sequence[SplitName]
 ) -> dict[SplitName, dict[int, dict[str, float]]]:
     """Returns the mean reconstruction error of some splits and each depth, without penalties. Collective."""
-    objective = build_objective(run.config, "inputs", segment)
+    objective = build_objective(run.config, "inputs", segment, run.data)
     errors = {
         split: mean_losses(
             segment, source.evaluate(split, "inputs"), run.precision, objective, run.data.shards[split].ranks > 1
@@ -153,9 +159,8 @@ def reconstruction_losses(
     return {split: {d: {"loss": loss} for d, loss in by_depth.items()} for split, by_depth in errors.items()}
 
 
-def _score(run: Run, split: SplitName, z: Tensor) -> dict[str, float]:
+def _score(run: Run, scoring: Scoring, split: SplitName, z: Tensor) -> dict[str, float]:
     labels = run.data.labels[split].cpu()
     if split == "train":
         labels = labels[: run.data.having("labels")]
-    scoring = build_scoring(run.config, run.data.spec)
     return {"loss": scoring.loss(z, labels), **scoring.measures(z, labels)}

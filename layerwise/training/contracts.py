@@ -70,6 +70,8 @@ class Loss(Protocol):
     def __call__(self, z: Tensor, targets: Tensor, /) -> Tensor:
         """Returns the mean loss of a batch, a scalar. `torch.nn.MultiMarginLoss()` is one.
 
+        Held-out samples are scored by it, too, without gradients (`layerwise.training.scoring.OwnLoss`).
+
         Args:
             z: class scores [B, c] float32, or for real-valued targets the values [B].
             targets: labels [B] int64, or real-valued targets [B].
@@ -83,7 +85,8 @@ class ObjectiveFunction(Protocol):
         """Returns a `Loss`, which is summed over the heads of a stage, or an `Objective` of all its heads.
 
         An `Objective` (`layerwise.training.objectives`) has an attribute `target`: "labels", or "inputs" to take the
-        place of an autoencoder's reconstruction error. Neither has trained parameters of its own.
+        place of an autoencoder's reconstruction error. Neither has trained parameters of its own. The function is
+        called again for each stage, and to score, with the same random numbers.
         """
 
 

@@ -11,12 +11,14 @@ from torch import nn
 from layerwise.config.build.data import build_batch_plan
 from layerwise.config.groups.training import OptimizerKind, Parallel, ScheduleName
 from layerwise.config.networks.base import given
+from layerwise.config.outside import Outside
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.core import distributed
 from layerwise.core.distributed import ranks
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.interrupt import StopRequest
 from layerwise.core.precision import Precision
+from layerwise.core.randomness import key, seeded
 from layerwise.core.types import Target
 from layerwise.data.dataset import Dataset, DatasetSpec
 from layerwise.models.blocknet import BlockNet, Segment
@@ -42,7 +44,7 @@ from layerwise.training.optim import (
 )
 from layerwise.training.plan import Stage, group_ends
 from layerwise.training.recipe import Recipe
-from layerwise.training.scoring import ClassScoring, Scoring, ValueScoring
+from layerwise.training.scoring import ClassScoring, OwnLoss, Scoring, ValueScoring
 from layerwise.training.step import CudaGraph, DeviceGraph
 from layerwise.training.team import ALONE, DataParallel, Team
 from layerwise.training.timm_optim import timm_optimizer
@@ -116,8 +118,7 @@ def build_objective(config: ResolvedConfig, target: Target, module: Segment, dat
         module: blocks and heads, whose weights the penalties are on: matrices and kernels, not biases and norms.
         data: with the weights of its classes, or the scale of its targets; None for equal weights.
     """
-    chosen = config.objective
-    own = _build_own(config, module, data)
+    chosen, own = config.objective, _build_own(config, module, data)
     loss = None if isinstance(own, Objective) else own
     weights_of_classes = None if data is None else data.class_weights
     weights = None if chosen.head_weights is None or not len(module.blocks) else head_weights(config, module.depths)
@@ -169,11 +170,21 @@ def head_weights(config: ResolvedConfig, depths: Sequence[int]) -> list[float]:
 
 
 def _build_own(config: ResolvedConfig, module: nn.Module, data: Dataset | None) -> Loss | Objective | None:
-    """The loss or objective of another package, on the device of the weights."""
+    """The loss or objective of another package, tried once if there are data."""
     function = config.function("objective")
     if function is None:
         return None
-    own: Loss | Objective = function(**({} if data is None else {"classes": data.spec.outputs}))
+    device = next(module.parameters()).device
+    own = _call_own(function, config.seed, device, None if data is None else data.spec)
+    if data is not None and not isinstance(own, Objective):
+        check_loss(own, None if data.spec.target else data.spec.outputs, device, function.key)
+    return own
+
+
+def _call_own(function: Outside, seed: int, device: torch.device, spec: DatasetSpec | None) -> Loss | Objective:
+    """What a function of another package gives, on a device; random numbers that it draws are always the same."""
+    with seeded(key("objective", seed)):
+        own: Loss | Objective = function(**({} if spec is None else {"classes": spec.outputs}))
     if not callable(own):
         raise LayerwiseError(f"{function.key}: must return a loss that can be called, not {type(own).__name__}.")
     if isinstance(own, nn.Module):
@@ -181,17 +192,26 @@ def _build_own(config: ResolvedConfig, module: nn.Module, data: Dataset | None) 
             raise LayerwiseError(
                 f"{function.key}: has trained parameters, which no optimiser updates. Put them in a head."
             )
-        own.to(next(module.parameters()).device)
-    if data is not None and not isinstance(own, Objective):
-        check_loss(own, None if data.spec.target else data.spec.outputs, next(module.parameters()).device, function.key)
+        own.to(device)
     return own
 
 
-def build_scoring(config: ResolvedConfig, spec: DatasetSpec) -> Scoring:
-    """How held-out samples are scored."""
+def build_scoring(config: ResolvedConfig, spec: DatasetSpec, device: torch.device | None = None) -> Scoring:
+    """How held-out samples are scored: by the loss that was trained, also one of another package.
+
+    An `Objective` of another package has no loss of one head; then it is that of `objective.loss`.
+
+    Args:
+        device: where a loss of another package is computed; None: only measures are wanted, and it is not imported.
+    """
+    function, loss = config.function("objective"), None
+    if function is not None and device is not None:
+        own = _call_own(function, config.seed, device, spec)
+        if not isinstance(own, Objective):
+            loss = OwnLoss(own.eval() if isinstance(own, nn.Module) else own, function.key, config.batch_size, device)
     if spec.target:
-        return ValueScoring(config.objective.loss, spec.target_scale[1])
-    return ClassScoring(config.objective.loss, spec.classes)
+        return ValueScoring(config.objective.loss, spec.target_scale[1], loss)
+    return ClassScoring(config.objective.loss, spec.classes, loss)
 
 
 def build_recipe(config: ResolvedConfig, stage: Stage, data: Dataset) -> Recipe:
