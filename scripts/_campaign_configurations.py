@@ -24,7 +24,7 @@ from _campaign_judging import Outcome, Tally, fault, in_child
 
 from layerwise.commands.compose import composed
 from layerwise.commands.errors import reported
-from layerwise.config.networks import NETWORKS
+from layerwise.config.kinds import KINDS
 from layerwise.config.ranges import RANGES
 from layerwise.config.schema import Config
 from layerwise.experiment.run import run as train
@@ -66,14 +66,14 @@ class Key:
 
 
 def keys(config: type[Any], prefix: str = "") -> Iterator[Key]:
-    """All keys, with those of every network."""
-    types_of = typing.get_type_hints(config)
+    """All keys, with those of every network and data set."""
+    types_of, groups = typing.get_type_hints(config), {kinds.group: kinds.classes.values() for kinds in KINDS}
     for entry in fields(config):
         if not entry.metadata.get("is_key", True):
             continue
         kind = types_of[entry.name]
-        if entry.name == "model" and not prefix:
-            found = {key.name: key for network in NETWORKS.values() for key in keys(network, "model.")}
+        if entry.name in groups and not prefix:
+            found = {key.name: key for one in groups[entry.name] for key in keys(one, f"{entry.name}.")}
             yield from found.values()
         elif is_dataclass(kind):
             assert isinstance(kind, type)

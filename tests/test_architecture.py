@@ -15,7 +15,8 @@ from helpers.commands import ROOT
 from helpers.configs import composed, configured
 from helpers.package import FILES, PACKAGE, ROOMS, imports_of, room_of
 from layerwise.config import build
-from layerwise.config.keys import key_names
+from layerwise.config.keys import key_names, kinds_keys
+from layerwise.config.kinds import KINDS
 from layerwise.config.networks import NETWORKS
 from layerwise.config.parse import parse
 from layerwise.config.schema import Config
@@ -118,15 +119,16 @@ def test_every_head_that_a_network_supports_builds(kind, head):
 @pytest.mark.parametrize("group", ["model", "dataset", "plan", "cache", "optimizer", "logger"])
 def test_every_choice_of_a_group_composes(group):
     for path in sorted((ROOT / "conf" / group).glob("*.yaml")):
-        if path.stem != "base":
+        if not path.stem.startswith("base"):
             parse(composed(f"{group}={path.stem}", *NEEDED.get((group, path.stem), [])))
 
 
 def test_the_yaml_files_hold_every_key_of_the_schema():
     groups = ("model", "dataset", "plan", "optimizer", "logger")
     files = [(group, path.stem) for group in groups for path in (ROOT / "conf" / group).glob("*.yaml")]
-    choices = [composed(f"{group}={stem}") for group, stem in files if stem != "base"]
-    assert {name for name in key_names(Config()) if not any(has_key(cfg, name) for cfg in choices)} == set()
+    choices = [composed(f"{group}={stem}") for group, stem in files if not stem.startswith("base")]
+    names = [*key_names(Config()), *kinds_keys()]
+    assert {name for name in names if not any(has_key(cfg, name) for cfg in choices)} == set()
 
 
 def has_key(cfg, dotted: str) -> bool:
@@ -145,20 +147,20 @@ def test_the_help_explains_every_top_level_key(train_py):
     for group in ("model", "dataset", "plan", "cache", "optimizer", "logger", "experiment"):
         section = text[text.index(f"\n  {group} ") :]
         for path in (ROOT / "conf" / group).glob("*.yaml"):
-            assert path.stem == "base" or path.stem in section, f"{group}={path.stem}"
+            assert path.stem.startswith("base") or path.stem in section, f"{group}={path.stem}"
 
 
 def test_the_help_names_every_value_of_every_choice(train_py):
     text = train_py("--help").out.split("All keys with their current values")[0]
-    for value in sorted({value.value for choice in enums_of(Config()) for value in choice}):
+    for value in sorted({value.value for choice in enums_of(Config) for value in choice}):
         assert re.search(rf"\b{value}\b", text), value
 
 
 def enums_of(config) -> set[type[Enum]]:
-    found = set()
-    for name, hint in get_type_hints(type(config)).items():
-        if is_dataclass(hint):
-            found |= enums_of(getattr(config, name))
+    found, groups = set(), {kinds.group: kinds.classes.values() for kinds in KINDS}
+    for name, hint in get_type_hints(config).items():
+        for kind in groups.get(name, [hint]) if is_dataclass(hint) else []:
+            found |= enums_of(kind)
         found |= {kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and issubclass(kind, Enum)}
     return found
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from hydra.errors import HydraException
 
 from helpers.commands import ROOT
 from helpers.configs import composed, configured
-from layerwise.config.effects import EFFECTS, REFUSED, UNMIRRORED, without_effect
+from layerwise.commands.errors import explained
+from layerwise.config.datasets import DATASETS
+from layerwise.config.effects import EFFECTS, REFUSED, without_effect
 from layerwise.config.identity import run_name
-from layerwise.config.keys import key_names, network_keys
+from layerwise.config.keys import key_names, kinds_keys
 from layerwise.config.parse import parse
 from layerwise.config.resolve import resolve
 from layerwise.config.schema import Config
+from layerwise.core.errors import LayerwiseError
 from layerwise.data import torchvision_sets, toy
 
 
@@ -21,14 +25,15 @@ def keys_without_effect(*words: str) -> list[str]:
 
 
 def test_every_key_of_the_schema_says_when_it_has_an_effect():
-    keys = {key for key in (*key_names(Config()), *network_keys()) if not key.startswith("slurm.")}
+    keys = {key for key in (*key_names(Config()), *kinds_keys()) if not key.startswith("slurm.")}
     assert keys == EFFECTS.keys()
     assert keys >= REFUSED
 
 
 def test_mirror_images_are_known_by_data_set():
     specs = toy.SPECS | torchvision_sets.SPECS
-    assert {*UNMIRRORED} == {name for name, spec in specs.items() if spec.has_images and not spec.flip}
+    mirrored = {name: getattr(DATASETS[name], "mirrored", False) for name in specs}
+    assert mirrored == {name: spec.flip for name, spec in specs.items()}
 
 
 MLP = ("model=mlp", "dataset=digits")
@@ -44,10 +49,6 @@ WITHOUT = [
     (["plan.prune_epochs=3"], "plan.prune_epochs"),
     (["k=1", "model.head_width=7"], "model.head_width"),
     (["model.downsample=[]", "model.downsampling=max"], "model.downsampling"),
-    (["dataset=digits", "dataset.size=32"], "dataset.size"),
-    (["dataset=digits", "dataset.workers=2"], "dataset.workers"),
-    (["dataset=digits", "dataset.unreadable=skip"], "dataset.unreadable"),
-    (["model=mlp", "dataset=blobs", "dataset.augment=false"], "dataset.augment"),
     (["cache=none", "cache.views=2"], "cache.views"),
     (["cache=none", "cache.dtype=uint8"], "cache.dtype"),
     (["cache=none", "cache.dir=x"], "cache.dir"),
@@ -66,6 +67,28 @@ def test_a_key_without_effect_is_found_and_does_not_name_the_folder(words, key):
     assert keys_without_effect(*words) == [key]
     others = [word for word in words if not word.lstrip("+").startswith(f"{key}=")]
     assert run_name(configured(*words)) == run_name(configured(*others))
+
+
+OF_OTHERS = {
+    "dataset.size=32": "It is a key of dataset=imagenet, imagenette or imagefolder.",
+    "+dataset.size=32": "dataset=digits has no such option, which is of dataset=imagenet, imagenette or imagefolder.",
+    "dataset.label=y": "It is a key of dataset=table.",
+    "+dataset.path=x.csv": "dataset.path=x.csv: dataset=digits has no such option, which is of dataset=table. Leave",
+    "dataset.szie=3": "Did you mean 'dataset.size'?",
+    "model.depth=3": "It is a key of model=vgg or resnet_cifar.",
+}
+
+
+@pytest.mark.parametrize("word", OF_OTHERS)
+def test_a_key_of_other_data_sets_or_networks_is_refused(word):
+    with pytest.raises((LayerwiseError, HydraException)) as caught:
+        configured("dataset=digits", word)
+    assert OF_OTHERS[word] in explained(caught.value)[0]
+
+
+def test_a_key_of_another_data_set_at_its_default_changes_nothing():
+    same = ["dataset=digits", "+dataset.size=null", "+dataset.drop=[]", "+dataset.task=classification"]
+    assert run_name(configured(*same)) == run_name(configured("dataset=digits"))
 
 
 def test_no_file_of_conf_sets_a_key_without_effect():

@@ -14,8 +14,8 @@ from layerwise.training.choices import LossName
 VALUES = {
     "models": choices("model"),
     "heads": [*(kind.value for kind in HeadKind), "own"],
-    "datasets": [name for name in choices("dataset") if name != "base"],
-    "plans": [name for name in choices("plan") if name != "base"],
+    "datasets": choices("dataset"),
+    "plans": choices("plan"),
     "objectives": [*(name.value for name in LossName), "own"],
 }
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from helpers.data import CPU
 from helpers.run_folders import results_of
 from layerwise.config.build import sample_counts
-from layerwise.config.groups.data import DatasetConfig
+from layerwise.config.datasets.vectors import BlobsConfig
 from layerwise.config.schema import Config
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import key
@@ -168,7 +168,7 @@ def test_the_folds_of_digits_are_those_of_all_seeds_and_cover_the_training_image
 
 @pytest.mark.parametrize("fold", [1, 4])
 def test_samples_are_counted_without_reading_them(fold):
-    config = Config(dataset=DatasetConfig(name="blobs", folds=7, fold=fold))
+    config = Config(dataset=BlobsConfig(name="blobs", folds=7, fold=fold))
     data = load(describe("blobs", Path()), Path(), CPU, folds=7, fold=fold)
     train, held_out = sample_counts(config, data.spec)
     assert abs(train - len(data.splits["train"])) <= 1  # folds differ by one

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from layerwise.config.build import build_batch_plan, build_data, build_scoring, build_spec, data_listing, describe_data
+from layerwise.config.datasets.images import ImagesConfig
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import Config
 from layerwise.core.errors import LayerwiseError
@@ -116,7 +117,9 @@ def check_fits(spec: DatasetSpec, trained: DatasetSpec) -> None:
 
 def read(config: ResolvedConfig, spec: DatasetSpec, trained: DatasetSpec, device: torch.device) -> Dataset:
     """Returns the samples, scaled as those of the run, without augmentation."""
-    dataset = replace(config.dataset, standardise=True, augment=False)  # `trained` says how they were scaled
+    dataset = replace(config.dataset, standardise=True)  # `trained` says how they were scaled
+    if isinstance(dataset, ImagesConfig):
+        dataset = replace(dataset, augment=False)
     scaled = replace(spec, mean=trained.mean, std=trained.std, fill=trained.fill)
     return build_data(replace(config, dataset=dataset), scaled, device)
 

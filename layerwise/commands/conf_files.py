@@ -11,5 +11,5 @@ CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if (p
 
 
 def choices(group: str) -> list[str]:
-    """The choices of a group, such as `model`."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    """The choices of a group, such as `model`; files whose names begin with `base` hold what these share."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if not path.stem.startswith("base"))

@@ -20,8 +20,9 @@ from rich.table import Table
 
 from layerwise.commands.arguments import Parser
 from layerwise.commands.conf_files import CONF, choices
+from layerwise.config.datasets.images import ImagesConfig
 from layerwise.config.effects import has_effect
-from layerwise.config.groups.data import CacheConfig, CacheKind, DatasetConfig
+from layerwise.config.groups.data import CacheConfig, CacheKind
 from layerwise.config.networks.resnet_cifar import ResNetCifarConfig
 from layerwise.config.networks.simcnn import SimCnnConfig
 from layerwise.config.outside import TARGET, offered
@@ -80,7 +81,7 @@ def of_group(group: str) -> list[Entry]:
         keys = [key for key in yaml.safe_load(text) if key not in ("defaults", "kind") and (key, group) not in CHOSEN]
         if name == "own":
             found.append(of_contract(group))
-        elif name != "base":
+        else:
             found.append((name, [key for key in keys if key != TARGET] + arguments(text), description(text)))
     return found
 
@@ -111,7 +112,7 @@ def heads() -> list[Entry]:
     for network in (SimCnnConfig, ResNetCifarConfig):
         names, used = [entry.name for entry in fields(network)], {}
         for kind in network.heads:
-            data, cache = DatasetConfig(name="cifar10"), CacheConfig(kind=CacheKind.auto)
+            data, cache = ImagesConfig(name="cifar10"), CacheConfig(kind=CacheKind.auto)
             config = resolve(Config(model=network(head=kind), dataset=data, cache=cache))
             used[kind] = {name for name in names if has_effect(f"model.{name}", config)}
         shared, known = set.intersection(*used.values()), {name for name, _, _ in found}

@@ -8,7 +8,6 @@ from layerwise.config.networks.simcnn import SimCnnConfig
 from layerwise.config.schema import Config
 from layerwise.core.choices import PrecisionName
 from layerwise.core.errors import LayerwiseError
-from layerwise.data.choices import Task
 from layerwise.models.choices import RECONSTRUCTING, HeadKind
 from layerwise.training.choices import LossName
 
@@ -123,7 +122,8 @@ def _check_data(config: Config) -> None:
 
 def _check_mixing(config: Config) -> None:
     """Images that are mixed have two labels."""
-    for name, share in {"mixup": config.dataset.mixup, "cutmix": config.dataset.cutmix}.items():
+    for name in ("mixup", "cutmix"):
+        share = getattr(config.dataset, name, 0)
         if share and config.function("objective") is not None:
             raise LayerwiseError(
                 f"dataset.{name}={share:g} cannot be combined with objective._target_: a loss of another package takes "
@@ -166,7 +166,7 @@ def _check_objective(config: Config) -> None:
         raise LayerwiseError(
             f"objective.single_logit=true cannot be combined with model.head={head.value}. Use another head."
         )
-    if config.dataset.task is Task.regression and head in (HeadKind.goodness, *RECONSTRUCTING):
+    if config.dataset.regression and head in (HeadKind.goodness, *RECONSTRUCTING):
         raise LayerwiseError(f"dataset.task=regression cannot be combined with model.head={head.value}, for classes.")
     at_once = (Plan.simultaneous, Plan.deep_supervision, Plan.joint)
     if head in RECONSTRUCTING and (config.plan.name not in at_once or config.plan.frozen_blocks > 0):
@@ -174,7 +174,7 @@ def _check_objective(config: Config) -> None:
             f"model.head={head.value} reconstructs the images, which stages behind frozen blocks do not read. Use "
             "plan=simultaneous and plan.frozen_blocks=0."
         )
-    if config.dataset.task is Task.regression and objective.loss in CLASS_LOSSES:
+    if config.dataset.regression and objective.loss in CLASS_LOSSES:
         raise LayerwiseError(
             f"objective.loss={objective.loss.value} is for classes. With dataset.task=regression use squared_error or "
             "absolute_error."

@@ -17,18 +17,12 @@ from layerwise.config.groups.outputs import WandbMode
 from layerwise.config.groups.plan import Plan
 from layerwise.config.groups.training import OptimizerKind, ScheduleName
 from layerwise.config.keys import key_names
-from layerwise.config.networks import NETWORKS
+from layerwise.config.kinds import KINDS, blank
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import Config
-from layerwise.data.choices import Task
 from layerwise.models.choices import RECONSTRUCTING, HeadKind
 
 Condition = Callable[[ResolvedConfig], bool]
-
-IMAGE_FILES = ("imagenet", "imagenette", "imagefolder")
-VECTORS = ("blobs", "table")
-UNMIRRORED = ("digits", "svhn", "mnist")
-"""Data sets in which a mirrored image is another sign."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +35,6 @@ class Effect:
 
 def _plan(*names: Plan) -> Effect:
     return Effect(" or ".join(f"plan={name.value}" for name in names), lambda config: config.plan.name in names)
-
-
-def _dataset(*names: str) -> Effect:
-    return Effect(" or ".join(f"dataset={name}" for name in names), lambda config: config.dataset.name in names)
 
 
 def _schedule(name: ScheduleName) -> Effect:
@@ -79,11 +69,8 @@ _CONVOLVES = Effect(
 )
 _WHITENS = Effect("model.whiten_input=true", lambda c: bool(getattr(c.model, "whiten_input", False)))
 _NORMS = Effect("model.batch_norm=true", lambda c: bool(getattr(c.model, "batch_norm", False)))
-_AUGMENTS = Effect(
-    "dataset.augment=true and a data set of images",
-    lambda c: c.dataset.augment and c.dataset.name not in VECTORS,
-)
-_CLASSES = Effect("dataset.task=classification", lambda c: c.dataset.task is Task.classification)
+_AUGMENTS = Effect("dataset.augment=true and a data set of images", lambda c: c.dataset.augments)
+_CLASSES = Effect("dataset.task=classification", lambda c: not c.dataset.regression)
 _CLASS_LOSS = Effect(
     "dataset.task=classification and no objective._target_",
     lambda c: _CLASSES.holds(c) and c.function("objective") is None,
@@ -132,25 +119,25 @@ EFFECTS: dict[str, Effect] = {
         ),
         ALWAYS,
     ),
-    **dict.fromkeys(("dataset.standardise", "dataset.limit", "dataset.limit_test"), ALWAYS),
+    **dict.fromkeys(("dataset.standardise", "dataset.limit", "dataset.limit_test", "dataset.augment"), ALWAYS),
+    **dict.fromkeys(("dataset.size", "dataset.workers", "dataset.unreadable", "dataset.exif", "dataset.test"), ALWAYS),
+    **dict.fromkeys(("dataset.path", "dataset.task", "dataset.label", "dataset.test_path"), ALWAYS),
+    **dict.fromkeys(("dataset.separator", "dataset.columns", "dataset.drop", "dataset.missing"), ALWAYS),
     "dataset.validation_split": Effect("dataset.validation above 0", lambda c: c.dataset.validation > 0),
     "dataset.fold": Effect("dataset.folds", lambda c: c.dataset.folds is not None),
-    "dataset.augment": Effect("a data set of images", lambda c: c.dataset.name not in VECTORS),
     **dict.fromkeys(("dataset.cutout", "dataset.padding", "dataset.border"), _AUGMENTS),
     **dict.fromkeys(("dataset.randaugment", "dataset.erasing", "dataset.mixup", "dataset.cutmix"), _AUGMENTS),
-    "dataset.randaugment_ops": Effect("dataset.randaugment above 0", lambda c: c.dataset.randaugment > 0),
+    "dataset.randaugment_ops": Effect(
+        "dataset.randaugment above 0", lambda c: getattr(c.dataset, "randaugment", 0) > 0
+    ),
     "dataset.flip": Effect(
         f"{_AUGMENTS.needs} whose mirror images are of the same class",
-        lambda c: _AUGMENTS.holds(c) and c.dataset.name not in UNMIRRORED,
+        lambda c: _AUGMENTS.holds(c) and getattr(c.dataset, "mirrored", False),
     ),
     "dataset.fresh_views": Effect(
         f"{_AUGMENTS.needs}, and a plan of several stages", lambda c: _AUGMENTS.holds(c) and not c.joint
     ),
-    **dict.fromkeys(("dataset.size", "dataset.workers", "dataset.unreadable", "dataset.exif"), _dataset(*IMAGE_FILES)),
     "dataset.class_weights": _CLASS_LOSS,
-    **dict.fromkeys(("dataset.path", "dataset.task", "dataset.label", "dataset.test_path"), _dataset("table")),
-    **dict.fromkeys(("dataset.separator", "dataset.columns", "dataset.drop", "dataset.missing"), _dataset("table")),
-    "dataset.test": _dataset("table", "imagefolder"),
     **dict.fromkeys(("plan.name", "plan.epochs", "plan.finetune.epochs"), ALWAYS),
     "plan.blocks_per_stage": Effect(
         f"{_GROUPS.needs}, and at least as many blocks (J)",
@@ -235,7 +222,7 @@ REFUSED = {
     *("plan.prune_rounds", "plan.last_head_width", "plan.frozen_blocks"),
     *("dataset.randaugment", "dataset.randaugment_ops", "dataset.erasing", "dataset.mixup", "dataset.cutmix"),
     *("dataset.fold", "dataset.cutout", "plan.finetune.lr", "plan.finetune.autoencoder_epochs"),
-    *("plan.blocks_per_stage", "plan.patience", "dataset.task", "dataset.class_weights"),
+    *("plan.blocks_per_stage", "plan.patience", "dataset.class_weights"),
     *("objective.label_smoothing", "objective.single_logit", "objective.head_weights"),
     *("objective.decoder_weights", "objective.label_weights"),
     *("dataset.padding", "dataset.border", "optimizer.warmup", "optimizer.start", "optimizer.final"),
@@ -261,17 +248,21 @@ def has_effect(key: str, config: ResolvedConfig) -> bool:
 
 def without_effect(given: Config, resolved: ResolvedConfig) -> Iterator[tuple[str, str]]:
     """The keys that are set without effect, each with a message."""
-    for key, default in defaults(given.model.kind).items():
+    for key, default in defaults(given).items():
         value = value_of(given, key)
         if value != default != MISSING and not has_effect(key, resolved):
             shown = getattr(value, "value", value)
             yield key, f"{key}={shown} has no effect: it needs {EFFECTS[key].needs}."
 
 
+def defaults(config: Config) -> dict[str, Any]:
+    """The schema's defaults by dotted key, with the keys of a configuration's network and data set."""
+    return _defaults(tuple(kinds.of(config) for kinds in KINDS))
+
+
 @cache
-def defaults(kind: str) -> dict[str, Any]:
-    """The schema's defaults by dotted key, with the keys of one kind of network."""
-    config = Config(model=NETWORKS[kind]())  # type: ignore[call-arg]
+def _defaults(classes: tuple[type[Any], ...]) -> dict[str, Any]:
+    config = blank(classes)
     return {key: value_of(config, key) for key in key_names(config)}
 
 

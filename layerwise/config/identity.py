@@ -12,6 +12,7 @@ from typing import Any
 
 from layerwise.config.effects import defaults, has_effect
 from layerwise.config.keys import key_names
+from layerwise.config.kinds import KINDS
 from layerwise.config.networks.base import TIMM
 from layerwise.config.outside import as_keys, put_back
 from layerwise.config.resolve import resolve
@@ -50,8 +51,8 @@ def _plain(config: Any) -> dict[str, Any]:
             kept[name] = str(Path(kept[name]).resolve())
     if kept.get("pretrained") not in (None, TIMM):
         kept["pretrained"] = str(Path(kept["pretrained"]).resolve())
-    if kept.get("name") in ("imagefolder", "imagenette"):
-        kept["root"] = str(Path(config.root).resolve())  # the folder is the data set, or says which version of it
+    if getattr(config, "root_is_data", False):
+        kept["root"] = str(Path(config.root).resolve())
     return kept
 
 
@@ -76,9 +77,9 @@ def chosen(config: ResolvedConfig) -> dict[str, Any]:
     """
     wanted = identity(config)
     draft: Config = config
-    left_out = set()
-    for key in (key for key in key_names(config) if key != "model.kind"):
-        trial = _with(draft, key.split("."), defaults(config.model.kind)[key])
+    left_out, chosen_by = set(), [kinds.choice for kinds in KINDS]
+    for key in (key for key in key_names(config) if key not in chosen_by):
+        trial = _with(draft, key.split("."), defaults(config)[key])
         try:
             same = identity(resolve(trial)) == wanted
         except LayerwiseError:

@@ -21,11 +21,10 @@ from yaml import YAMLError
 
 from layerwise.config.checks import check_options
 from layerwise.config.effects import value_of
-from layerwise.config.groups.data import DatasetConfig
 from layerwise.config.groups.plan import PlanConfig
 from layerwise.config.groups.training import ObjectiveConfig
-from layerwise.config.keys import key_names, network_keys, suggest_key
-from layerwise.config.networks import NETWORKS, NetworkConfig
+from layerwise.config.keys import key_names, suggest_key, where_it_is
+from layerwise.config.kinds import KINDS, Kinds, blank
 from layerwise.config.outside import TARGET, Outside, put_back
 from layerwise.config.ranges import check_ranges
 from layerwise.config.schema import Config
@@ -48,9 +47,10 @@ def parse(composed: DictConfig, trust: bool = True) -> Config:
     try:
         composed = OmegaConf.create(_each_text(OmegaConf.to_container(composed, resolve=False), _at_home))
         composed, outside = _outside(composed, trust)
-        network = _network(composed)
-        composed = _without_others(composed, network)
-        schema = _schema(network)
+        classes = tuple(_class(kinds, composed, kinds.group in outside) for kinds in KINDS)
+        for kinds, kind in zip(KINDS, classes, strict=True):
+            composed = _without_others(composed, kinds, kind)
+        schema = _schema(classes)
         check_shapes(schema, composed)
         config = OmegaConf.to_object(OmegaConf.merge(schema, composed))
     except ConfigKeyError as error:
@@ -70,9 +70,9 @@ def parse(composed: DictConfig, trust: bool = True) -> Config:
 
 
 @cache
-def _schema(network: type[NetworkConfig]) -> DictConfig:
+def _schema(classes: tuple[type[Any], ...]) -> DictConfig:
     """All keys with their types and defaults; OmegaConf takes a quarter of the time of `parse` to make it."""
-    schema: DictConfig = OmegaConf.structured(Config(model=network()))  # type: ignore[call-arg]
+    schema: DictConfig = OmegaConf.structured(blank(classes))
     return schema
 
 
@@ -117,8 +117,8 @@ def _outside(composed: DictConfig, trust: bool) -> tuple[DictConfig, dict[str, O
 
 def _keys_beside(place: str) -> list[str]:
     """The keys of the schema that may stand beside a `_target_`."""
-    schema: dict[str, Any] = {"model": NETWORKS["own"], "objective": ObjectiveConfig}
-    schema |= {"dataset": DatasetConfig, "plan": PlanConfig}
+    schema: dict[str, Any] = {kinds.group: kinds.classes["own"] for kinds in KINDS}
+    schema |= {"objective": ObjectiveConfig, "plan": PlanConfig}
     return [entry.name for entry in fields(schema[place])] if place in schema else []
 
 
@@ -128,35 +128,56 @@ def _value(node: DictConfig, name: str) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
-def _network(composed: DictConfig) -> type[NetworkConfig]:
-    """The class of the chosen network's keys."""
-    kind = OmegaConf.select(composed, "model.kind", default="simcnn", throw_on_resolution_failure=False)
-    if kind not in NETWORKS:
-        raise LayerwiseError(f"model.kind={kind}: there is no such network.{suggest(str(kind), NETWORKS)}")
-    return NETWORKS[kind]
+def _class(kinds: Kinds, composed: DictConfig, own: bool) -> type[Any]:
+    """The class of a group's keys.
+
+    Args:
+        own: a function of another package is named there.
+
+    Raises:
+        LayerwiseError: there is no such choice, or the function has the name of one.
+    """
+    value = OmegaConf.select(composed, kinds.choice, throw_on_resolution_failure=False)
+    if own:
+        if value != "own" and str(value) in kinds.classes:
+            raise LayerwiseError(f"{kinds.choice}={value}: is a {kinds.what} of layerwise. Give yours another name.")
+        return kinds.classes["own"]
+    if value is None:
+        return type(getattr(Config(), kinds.group))
+    if str(value) not in kinds.classes:
+        raise LayerwiseError(
+            f"{kinds.choice}={value}: there is no such {kinds.what}.{suggest(str(value), kinds.classes)}"
+        )
+    return kinds.classes[str(value)]
 
 
-def _without_others(composed: DictConfig, network: type[NetworkConfig]) -> DictConfig:
-    """The configuration without keys that other networks have, which an experiment file may set to their defaults.
+def _without_others(composed: DictConfig, kinds: Kinds, kind: type[Any]) -> DictConfig:
+    """The configuration without a group's keys of other classes, which an experiment file may set to their defaults.
 
     Raises:
         LayerwiseError: such a key has another value.
     """
-    model = composed.get("model")
-    if not isinstance(model, DictConfig):
+    group = composed.get(kinds.group)
+    if not isinstance(group, DictConfig):
         return composed
-    own = {entry.name for entry in fields(network)}
-    others = {entry.name: entry for other in NETWORKS.values() for entry in fields(other) if entry.name not in own}
+    own = {entry.name for entry in fields(kind)}
+    others = {name: entry for name, entry in kinds.all_keys.items() if name not in own}
     kept = composed.copy()
     OmegaConf.set_struct(kept, False)
-    for name in [str(name) for name in model if name in others]:
-        if (value := model[name]) not in (None, _default(others[name])):
-            raise LayerwiseError(f"model.{name}={value}: model={kept.model.kind} has no such option. Leave it out.")
-        kept.model.pop(name)
+    for name in [str(name) for name in group if name in others]:
+        if (value := group[name]) not in (None, _default(others[name])):
+            key = f"{kinds.group}.{name}"
+            raise LayerwiseError(
+                f"{key}={value}: {kinds.group}={group[kinds.key]} has no such option, which is of {where_it_is(key)}. "
+                "Leave it out."
+            )
+        kept[kinds.group].pop(name)
     return kept
 
 
 def _default(entry: Field[Any]) -> Any:
+    if entry.default_factory is not MISSING:
+        return entry.default_factory()
     value = None if entry.default is MISSING else entry.default
     return getattr(value, "value", value)
 
@@ -223,13 +244,14 @@ def _update(loaded: DictConfig) -> None:
     """Gives a config.yaml of an earlier version the keys that say today what it meant."""
     loaded.get("logger", {}).pop("name", None)  # there when there was nothing to choose
     model = loaded.get("model", {})
-    if TARGET in model:
-        return  # its keys are arguments
-    network = NETWORKS.get(model.get("kind"), NetworkConfig)
-    own_head = {"head"} if isinstance(model.get("head"), DictConfig) else set()
-    for name in (
-        {key.removeprefix("model.") for key in network_keys()} - {entry.name for entry in fields(network)} - own_head
-    ):
-        model.pop(name, None)  # every network had the keys of all
+    for kinds in KINDS:
+        group = loaded.get(kinds.group, {})
+        kind = kinds.classes["own"] if TARGET in group else kinds.classes.get(group.get(kinds.key))
+        others = kinds.all_keys.keys() - {entry.name for entry in fields(kind)} if kind else set()
+        if TARGET in group and others - group.keys():
+            continue  # else all are there, and are no arguments
+        for name in others:
+            if not (isinstance(inner := group.get(name), DictConfig) and TARGET in inner):  # a head of another package
+                group.pop(name, None)  # every class had the keys of all
     if model.get("kind") == "simcnn" and loaded.get("k") == 1 and model.get("batch_norm") is False:
         model.setdefault("bias", True)  # every block had one

@@ -18,7 +18,6 @@ from layerwise.config.resolved import (
 )
 from layerwise.config.schema import Config
 from layerwise.core.errors import LayerwiseError
-from layerwise.data.choices import Task
 from layerwise.models.choices import EnsembleOn
 from layerwise.training.choices import LossName
 
@@ -75,13 +74,13 @@ def _loss(config: Config) -> LossName:
     """The loss; of the scores (0, z) of a single logit z the cross-entropy is the binary cross-entropy of z."""
     if config.objective.single_logit:
         return LossName.cross_entropy
-    usual = LossName.squared_error if config.dataset.task is Task.regression else LossName.cross_entropy
+    usual = LossName.squared_error if config.dataset.regression else LossName.cross_entropy
     return given(config.objective.loss, usual)
 
 
 def _averaged(config: Config) -> EnsembleOn | None:
     """What the ensemble averages, where it is chosen or there are no classes."""
-    return EnsembleOn.logits if config.dataset.task is Task.regression else config.ensemble.on
+    return EnsembleOn.logits if config.dataset.regression else config.ensemble.on
 
 
 def _stages_to_match(config: Config, J: int) -> int:

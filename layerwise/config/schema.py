@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from layerwise.config.datasets.base import DatasetConfig
+from layerwise.config.datasets.images import ImagesConfig
 from layerwise.config.groups import WHERE
-from layerwise.config.groups.data import CacheConfig, DatasetConfig
+from layerwise.config.groups.data import CacheConfig
 from layerwise.config.groups.outputs import LoggerConfig, ProgressName, SlurmConfig, Summary
 from layerwise.config.groups.plan import Plan, PlanConfig
 from layerwise.config.groups.training import (
@@ -48,7 +50,7 @@ class Config:
     profile: bool = field(default=False, metadata=WHERE)
     debug: bool = field(default=False, metadata=WHERE)
     model: NetworkConfig = field(default_factory=SimCnnConfig)
-    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    dataset: DatasetConfig = field(default_factory=ImagesConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

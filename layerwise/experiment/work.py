@@ -47,7 +47,7 @@ def workload(
         stored=train,
         held_out=held_out,
         views=views,
-        augmented=config.dataset.augment and spec.augmented,
+        augmented=config.dataset.augments and spec.augmented,
         scores_train=config.evaluation.train,
         mirror=config.evaluation.mirror,
         every=config.evaluation.every,

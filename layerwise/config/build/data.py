@@ -9,21 +9,23 @@ from pathlib import Path
 
 import torch
 
-from layerwise.config.groups.data import Unreadable
+from layerwise.config.datasets.files import ImageFilesConfig, Unreadable
+from layerwise.config.datasets.images import ImagesConfig
+from layerwise.config.datasets.table import TableConfig
 from layerwise.config.groups.plan import Plan
 from layerwise.config.groups.training import Parallel
 from layerwise.config.outside import Outside
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.core import distributed
 from layerwise.core.distributed import ranks
-from layerwise.core.errors import LayerwiseError, suggest
+from layerwise.core.errors import LayerwiseError
 from layerwise.core.machine import decoding_workers
 from layerwise.core.shard import EVERYTHING, Shard
 from layerwise.data.augmentation import augmented, check_mirrors
-from layerwise.data.choices import Task
 from layerwise.data.dataset import Dataset, DatasetSpec, Shards
-from layerwise.data.factory import NAMES, describe, listing, load
+from layerwise.data.factory import describe, listing, load
 from layerwise.data.own import Samples, checked_samples
+from layerwise.data.split import TEST_PART
 from layerwise.data.table_file import TableFiles
 from layerwise.features.batches import BatchPlan
 from layerwise.training.choices import LossName
@@ -34,7 +36,7 @@ from layerwise.training.recipe import parts_of_batch
 def table_files(config: ResolvedConfig) -> TableFiles | None:
     """The files of `dataset=table`."""
     dataset = config.dataset
-    if dataset.path is None:
+    if not isinstance(dataset, TableConfig) or dataset.path is None:
         return None
     test_path = None if dataset.test_path is None else Path(dataset.test_path)
     return TableFiles(
@@ -46,7 +48,7 @@ def table_files(config: ResolvedConfig) -> TableFiles | None:
         None if dataset.columns is None else tuple(dataset.columns),
         tuple(dataset.drop),
         None if dataset.missing is None else tuple(dataset.missing),
-        dataset.task is Task.regression,
+        dataset.regression,
     )
 
 
@@ -70,13 +72,16 @@ def samples_of(config: ResolvedConfig) -> TableFiles | Samples | None:
 
 
 def describe_data(config: ResolvedConfig) -> DatasetSpec:
-    """What is known of the data set without reading it; LayerwiseError: an unknown one."""
-    dataset = config.dataset
-    if config.function("dataset") is not None and dataset.name in NAMES:
-        raise LayerwiseError(f"dataset.name={dataset.name}: is a data set of layerwise. Give yours another name.")
-    if config.function("dataset") is None and dataset.name not in NAMES:
-        raise LayerwiseError(f"dataset.name={dataset.name}: unknown.{suggest(dataset.name, NAMES)}")
-    return describe(dataset.name, Path(dataset.root), dataset.size, samples_of(config), dataset.test, dataset.exif)
+    """What is known of the data set without reading it."""
+    dataset, samples = config.dataset, samples_of(config)
+    if not isinstance(dataset, ImageFilesConfig):
+        return describe(dataset.name, Path(dataset.root), None, samples)
+    return describe(dataset.name, Path(dataset.root), dataset.size, samples, test_share(config), dataset.exif)
+
+
+def test_share(config: ResolvedConfig) -> float:
+    """The fraction of the samples to test on."""
+    return getattr(config.dataset, "test", TEST_PART)
 
 
 def build_spec(config: ResolvedConfig) -> DatasetSpec:
@@ -92,25 +97,26 @@ def build_spec(config: ResolvedConfig) -> DatasetSpec:
         )
     if config.evaluation.mirror:
         check_mirrors(spec, "evaluation.mirror=true")
-    spec = augmented(
-        spec,
-        dataset.flip,
-        dataset.cutout,
-        dataset.padding,
-        dataset.border,
-        erasing=dataset.erasing,
-        randaugment=dataset.randaugment,
-        randaugment_ops=dataset.randaugment_ops,
-        mixup=dataset.mixup,
-        cutmix=dataset.cutmix,
-    )
+    if isinstance(dataset, ImagesConfig):
+        spec = augmented(
+            spec,
+            dataset.flip,
+            dataset.cutout,
+            dataset.padding,
+            dataset.border,
+            erasing=dataset.erasing,
+            randaugment=dataset.randaugment,
+            randaugment_ops=dataset.randaugment_ops,
+            mixup=dataset.mixup,
+            cutmix=dataset.cutmix,
+        )
     config.model.check_samples(spec, config.J)
     return spec
 
 
 def data_listing(config: ResolvedConfig) -> str:
     """A line for each image file or sample; see `data.factory.listing`."""
-    return listing(config.dataset.name, Path(config.dataset.root), samples_of(config), config.dataset.test)
+    return listing(config.dataset.name, Path(config.dataset.root), samples_of(config), test_share(config))
 
 
 def shards(config: ResolvedConfig) -> Shards:
@@ -123,13 +129,14 @@ def shards(config: ResolvedConfig) -> Shards:
 def build_data(config: ResolvedConfig, spec: DatasetSpec, device: torch.device) -> Dataset:
     """This process's samples, on the device where they fit; LayerwiseError: they cannot be read."""
     dataset, kept, local_ranks = config.dataset, shards(config), distributed.place().local_ranks
+    workers, unreadable = getattr(dataset, "workers", None), getattr(dataset, "unreadable", None)
     compiled = config.compile and device.type == "cuda"  # on a CPU it is a thousandth of a step
     return load(
         spec,
         Path(dataset.root),
         device,
         files=samples_of(config),
-        test=dataset.test,
+        test=test_share(config),
         validation=dataset.validation,
         validation_split=dataset.validation_split,
         folds=dataset.folds,
@@ -139,10 +146,10 @@ def build_data(config: ResolvedConfig, spec: DatasetSpec, device: torch.device) 
         labelled=dataset.labelled,
         weights=dataset.class_weights,
         standardise=dataset.standardise,
-        augment=dataset.augment,
+        augment=dataset.augments,
         seed=config.seed,
-        workers=dataset.workers if dataset.workers is not None else decoding_workers(device, local_ranks),
-        skip_unreadable=dataset.unreadable is Unreadable.skip,
+        workers=decoding_workers(device, local_ranks) if workers is None else workers,
+        skip_unreadable=unreadable is Unreadable.skip,
         shards=kept,
         compiled_for=config.batch_size // kept["train"].ranks if compiled else None,
         batch_size=config.batch_size,
@@ -208,7 +215,8 @@ def _check_batches(config: ResolvedConfig, samples: int, which: str, processes: 
             f"batch_size={batch_size}: there are only {samples} {which}training samples. "
             f"Use batch_size={samples} or less, or more data (dataset.limit, dataset.labelled)."
         )
-    if (config.dataset.mixup or config.dataset.cutmix) and samples < 2 * batch_size:
+    mixes = isinstance(config.dataset, ImagesConfig) and (config.dataset.mixup or config.dataset.cutmix)
+    if mixes and samples < 2 * batch_size:
         raise LayerwiseError(
             f"batch_size={batch_size} of {samples} training samples: dataset.mixup and dataset.cutmix need two batches "
             f"or more, since an image is mixed with one of another batch. Use batch_size={samples // 2} or less."
@@ -258,6 +266,6 @@ def build_batch_plan(config: ResolvedConfig, data: Dataset) -> BatchPlan:
         config.seed,
         data.shards["train"],
         batches_a_pass,
-        fresh_views=config.dataset.fresh_views,
+        fresh_views=getattr(config.dataset, "fresh_views", False),
         accumulate=config.accumulate,
     )

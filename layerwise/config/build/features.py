@@ -37,7 +37,7 @@ def cached_epochs(stages: Sequence[Stage]) -> int:
 
 def cached_views(config: ResolvedConfig, spec: DatasetSpec, stages: Sequence[Stage]) -> int:
     """Views of each training sample that a cache stores: `cache.views`, but not more than differ."""
-    differing = cached_epochs(stages) if config.dataset.augment and spec.augmented else 1
+    differing = cached_epochs(stages) if config.dataset.augments and spec.augmented else 1
     return differing if config.cache.views == "epochs" else min(config.cache.views, differing)
 
 
@@ -66,8 +66,8 @@ def build_cache_decision(
         held_out=parts["test"].most(held_out),
         views=None if config.cache.views == "epochs" else config.cache.views,
         epochs=cached_epochs(stages),
-        augmented=config.dataset.augment and spec.augmented,
-        fresh_views=config.dataset.fresh_views,
+        augmented=config.dataset.augments and spec.augmented,
+        fresh_views=getattr(config.dataset, "fresh_views", False),
         codec=codec(config, precision),
         computed=precision.dtype,
         budget_bytes=None if budget is None else int(budget * 1e9),
