@@ -2,7 +2,8 @@
 
 The family is that of `pooled_cifar10`, all widths times a factor; the recipe is its own. For each method and budget
 several widths and numbers of epochs are tried on held-out training images (`frontier_choice`); the best of them is
-trained on all training images and scored on the test images (`frontier`).
+trained on all training images and scored on the test images (`frontier`). `gap` trains one network of the family in
+the three ways with equally many epochs for each block, and block by block with longer heads.
 """
 
 from __future__ import annotations
@@ -62,3 +63,21 @@ def row(method: str, budget: float, width: float, epochs: int, more: tuple[str, 
 
 CHOICE_ROWS = tuple(row(*key, *pair, HELD_OUT) for key, pairs in CANDIDATES.items() for pair in pairs)
 FRONTIER_ROWS = tuple(row(*key, *pair) for key, pair in CHOSEN.items())
+
+GAP_WIDTH = 0.375
+"""The width factor of the networks of `GAP_ROWS`: the best for greedy k=3 at 0.03 PFLOP."""
+
+GAP_ROWS = (
+    *(
+        Row("pooled_cifar10", made.family, made.variant, label=f"{method}, {epochs} epochs")
+        for epochs in (4, 12)
+        for method in ("greedy k=3", "simultaneous", "joint")
+        for made in (row(method, 0, GAP_WIDTH, epochs),)
+    ),
+    *(
+        Row("pooled_cifar10", made.family, (f"k={k}", *made.variant), label=f"greedy k={k}, 4 epochs")
+        for k in (4, 5)
+        for made in (row("greedy k=3", 0, GAP_WIDTH, 4),)
+    ),
+)
+"""With `epochs` for each block: in stages of its own, or of all blocks together."""

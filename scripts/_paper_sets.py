@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _frontier_rows import CHOICE_ROWS, FRONTIER_ROWS, HELD_OUT
+from _frontier_rows import CHOICE_ROWS, FRONTIER_ROWS, GAP_ROWS, HELD_OUT
 from _method_rows import METHOD_ROWS
 from _row import Row
 
@@ -33,6 +33,7 @@ SETS: dict[str, tuple[Row, ...]] = {
     "fast_choice": (Row("fast_cifar10", "fast", HELD_OUT),),
     "frontier_choice": CHOICE_ROWS,
     "frontier": FRONTIER_ROWS,
+    "gap": GAP_ROWS,
     "vit": (
         Row("vit_cifar10", "vit"),
         Row("vit_cifar10", "vit", ("k=1",)),
