@@ -6,6 +6,7 @@ import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from layerwise.models.blocknet import Segment
 from layerwise.models.vgg import VGG_LAYERS, Vgg, block_count
 from layerwise.training.plan import Stage, greedy, joint
 
-BATCH = 32
+BATCH, ROUNDS = 32, 5
 
 
 def measure(device: torch.device) -> dict[str, Any]:
@@ -29,13 +30,18 @@ def measure(device: torch.device) -> dict[str, Any]:
 
     Parameters, activations and their sum are those that results.json and the report have of a run, in the greedy stage
     that needs most: parameters with gradients and momenta, and what the process takes beyond them in the second step of
-    a stage. The peak is that of the whole process, PyTorch included.
+    a stage. The peak is that of the whole process, PyTorch included. The plans take turns, each in a process of its
+    own; figures are medians, and `rounds` has the activations of each, as the allocator varies.
     """
-    found = {}
-    for plan in (greedy, joint):
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-            found[plan.__name__] = process.submit(memory_of_vgg, plan, device).result()
-    return found | {"ratio": {name: mb / found["joint"][name] for name, mb in found["greedy"].items()}}
+    rounds: dict[str, list[dict[str, float]]] = {"greedy": [], "joint": []}
+    for _ in range(ROUNDS):
+        for plan in (greedy, joint):
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+                rounds[plan.__name__].append(process.submit(memory_of_vgg, plan, device).result())
+    found = {name: {part: median(one[part] for one in of) for part in of[0]} for name, of in rounds.items()}
+    ratio = {part: mb / found["joint"][part] for part, mb in found["greedy"].items()}
+    each = {name: {"rounds": sorted(round(one["activations"]) for one in of)} for name, of in rounds.items()}
+    return {name: found[name] | each[name] for name in found} | {"ratio": ratio}
 
 
 def memory_of_vgg(plan: Callable[[int, int], list[Stage]], device: torch.device) -> dict[str, float]:
