@@ -11,7 +11,8 @@ import torch
 import layerwise
 from layerwise.analysis.drawing import MARKERS, PALETTE, pyplot, save
 from layerwise.core.spread import spread
-from layerwise.data.factory import describe, load
+from layerwise.data.factory import load
+from layerwise.data.toy import Blobs
 
 PUBLISHED_LOSS = (1.48, 1.39, 1.47, 1.67, 1.94, 2.17, 2.33, 2.47, 2.57, 2.65)
 PUBLISHED_MLP = (48.5, 51.4, 50.5, 50.0, 48.7, 48.7, 48.0, 48.2, 47.9, 47.9)
@@ -238,7 +239,7 @@ def draw_blobs(runs: Runs, folders: Mapping[str, Path], docs: Path) -> None:
 def draw_regions(folder: Path, path: Path) -> None:
     """The class that the network of a run gives each point of the plane, for a few depths."""
     network = layerwise.load(folder)
-    data = load(describe("blobs", Path()), Path(), torch.device("cpu"), standardise=False)
+    data = load(Blobs(), torch.device("cpu"), standardise=False)
     points, labels = data.splits["test"].values, data.splits["test"].labels  # type: ignore[attr-defined]
     low, high = points.min(0).values - 1, points.max(0).values + 1
     x, y = (torch.linspace(float(low[i]), float(high[i]), 200) for i in range(2))

@@ -1,7 +1,6 @@
 """The crop-and-flip augmentation: exact, and a function of (seed, view, sample) alone."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +15,8 @@ from layerwise.data.augment import CropFlip, Cutout, alternate_flips, shift_and_
 from layerwise.data.augmentation import augmented
 from layerwise.data.choices import Flip
 from layerwise.data.dataset import Dataset, Resident
-from layerwise.data.factory import describe, load
+from layerwise.data.factory import load
+from layerwise.data.toy import DIGITS, Digits
 
 
 def reference(image: torch.Tensor, down: int, right: int, mirrored: bool, padding: int) -> torch.Tensor:
@@ -134,8 +134,8 @@ def test_a_cutout_is_a_square_around_any_pixel_and_is_clipped_at_the_border(side
 
 
 def test_a_cutout_is_the_mean_after_scaling_and_in_training_only():
-    spec = replace(describe("digits", Path()), padding=0)
-    data = load(augmented(spec, Flip.random, cutout=4), Path(), CPU)
+    spec = replace(DIGITS, padding=0)
+    data = load(Digits(), CPU, spec=augmented(spec, Flip.random, cutout=4))
     order = torch.arange(100)
     plain, view = (next(iter(data.batches("train", order, 100, view))).inputs for view in (None, 0))
     changed = view != plain
@@ -149,8 +149,8 @@ def test_a_cutout_is_the_mean_after_scaling_and_in_training_only():
     ("overrides", "word"),
     [
         (
-            {"dataset": "blobs", "model": "mlp", "dataset.cutout": 2},
-            "dataset.cutout=2 has no effect: it needs .* a data set of images",
+            {"dataset": "blobs", "model": "mlp", "+dataset.cutout": 2},
+            "dataset.cutout=2: dataset=blobs has no such option, which is of dataset=cifar10, .* or own",
         ),
         ({"dataset": "imagenette", "dataset.cutout": 2}, "decoded"),
         ({"dataset": "svhn", "dataset.flip": "alternating"}, "are not mirrored"),

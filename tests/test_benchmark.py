@@ -199,7 +199,7 @@ def test_every_part_says_what_its_figures_are():
 
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_the_plain_network_is_ours(k):
-    values = simcnn_values("cifar10", k)
+    values = simcnn_values(k)
     net = plain.network(k, values.J, values.width, values.head_width, values.downsample)
     config = configured(f"k={k}")
     ours = build.build_network(config, build.build_spec(config), build.build_agenda(config).stages())

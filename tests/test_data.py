@@ -18,10 +18,11 @@ from torchvision.datasets.utils import calculate_md5
 from helpers.data import CPU
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import key
-from layerwise.data import torchvision_sets
-from layerwise.data.factory import describe, load
-from layerwise.data.images import imagefolder
+from layerwise.data.factory import load
+from layerwise.data.images.imagefolder import ImageFolder
 from layerwise.data.split import balanced_order, limit
+from layerwise.data.torchvision_sets import SETS, STL10
+from layerwise.data.toy import DIGITS, Digits
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(0, 5))
@@ -46,18 +47,16 @@ def test_a_smaller_limit_is_a_prefix_of_a_larger_one_and_seeds_differ():
 
 
 def test_a_validation_split_leaves_the_test_set_alone():
-    spec = describe("digits", Path())
-    plain, held = (load(spec, Path(), CPU, validation=v, limit_train=500) for v in (0.0, 0.2))
+    plain, held = (load(Digits(), CPU, validation=v, limit_train=500) for v in (0.0, 0.2))
     assert torch.equal(plain.splits["test"].values, held.splits["test"].values)
-    assert len(held.splits["validation"]) == round(0.2 * spec.train_samples)
+    assert len(held.splits["validation"]) == round(0.2 * DIGITS.train_samples)
     assert len(held.splits["train"]) == 500
     samples = [set(held.splits[name].samples.tolist()) for name in ("train", "validation")]
     assert not samples[0] & samples[1]
 
 
 def test_digits_are_what_the_specification_says():
-    spec = describe("digits", Path())
-    data = load(spec, Path(), CPU)
+    spec, data = DIGITS, load(Digits(), CPU)
     train = data.splits["train"]
     assert (len(train), len(data.splits["test"])) == (spec.train_samples, spec.test_samples)
     assert train.values.shape[1:] == (8, 8, 1)
@@ -92,7 +91,7 @@ def write_cifar(root: Path, name: str, monkeypatch, per_file: int = 20) -> Path:
 @pytest.mark.parametrize(("name", "train_samples"), [("cifar10", 100), ("cifar100", 20)])
 def test_cifar_is_read_from_its_files(tmp_path, monkeypatch, name, train_samples):
     folder = write_cifar(tmp_path, name, monkeypatch)
-    (images, labels), test = torchvision_sets.read(name, tmp_path)
+    (images, labels), test = SETS[name](tmp_path).tensors()
     assert images.shape == (train_samples, 32, 32, 3)
     assert images.dtype == torch.uint8
     assert labels.dtype == torch.int64
@@ -100,10 +99,10 @@ def test_cifar_is_read_from_its_files(tmp_path, monkeypatch, name, train_samples
     damaged = next(folder.glob("test*"))
     damaged.write_bytes(damaged.read_bytes()[:-100])
     with pytest.raises(LayerwiseError, match=f"{damaged.name} is damaged"):
-        torchvision_sets.read(name, tmp_path)
+        SETS[name](tmp_path).tensors()
     damaged.unlink()
     with pytest.raises(LayerwiseError, match=f"{damaged.name} is missing"):
-        torchvision_sets.read(name, tmp_path)
+        SETS[name](tmp_path).tensors()
 
 
 def test_svhn_is_read_from_its_files(tmp_path, monkeypatch):
@@ -114,7 +113,7 @@ def test_svhn_is_read_from_its_files(tmp_path, monkeypatch):
         savemat(tmp_path / file, {"X": pixels, "y": np.array([[i % 10 + 1] for i in range(12)])})
         lists[split] = [url, file, calculate_md5(str(tmp_path / file))]
     monkeypatch.setattr(datasets.SVHN, "split_list", lists)
-    (images, labels), _ = torchvision_sets.read("svhn", tmp_path)
+    (images, labels), _ = SETS["svhn"](tmp_path).tensors()
     assert np.array_equal(images[5].numpy(), pixels[..., 5])
     assert labels.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2]  # the file says 10 for a zero
 
@@ -131,12 +130,12 @@ def test_grey_images_are_read_from_their_files(tmp_path, name, folder):
     for prefix in ("train", "t10k"):
         (raw / f"{prefix}-images-idx3-ubyte").write_bytes(idx(pixels))
         (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(idx(np.arange(12, dtype=np.uint8) % 10))
-    (images, labels), _ = torchvision_sets.read(name, tmp_path)
+    (images, labels), _ = SETS[name](tmp_path).tensors()
     assert np.array_equal(images[3, :, :, 0].numpy(), pixels[3])
     assert labels.tolist() == [i % 10 for i in range(12)]
     (raw / "train-images-idx3-ubyte").write_bytes(idx(pixels)[:100])
     with pytest.raises(LayerwiseError, match=name):
-        torchvision_sets.read(name, tmp_path)
+        SETS[name](tmp_path).tensors()
 
 
 def test_stl10_is_read_from_its_files(tmp_path, monkeypatch):
@@ -149,8 +148,8 @@ def test_stl10_is_read_from_its_files(tmp_path, monkeypatch):
             (folder / entry[0]).write_bytes((pixels if "_X" in entry[0] else labels).tobytes())
             entry[1] = calculate_md5(str(folder / entry[0]))
         monkeypatch.setattr(datasets.STL10, attribute, entries)
-    (folder / "class_names.txt").write_text("\n".join(torchvision_sets.STL10.classes))
-    (images, labels), test = torchvision_sets.read("stl10", tmp_path)
+    (folder / "class_names.txt").write_text("\n".join(STL10.classes))
+    (images, labels), test = SETS["stl10"](tmp_path).tensors()
     assert np.array_equal(images[1, :, :, 2].numpy(), pixels[1, 2].T)
     assert labels.tolist() == [0, 1, 9]
     assert len(test[1]) == 3
@@ -161,7 +160,7 @@ def test_tiny_imagenet_is_a_folder_of_classes(tmp_path):
     for path in ("train/n01/images/a.JPEG", "train/n02/images/b.JPEG", "val/n01/c.JPEG", "val/n02/d.JPEG"):
         (tmp_path / path).parent.mkdir(parents=True)
         Image.new("RGB", (64, 64)).save(tmp_path / path)
-    spec = describe("imagefolder", tmp_path, size=64)
+    spec = ImageFolder(tmp_path, size=64).spec()
     assert (spec.classes, spec.train_samples, spec.test_samples) == (("n01", "n02"), 2, 2)
 
 
@@ -180,10 +179,10 @@ def folder(tmp_path) -> Path:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_image_folder_is_the_same_resident_and_streamed(folder, workers):
-    spec = imagefolder.spec(folder, size=16)
+    spec = ImageFolder(folder, 16).spec()
     assert (spec.shape, spec.classes, spec.train_samples, spec.test_samples) == ((3, 16, 16), ("a", "b"), 10, 4)
-    resident, _ = imagefolder.read(folder, 16, CPU, workers, budget_bytes=10**9)
-    streamed, _ = imagefolder.read(folder, 16, CPU, workers, budget_bytes=0)
+    resident, _ = ImageFolder(folder, 16, workers=workers, budget_bytes=10**9).read(CPU)
+    streamed, _ = ImageFolder(folder, 16, workers=workers, budget_bytes=0).read(CPU)
     assert type(resident) is not type(streamed)
     order = [torch.tensor([9, 0, 4]), torch.tensor([1, 2])]
     for a, b in zip(resident.read(order), streamed.read(order), strict=True):
@@ -200,7 +199,7 @@ def test_an_unreadable_image_is_named(folder, workers):
     broken = folder / "train" / "a" / "2.JPEG"
     broken.write_bytes(broken.read_bytes()[:30])
     with pytest.raises(LayerwiseError, match=str(broken)):
-        imagefolder.read(folder, 16, CPU, workers, budget_bytes=10**9)
+        ImageFolder(folder, 16, workers=workers, budget_bytes=10**9).read(CPU)
 
 
 def test_an_image_folder_trains_and_loads_without_the_folder(folder, train_py, tmp_path):

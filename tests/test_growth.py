@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +12,8 @@ import layerwise
 import layerwise.core.errors
 from helpers.commands import assert_refused
 from helpers.run_folders import metrics_of, numbers, only_run, results_of, rewrite_results
-from layerwise.data.factory import describe, load
+from layerwise.data.factory import load
+from layerwise.data.toy import Blobs, Digits
 from layerwise.experiment import stage as stage_run
 from layerwise.runs.checkpoints import Checkpoints
 from layerwise.training.beginnings import carry_head
@@ -198,7 +198,7 @@ def test_an_autoencoder_of_convolutions_reconstructs_and_classifies(trained):
 def test_what_an_autoencoder_reports_is_what_its_decoder_does(trained):
     folder = trained(plan="autoencoder", **MLP | {"dataset.validation": None, "dataset.augment": "false"})
     net = layerwise.load(folder)
-    test = load(describe("digits", Path()), Path(), torch.device("cpu"), limit_test=100).splits["test"]
+    test = load(Digits(), torch.device("cpu"), limit_test=100).splits["test"]
     x = net.normalise(test.values.permute(0, 3, 1, 2))
     for row in results_of(folder)["blocks"]:
         with torch.no_grad():
@@ -254,9 +254,9 @@ def test_fine_tuning_for_long_asks_for_no_more_views(train_py, tmp_path):
 
 def test_a_search_uses_no_labels_that_the_run_may_not_use():
     """The labelled samples of a limited set are among those of the whole one."""
-    spec, cpu = describe("blobs", Path()), torch.device("cpu")
+    cpu = torch.device("cpu")
     options = {"validation": 0.1, "labelled": 0.3, "standardise": False}
-    whole, part = (load(spec, Path(), cpu, limit_train=limit, **options) for limit in (None, 225))
+    whole, part = (load(Blobs(), cpu, limit_train=limit, **options) for limit in (None, 225))
     with_label = [set(data.splits["train"].samples[: data.having("labels")].tolist()) for data in (whole, part)]
     assert with_label[1] < with_label[0]
     assert (len(with_label[0]), len(with_label[1]), len(part.splits["train"])) == (135, 68, 225)

@@ -21,9 +21,10 @@ from helpers.run_folders import numbers, results_of
 from layerwise.analysis.predicting import image_files
 from layerwise.core.errors import LayerwiseError
 from layerwise.data.dataset import DatasetSpec
-from layerwise.data.factory import describe, load
+from layerwise.data.factory import load
 from layerwise.data.images.decoding import UnreadableImage, decode
 from layerwise.data.images.folders import ClassFolders
+from layerwise.data.images.imagefolder import ImageFolder
 from layerwise.data.images.listing import Walk
 from layerwise.data.images.record_writer import Preparation, RecordWriter
 from layerwise.runs.run_files import read_spec
@@ -278,14 +279,14 @@ def test_without_val_a_part_of_the_images_is_tested_on(root, capfd):
     for split in ("train", "val"):
         if split == "val":
             (root / "val").rename(root.parent / "away")
-    spec = describe("imagefolder", root, 8, test=0.25)
+    spec = ImageFolder(root, 8, test=0.25).spec()
     assert (spec.train_samples, spec.test_samples) == (6, 2)
-    data = load(spec, root, CPU, test=0.25)
+    data = load(ImageFolder(root, 8, test=0.25), CPU)
     assert data.labels["test"].tolist() == [0, 1]  # stratified
     assert "always set apart for testing (dataset.test=0.25)" in capfd.readouterr().err
     bare = root / "train"
-    assert describe("imagefolder", bare, 8, test=0.25).agrees_with(spec)
-    assert torch.equal(load(spec, bare, CPU, test=0.25).splits["test"].values, data.splits["test"].values)
+    assert ImageFolder(bare, 8, test=0.25).spec().agrees_with(spec)
+    assert torch.equal(load(ImageFolder(bare, 8, test=0.25), CPU).splits["test"].values, data.splits["test"].values)
 
 
 @pytest.mark.parametrize(
@@ -299,13 +300,13 @@ def test_without_val_a_part_of_the_images_is_tested_on(root, capfd):
 def test_folders_of_another_shape_are_refused_with_what_to_do(root, change, words):
     change(root)
     with pytest.raises(LayerwiseError, match=words):
-        describe("imagefolder", root, 8)
+        ImageFolder(root, 8).spec()
 
 
 def test_images_directly_in_the_root_are_refused_with_what_to_do(tmp_path):
     write(tmp_path / "flat" / "a.png")
     with pytest.raises(LayerwiseError, match=r"flat: holds 1 images that lie in no class folder, such as a\.png"):
-        describe("imagefolder", tmp_path / "flat", 8)
+        ImageFolder(tmp_path / "flat", 8).spec()
 
 
 def flatten(folder: Path) -> None:
@@ -319,11 +320,10 @@ def flatten(folder: Path) -> None:
 def test_a_class_of_which_nothing_can_be_read_is_not_left_out_in_silence(root, tmp_path):
     for path in (root / "train" / "dog").iterdir():
         path.write_bytes(b"")
-    spec = describe("imagefolder", root, 8)
     with pytest.raises(LayerwiseError, match=r"0\.png cannot be decoded \(it is empty\)"):
-        load(spec, root, CPU)
+        load(ImageFolder(root, 8), CPU)
     with pytest.raises(LayerwiseError, match="none of the 4 images of class 'dog' can be decoded"):
-        load(spec, root, CPU, skip_unreadable=True)
+        load(ImageFolder(root, 8, skip_unreadable=True), CPU)
     writer = RecordWriter(
         ClassFolders(root), tmp_path / "records", Preparation(8, 90), shard_bytes=10**6, workers=0, skip_unreadable=True
     )
@@ -340,10 +340,10 @@ def test_records_remember_what_was_done_with_orientations(root, tmp_path):
         RecordWriter(
             ClassFolders(root), records, Preparation(12, 90, exif=applied), shard_bytes=10**6, workers=0
         ).write(lambda n: None)
-        spec = describe("imagefolder", records, 8, exif=applied)
+        spec = ImageFolder(records, 8, exif=applied).spec()
         assert (spec.exif, DatasetSpec.from_json(spec.to_json())) == (applied, spec)
         with pytest.raises(LayerwiseError, match=r"dataset\.exif=.*resized with.*prepare them anew with"):
-            describe("imagefolder", records, 8, exif=not applied)
+            ImageFolder(records, 8, exif=not applied).spec()
 
 
 def test_a_walk_finds_the_files_of_a_folder_given_twice_once(root):
@@ -382,7 +382,7 @@ def test_a_run_whose_images_were_replaced_under_the_same_names_is_refused(root, 
     assert train_py(**options, fresh="true").code == 0
     copy = tmp_path / "copy"
     shutil.copytree(root, copy)  # keeps the times
-    assert describe("imagefolder", copy, 8).digest == describe("imagefolder", root, 8).digest != before.digest
+    assert ImageFolder(copy, 8).spec().digest == ImageFolder(root, 8).spec().digest != before.digest
 
 
 def test_the_report_calls_a_folder_and_a_table_by_their_names(root, tmp_path, train_py):

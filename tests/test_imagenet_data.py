@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +21,20 @@ from torchvision.transforms import RandomResizedCrop, v2
 from helpers.commands import ROOT, assert_refused
 from helpers.data import CPU
 from helpers.photographs import WNIDS, break_images, inputs, photograph, write_imagenette
+from layerwise.config.datasets.files import ImagenetteConfig
 from layerwise.core import distributed
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import seeded
 from layerwise.data.dataset import Dataset, DatasetSpec
-from layerwise.data.factory import describe, listing, load
+from layerwise.data.factory import load
 from layerwise.data.fingerprint import first_difference
 from layerwise.data.images import decoding, imagenet
 from layerwise.data.images.decoding import UnreadableImage, decode
 from layerwise.data.images.encoded import NAMED, name_left_out
+from layerwise.data.images.imagenet import ImageNet, Imagenette
 from layerwise.data.images.resized_crop import ATTEMPTS, LANE_BITS, RATIO, SCALE, ResizedCrop, choose_box
 from layerwise.data.images.worker_map import WorkerMap
+from layerwise.data.torchvision_sets import CIFAR10
 
 
 @pytest.fixture
@@ -40,16 +42,16 @@ def root(tmp_path) -> Path:
     return write_imagenette(tmp_path)
 
 
-def imagenette(root: Path, size: int = 16, **options) -> Dataset:
-    return load(describe("imagenette", root, size), root, CPU, **options)
+def imagenette(root: Path, size: int = 16, workers: int = 0, skip_unreadable: bool = False, **options) -> Dataset:
+    return load(Imagenette(root, size, workers=workers, skip_unreadable=skip_unreadable), CPU, **options)
 
 
 # Where the images are
 
 
 def test_imagenette_is_found_in_its_folder_or_around_it(root):
-    inside = describe("imagenette", root / "imagenette2-160", 16)
-    assert inside == describe("imagenette", root, 16)
+    inside = Imagenette(root / "imagenette2-160", 16).spec()
+    assert inside == Imagenette(root, 16).spec()
     assert (inside.shape, inside.train_samples, inside.test_samples) == ((3, 16, 16), 30, 10)
     assert inside.classes[:3] == ("tench", "English springer", "cassette player")
     assert inside.augmented
@@ -59,13 +61,13 @@ def test_imagenette_is_found_in_its_folder_or_around_it(root):
 
 
 def test_replaced_images_have_another_digest_and_are_named(root):
-    before, lines = describe("imagenette", root, 16), listing("imagenette", root)
+    before, lines = Imagenette(root, 16).spec(), Imagenette(root, 16).listing()
     assert len(lines.splitlines()) == before.train_samples + before.test_samples
     path = next((root / "imagenette2-160" / "train").glob("*/*"))
     os.utime(path, (10**9, 10**9))
-    after = describe("imagenette", root, 16)
+    after = Imagenette(root, 16).spec()
     assert before.digest != after.digest
-    assert first_difference(lines, listing("imagenette", root)).startswith(f"train/{path.parent.name}/{path.name}: ")
+    assert first_difference(lines, Imagenette(root, 16).listing()).startswith(f"train/{path.parent.name}/{path.name}: ")
     assert not before.agrees_with(after)
 
 
@@ -76,7 +78,7 @@ def test_the_resolution_is_an_option(root):
             (batch,) = data.batches(split, torch.arange(3), 3, view)
             assert batch.inputs.shape == (3, 3, size, size)
     with pytest.raises(LayerwiseError, match=r"dataset\.size"):
-        describe("imagenette", root, None)
+        ImagenetteConfig(name="imagenette").reader(None)
 
 
 @pytest.mark.parametrize(
@@ -95,43 +97,43 @@ def test_class_folders_that_are_not_those_of_imagenette_are_named(root, splits, 
     if not splits:
         (root / "imagenette2-160" / "train" / "n99999999").mkdir()
     with pytest.raises(LayerwiseError, match=message):
-        describe("imagenette", root, 16)
+        Imagenette(root, 16).spec()
 
 
 def test_an_absent_set_is_described_by_its_official_numbers_and_refused_when_read(tmp_path):
-    spec = describe("imagenet", tmp_path, 224)
+    spec = ImageNet(tmp_path, 224).spec()
     assert (len(spec.classes), spec.train_samples, spec.test_samples) == (1000, 1_281_167, 50_000)
     with pytest.raises(LayerwiseError, match=r"imagenet.*dataset\.root=FOLDER"):
-        load(spec, tmp_path, CPU)
+        load(ImageNet(tmp_path, 224), CPU)
     (tmp_path / "imagenet").mkdir()
     (tmp_path / "imagenet" / "ILSVRC2012_img_val.tar").write_bytes(b"")
     with pytest.raises(LayerwiseError, match=r"ILSVRC2012_img_val\.tar.*torchvision.*split='train'"):
-        load(spec, tmp_path, CPU)
+        load(ImageNet(tmp_path, 224), CPU)
 
 
 def test_imagenets_class_folders_are_checked(root, monkeypatch):
     folder = root / "imagenette2-160"
     with pytest.raises(LayerwiseError, match=r"n01443537 \(goldfish.*and 987 more.*imagefolder"):
-        describe("imagenet", folder, 16)
-    monkeypatch.setattr(imagenet, "class_words", lambda name: {})  # timm is not installed
+        ImageNet(folder, 16).spec()
+    monkeypatch.setattr(ImageNet, "words", lambda self: {})  # timm is not installed
     with pytest.raises(LayerwiseError, match="holds 10 class folders, imagenet has 1000"):
-        describe("imagenet", folder, 16)
-    monkeypatch.setattr(imagenet, "class_words", lambda name: imagenet.IMAGENETTE)
+        ImageNet(folder, 16).spec()
+    monkeypatch.setattr(ImageNet, "words", lambda self: imagenet.IMAGENETTE)
     folder.rename(root / "imagenet")
-    assert describe("imagenet", root, 16).classes == tuple(WNIDS)
-    data = load(describe("imagenet", root, 16), root, CPU)
+    assert ImageNet(root, 16).spec().classes == tuple(WNIDS)
+    data = load(ImageNet(root, 16), CPU)
     assert (len(data.splits["train"]), len(data.splits["test"])) == (30, 10)
 
 
 def test_val_images_outside_of_class_folders_are_refused(root, monkeypatch):
-    monkeypatch.setattr(imagenet, "class_words", lambda name: imagenet.IMAGENETTE)
+    monkeypatch.setattr(ImageNet, "words", lambda self: imagenet.IMAGENETTE)
     folder = root / "imagenette2-160"
     (folder / "val" / WNIDS[0] / f"{WNIDS[0]}_0.JPEG").rename(folder / "val" / "ILSVRC2012_val_00000001.JPEG")
     with pytest.raises(LayerwiseError, match=r"no class folder.*ILSVRC2012_img_val"):
-        describe("imagenet", folder, 16)
+        ImageNet(folder, 16).spec()
     (folder / "val").rename(root / "elsewhere")
     with pytest.raises(LayerwiseError, match=r"there is no folder.*val.*ILSVRC2012_img_val"):
-        describe("imagenet", folder, 16)
+        ImageNet(folder, 16).spec()
 
 
 def test_imagenette_is_downloaded_where_it_is_absent(root, tmp_path, monkeypatch):
@@ -147,12 +149,12 @@ def test_imagenette_is_downloaded_where_it_is_absent(root, tmp_path, monkeypatch
     empty = tmp_path / "empty"
     unfinished = empty / "imagenette.download" / "imagenette2-320"
     unfinished.mkdir(parents=True)
-    spec = describe("imagenette", empty, 224)
+    spec = Imagenette(empty, 224).spec()
     assert (spec.train_samples, spec.test_samples) == (9_469, 3_925)
-    assert len(load(spec, empty, CPU).splits["train"]) == 30
+    assert len(load(Imagenette(empty, 224), CPU).splits["train"]) == 30
     assert asked == ["320px"]
     assert [path.name for path in empty.iterdir()] == ["imagenette2-320"]
-    load(spec, empty, CPU)
+    load(Imagenette(empty, 224), CPU)
     assert len(asked) == 1
 
     def refuse(*arguments, **options) -> None:
@@ -160,14 +162,14 @@ def test_imagenette_is_downloaded_where_it_is_absent(root, tmp_path, monkeypatch
 
     monkeypatch.setattr(datasets, "Imagenette", refuse)
     with pytest.raises(LayerwiseError, match=r"no route to host.*imagenette2-160/train.*dataset\.root"):
-        load(replace(spec, shape=(3, 64, 64)), tmp_path / "elsewhere", CPU)
+        load(Imagenette(tmp_path / "elsewhere", 64), CPU)
 
 
 def test_specifications_of_older_runs_are_still_read():
-    text = describe("cifar10", Path()).to_json()
+    text = CIFAR10.to_json()
     older = text.replace(',\n "resized_crop": false', "")
     assert older != text
-    assert DatasetSpec.from_json(older) == describe("cifar10", Path())
+    assert DatasetSpec.from_json(older) == CIFAR10
 
 
 # What becomes of them

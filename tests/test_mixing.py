@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -23,9 +22,10 @@ from layerwise.data.augment import Erasing
 from layerwise.data.augmentation import augmentation_of, augmented
 from layerwise.data.choices import Flip
 from layerwise.data.dataset import Dataset
-from layerwise.data.factory import describe, load
+from layerwise.data.factory import load
 from layerwise.data.mixing import Mixing, beta_quantiles
 from layerwise.data.randaugment import SIGNED, UNSIGNED, RandAugment
+from layerwise.data.toy import BLOBS, DIGITS, Digits
 from layerwise.features.batches import BatchPlan
 from layerwise.features.choices import FeatureDtype
 from layerwise.features.codec import FeatureCodec
@@ -241,12 +241,11 @@ def test_randaugment_is_that_of_a_single_image_whatever_the_batch_and_leaves_gen
 
 
 def test_what_was_asked_for_is_in_the_spec_and_in_training_only():
-    plain = describe("digits", Path())
-    spec = augmented(plain, Flip.random, 0, erasing=1.0, randaugment=9, mixup=0.4)
+    spec = augmented(DIGITS, Flip.random, 0, erasing=1.0, randaugment=9, mixup=0.4)
     assert (spec.erasing, spec.randaugment, spec.randaugment_ops, spec.mixup) == (1.0, 9, 2, 0.4)
-    assert replace(spec, erasing=0.0, randaugment=0, randaugment_ops=0, mixup=0.0) == plain
+    assert replace(spec, erasing=0.0, randaugment=0, randaugment_ops=0, mixup=0.0) == DIGITS
     assert type(spec).from_json(spec.to_json()) == spec
-    data, bare = load(spec, Path(), CPU, batch_size=64), load(plain, Path(), CPU, augment=False)
+    data, bare = load(Digits(), CPU, spec=spec, batch_size=64), load(Digits(), CPU, augment=False)
     order = torch.arange(64)
     assert torch.equal(*(next(iter(d.batches("test", order, 64))).inputs for d in (data, bare)))
     assert data.augmented
@@ -254,7 +253,7 @@ def test_what_was_asked_for_is_in_the_spec_and_in_training_only():
 
 
 def test_vectors_have_no_augmentation():
-    spec = replace(describe("blobs", Path()), mean=(1e6, -3.0))
+    spec = replace(BLOBS, mean=(1e6, -3.0))
     assert augmentation_of(spec, CPU) is None
 
 

@@ -23,12 +23,12 @@ from helpers.configs import configured
 from helpers.outside import FOLDER, LOSS, NETWORK, OWN, PLAN
 from helpers.run_folders import numbers, only_run, results_of
 from layerwise.config import build
-from layerwise.config.build import data
+from layerwise.config.datasets import own
 from layerwise.config.identity import run_name
 from layerwise.config.outside import offered
 from layerwise.config.parse import from_yaml, to_yaml
 from layerwise.core.errors import LayerwiseError
-from layerwise.data.own import Samples, checked_samples
+from layerwise.data.own import Own, Samples, checked_samples
 from layerwise.models.readout import Readout
 from layerwise.training.contracts import CONTRACTS
 from layerwise.training.objectives import LocalLoss, ValueLoss
@@ -279,15 +279,15 @@ def test_samples_of_every_form_are_taken_and_others_named():
     pictures = [(Image.fromarray(image.numpy()), label) for image, (_, label) in zip(images, pairs, strict=True)]
     for part in ((images, labels), pairs, pictures):
         samples = checked_samples((part, (images, labels)), "f")
-        assert torch.equal(samples.tensors[0][0], images)
-        assert torch.equal(samples.tensors[0][1], labels)
-    spec = samples.spec("mine")
+        assert torch.equal(samples.train[0], images)
+        assert torch.equal(samples.train[1], labels)
+    spec = Own("mine", samples).spec()
     assert (spec.shape, spec.classes, spec.train_samples) == ((3, 4, 4), ("0", "1"), 6)
     scaled = images.reshape(-1, 3).double() / 255
     assert spec.mean == pytest.approx(scaled.mean(0).tolist())
     assert spec.std == pytest.approx(scaled.std(0, correction=0).tolist())
     vectors = (torch.rand(6, 2), labels)
-    assert checked_samples((vectors, vectors), "f").spec("mine").mean == ()
+    assert Own("mine", checked_samples((vectors, vectors), "f")).spec().mean == ()
     for given, said in (
         (None, "must return"),
         ((vectors, (images, labels)), "differ"),
@@ -313,7 +313,7 @@ def test_other_samples_than_a_run_began_with_are_refused(train_py, tmp_path, mon
     options = {**vectors, "dataset._target_": "varying.read", "model": "mlp", "batch_size": 8, "name": "run"}
     for shift, code in (("0", 0), ("1", 2)):
         monkeypatch.setenv("SHIFT", shift)
-        data._own_samples.cache_clear()
+        own._samples.cache_clear()
         outcome = train_py(epochs=1, **options)
         assert outcome.code == code, outcome.err
         (tmp_path / "out" / "run" / "results.json").unlink(missing_ok=True)

@@ -19,7 +19,8 @@ from layerwise.core.randomness import key
 from layerwise.data import split as data_split
 from layerwise.data import toy
 from layerwise.data.dataset import DatasetSpec
-from layerwise.data.images import imagefolder, imagenet
+from layerwise.data.images import imagenet
+from layerwise.data.images.imagefolder import ImageFolder
 
 
 def predict_py(*words: object) -> Outcome:
@@ -178,11 +179,8 @@ def test_an_image_becomes_what_the_evaluation_of_its_data_set_sees(name, tmp_pat
             path = tmp_path / split / label / "1.png"
             path.parent.mkdir(parents=True)
             save_image(torch.rand(3, 50, 70), path)
-    where = (tmp_path, 32, torch.device("cpu"))
-    if name == "imagenette":
-        _, held_out = imagenet.read(name, *where, workers=0, crop_seed=None)
-    else:
-        _, held_out = imagefolder.read(*where, workers=0, budget_bytes=10**9)
+    reader = {"imagenette": imagenet.Imagenette, "imagefolder": ImageFolder}[name](tmp_path, 32)
+    _, held_out = reader.read(torch.device("cpu"), None)
     (seen,) = held_out.read([torch.tensor([1])])
     image = read_image(spec_of(name, 3, 32), tmp_path / "val" / sorted(classes)[1] / "1.png")
     assert torch.equal(image, seen[0].permute(2, 0, 1))

@@ -14,18 +14,19 @@ import torch
 from helpers.commands import ROOT, TINY, run_script
 from helpers.data import CPU
 from helpers.run_folders import results_of
-from layerwise.data.factory import describe, load
-from layerwise.data.images.imagenet import find
+from layerwise.data.factory import load
+from layerwise.data.images.imagenet import Imagenette
 from layerwise.data.images.records import Records
+from layerwise.data.torchvision_sets import Cifar10
 
 pytestmark = pytest.mark.real_data
 DATA = Path(os.environ.get("LAYERWISE_DATA", "data"))
-needs_imagenette = pytest.mark.skipif(find("imagenette", DATA) is None, reason="no Imagenette under $LAYERWISE_DATA")
+needs_imagenette = pytest.mark.skipif(Imagenette(DATA, 64).find() is None, reason="no Imagenette under $LAYERWISE_DATA")
 
 
 def test_cifar10_is_complete_and_has_the_statistics_that_it_is_normalised_with():
-    spec = describe("cifar10", DATA)
-    data = load(spec, DATA, CPU)
+    data = load(Cifar10(DATA), CPU)
+    spec = data.spec
     train = data.splits["train"]
     assert (len(train), len(data.splits["test"])) == (50_000, 10_000)
     assert torch.bincount(train.labels).tolist() == [5000] * 10
@@ -99,9 +100,8 @@ def test_the_perceptron_of_the_tutorial_learns_in_an_epoch_a_layer(trained):
 
 @needs_imagenette
 def test_imagenette_is_found_and_its_classes_have_their_names():
-    spec = describe("imagenette", DATA, 64)
-    data = load(spec, DATA, CPU, workers=0, limit_train=50, limit_test=20)
-    assert spec.classes[0] == "tench"
+    data = load(Imagenette(DATA, 64), CPU, limit_train=50, limit_test=20)
+    assert data.spec.classes[0] == "tench"
     assert torch.bincount(data.splits["train"].labels).tolist() == [5] * 10
     (batch,) = data.batches("train", torch.arange(50), 50, view=0)
     assert batch.inputs.shape == (50, 3, 64, 64)
@@ -122,8 +122,7 @@ def test_records_of_imagenette_give_the_batches_of_its_files(tmp_path):
     assert outcome.code == 0, outcome.err
     source = Records(tmp_path / "records")
     folder, records = (
-        load(describe("imagenette", root, 64), root, CPU, workers=0, limit_train=500, limit_test=200)
-        for root in (DATA, tmp_path / "records")
+        load(Imagenette(root, 64), CPU, limit_train=500, limit_test=200) for root in (DATA, tmp_path / "records")
     )
     assert (folder.spec.train_samples, folder.spec.classes) == (source.count("train"), records.spec.classes)
     for split, view in (("train", 0), ("train", 1), ("test", None)):

@@ -22,9 +22,11 @@ from helpers.run_folders import results_of
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import alone, load_tree, save_tree
 from layerwise.data.dataset import Dataset
-from layerwise.data.factory import describe, load
-from layerwise.data.images import imagefolder, imagenet, record_writer
+from layerwise.data.factory import load
+from layerwise.data.images import record_writer
 from layerwise.data.images.decoding import decode
+from layerwise.data.images.imagefolder import ImageFolder
+from layerwise.data.images.imagenet import ImageNet, Imagenette
 from layerwise.data.images.records import INDEX, VERSION, Records
 
 KEPT, SMALLER = 64, 16
@@ -68,8 +70,8 @@ def damaged(records, tmp_path) -> Path:
     return tmp_path / "damaged"
 
 
-def imagenette(root: Path, size: int = 16, **options) -> Dataset:
-    return load(describe("imagenette", root, size), root, CPU, **options)
+def imagenette(root: Path, size: int = 16, workers: int = 0, skip_unreadable: bool = False, **options) -> Dataset:
+    return load(Imagenette(root, size, workers=workers, skip_unreadable=skip_unreadable), CPU, **options)
 
 
 def small_shards(monkeypatch: pytest.MonkeyPatch, size: int = 3000) -> None:
@@ -93,7 +95,7 @@ def contents(folder: Path) -> dict[str, bytes | str]:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_records_give_the_batches_of_the_folder_to_the_bit(files, records, workers):
-    assert describe("imagenette", records, 16) == describe("imagenette", files, 16)
+    assert Imagenette(records, 16).spec() == Imagenette(files, 16).spec()
     options = {"validation": 0.2, "seed": 3, "limit_train": 20}
     folder, kept = imagenette(files, **options), imagenette(records, workers=workers, **options)
     for split, view in (("train", 0), ("train", 5), ("train", None), ("validation", None), ("test", None)):
@@ -107,13 +109,12 @@ def test_records_give_the_batches_of_the_folder_to_the_bit(files, records, worke
 
 def test_an_imagefolder_of_records_is_the_same_resident_and_streamed(files, records):
     folder = files / "imagenette2-160"
-    specs = imagefolder.spec(records, 16), imagefolder.spec(folder, 16)
+    specs = ImageFolder(records, 16).spec(), ImageFolder(folder, 16).spec()
     assert specs[0].agrees_with(specs[1])
     assert specs[0].digest == specs[1].digest != ""
     for budget in (0, 10**9):
-        for of_folder, of_records in zip(
-            imagefolder.read(folder, 16, CPU, 0, budget), imagefolder.read(records, 16, CPU, 0, budget), strict=True
-        ):
+        pairs = (ImageFolder(root, 16, budget_bytes=budget).read(CPU) for root in (folder, records))
+        for of_folder, of_records in zip(*pairs, strict=True):
             order = torch.randperm(len(of_folder))
             assert torch.equal(next(of_folder.read([order])), next(of_records.read([order])))
             assert torch.equal(of_folder.labels, of_records.labels)
@@ -176,13 +177,13 @@ def test_a_run_takes_records_for_its_files_unless_images_were_resized(root, reco
 
 def test_a_resolution_that_images_were_made_too_small_for_is_refused(files, records, tmp_path):
     prepare(files, tmp_path / "small", short_side=SMALLER)
-    assert describe("imagenette", tmp_path / "small", 14).shape == (3, 14, 14)  # 14 · 8/7 = 16
+    assert Imagenette(tmp_path / "small", 14).spec().shape == (3, 14, 14)  # 14 · 8/7 = 16
     with pytest.raises(LayerwiseError, match=r"dataset\.size=20: .*22 pixels.* 16 .*size=14 .*--short-side 22"):
-        describe("imagenette", tmp_path / "small", 20)
-    assert describe("imagefolder", tmp_path / "small", 16).shape == (3, 16, 16)
+        Imagenette(tmp_path / "small", 20).spec()
+    assert ImageFolder(tmp_path / "small", 16).spec().shape == (3, 16, 16)
     with pytest.raises(LayerwiseError, match=r"dataset\.size=17: .*size=16 "):
-        describe("imagefolder", tmp_path / "small", 17)
-    describe("imagenette", records, 500)  # as large as they ever were
+        ImageFolder(tmp_path / "small", 17).spec()
+    Imagenette(records, 500).spec()  # as large as they ever were
 
 
 # Where they are found
@@ -190,16 +191,16 @@ def test_a_resolution_that_images_were_made_too_small_for_is_refused(files, reco
 
 def test_records_are_found_in_the_root_and_below_it_behind_the_files(files, records, root):
     shutil.copytree(records, root / "imagenette-records")
-    assert imagenet.find("imagenette", records) == records
-    assert imagenet.find("imagenette", root) == root / "imagenette2-160"
+    assert Imagenette(records, 16).find() == records
+    assert Imagenette(root, 16).find() == root / "imagenette2-160"
     shutil.rmtree(root / "imagenette2-160")
-    assert imagenet.find("imagenette", root) == root / "imagenette-records"
+    assert Imagenette(root, 16).find() == root / "imagenette-records"
     assert len(imagenette(root).splits["train"]) == 31
 
 
 def test_records_of_other_classes_are_refused(records):
     with pytest.raises(LayerwiseError, match=r"987 more.*dataset=imagefolder"):
-        describe("imagenet", records, 16)
+        ImageNet(records, 16).spec()
 
 
 # Damage

@@ -26,7 +26,7 @@ from layerwise.config.build import build_data, build_spec
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import key
 from layerwise.data.split import test_part as held_out_part
-from layerwise.data.table import read, spec
+from layerwise.data.table import Table
 from layerwise.data.table_file import TableFiles
 from layerwise.models.readout import Readout
 from layerwise.training.choices import LossName
@@ -122,7 +122,7 @@ def test_a_run_is_scored_and_predicts_in_the_unit_of_the_table(train_py, options
 
     assert_refused(run_script("anytime", str(folder)), "predicts a quantity")
     net = layerwise.load(folder)
-    features = read(TableFiles(houses, regression=True))[1][0]
+    features = Table(TableFiles(houses, regression=True)).tensors()[1][0]
     exported = Servable(net)
     assert exported.metadata["target"] == "price"
     torch.testing.assert_close(
@@ -219,7 +219,7 @@ def test_columns_that_are_no_such_labels(tmp_path, labels, regression, words):
     path = tmp_path / "t.csv"
     path.write_text("a,y\n" + "".join(f"{i % 3},{label}\n" for i, label in enumerate(labels)))
     with pytest.raises(LayerwiseError) as refusal:
-        spec(TableFiles(path, test=0.5, regression=regression))
+        Table(TableFiles(path, test=0.5, regression=regression)).spec()
     for word in (str(path), *words):
         assert word in str(refusal.value)
 
@@ -228,5 +228,5 @@ def test_a_second_table_may_have_other_targets(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.arange(20.0)[:, None] % 7, y=np.arange(20.0) / 8)
     np.savez(tmp_path / "b.npz", x=np.arange(3.0)[:, None], y=np.float32([100.25, -1, 3]))
     files = TableFiles(tmp_path / "a.npz", test_path=tmp_path / "b.npz", regression=True)
-    assert read(files)[1][1].tolist() == [100.25, -1, 3]
-    assert spec(files).in_words().startswith("20 + 3 samples of 1, target 'y'")
+    assert Table(files).tensors()[1][1].tolist() == [100.25, -1, 3]
+    assert Table(files).spec().in_words().startswith("20 + 3 samples of 1, target 'y'")

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +19,8 @@ from helpers.processes import start_and_train
 from helpers.run_folders import corrupt, metrics_of, numbers, only_run, results_of
 from layerwise.core.files import load_tree
 from layerwise.core.machine import HOST, MemoryGrowth, peak_memory_mb
-from layerwise.data.factory import describe, load
+from layerwise.data.factory import load
+from layerwise.data.toy import Digits
 
 
 def test_a_run_leaves_the_files_of_the_contract(train_py, tmp_path):
@@ -225,9 +225,8 @@ def test_a_damaged_finished_block_is_trained_again_and_later_ones_are_set_aside(
 def test_a_finished_run_loads_as_a_network_that_scores_as_reported(trained, cache):
     folder = trained(precision="fp32", J=3, epochs=4, cache=cache, **{"evaluation.train": "true"})
     net, results = layerwise.load(folder), results_of(folder)
-    spec = describe("digits", Path())
-    assert net.spec.agrees_with(spec)
-    data = load(spec, Path(), torch.device("cpu"), limit_train=200, limit_test=100, seed=0)
+    assert net.spec.agrees_with(Digits().spec())
+    data = load(Digits(), torch.device("cpu"), limit_train=200, limit_test=100, seed=0)
     with torch.no_grad():
         for split in ("train", "test"):  # without augmentation
             images = data.splits[split]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,12 +15,13 @@ from layerwise.config.datasets.vectors import BlobsConfig
 from layerwise.config.schema import Config
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import key
-from layerwise.data import table
 from layerwise.data.choices import ValidationSplit
 from layerwise.data.dataset import Dataset
-from layerwise.data.factory import describe, load
+from layerwise.data.factory import load
 from layerwise.data.split import balanced_order, class_weights, fold_out, fraction_of, hold_out, stratified_order
+from layerwise.data.table import Table
 from layerwise.data.table_file import TableFiles
+from layerwise.data.toy import Blobs, Digits
 
 labels_of_all_kinds = st.lists(st.integers(0, 4), min_size=2, max_size=80)
 sizes_of_classes = st.lists(st.sampled_from([1, 1, 2, 3, 5, 40]), min_size=1, max_size=8)
@@ -145,7 +144,7 @@ def test_fractions_are_stratified_and_seeds_and_options_choose_differently():
 
 
 def digits(**options: object) -> Dataset:
-    return load(describe("digits", Path()), Path(), CPU, **options)
+    return load(Digits(), CPU, **options)
 
 
 def numbers_of(data: Dataset, split: str) -> set[int]:
@@ -169,7 +168,7 @@ def test_the_folds_of_digits_are_those_of_all_seeds_and_cover_the_training_image
 @pytest.mark.parametrize("fold", [1, 4])
 def test_samples_are_counted_without_reading_them(fold):
     config = Config(dataset=BlobsConfig(name="blobs", folds=7, fold=fold))
-    data = load(describe("blobs", Path()), Path(), CPU, folds=7, fold=fold)
+    data = load(Blobs(), CPU, folds=7, fold=fold)
     train, held_out = sample_counts(config, data.spec)
     assert abs(train - len(data.splits["train"])) <= 1  # folds differ by one
     assert abs(held_out - len(data.splits["validation"]) - len(data.splits["test"])) <= 1
@@ -214,10 +213,9 @@ def test_images_are_scaled_or_left_in_the_unit_interval():
 
 @pytest.mark.parametrize("options", [{}, {"folds": 4, "fold": 3}, {"validation": 0.3}, {"limit_train": 20}])
 def test_statistics_of_vectors_are_those_of_the_training_samples_alone(options):
-    spec = describe("blobs", Path())
-    assert spec.mean == spec.std == ()
-    raw = load(spec, Path(), CPU, standardise=False, **options)
-    scaled = load(spec, Path(), CPU, **options)
+    assert Blobs().spec().mean == Blobs().spec().std == ()
+    raw = load(Blobs(), CPU, standardise=False, **options)
+    scaled = load(Blobs(), CPU, **options)
     assert (raw.spec.mean, raw.spec.std) == ((0, 0), (1, 1))
     train = raw.splits["train"].values.double()
     mean, std = train.mean(dim=0), train.std(dim=0, correction=0)
@@ -234,15 +232,15 @@ def test_statistics_of_vectors_are_those_of_the_training_samples_alone(options):
 def test_reading_twice_does_not_scale_twice(tmp_path):
     (tmp_path / "t.csv").write_text("a,y\n" + "".join(f"{i},{i % 2}\n" for i in range(20)))
     files = TableFiles(tmp_path / "t.csv", test_path=tmp_path / "t.csv")
-    first, second = (load(table.spec(files), Path(), CPU, files=files) for _ in range(2))
+    first, second = (load(Table(files), CPU) for _ in range(2))
     assert torch.equal(first.splits["train"].values, second.splits["train"].values)
     trained, tested = (first.splits[name].values.flatten().sort().values for name in ("train", "test"))
     assert torch.equal(trained, tested)
 
 
 def test_blobs_are_1000_points_in_three_clouds_always_the_same():
-    spec = describe("blobs", Path())
-    first, second = (load(spec, Path(), CPU, standardise=False, seed=seed) for seed in (0, 1))
+    spec = Blobs().spec()
+    first, second = (load(Blobs(), CPU, standardise=False, seed=seed) for seed in (0, 1))
     for name, samples in (("train", spec.train_samples), ("test", spec.test_samples)):
         assert first.splits[name].values.shape == (samples, 2)
         one, other = (data.splits[name] for data in (first, second))

@@ -20,8 +20,8 @@ from helpers.data import CPU
 from helpers.run_folders import only_run, results_of
 from layerwise.core.errors import LayerwiseError
 from layerwise.data.dataset import DatasetSpec
-from layerwise.data.factory import describe, load
-from layerwise.data.table import classes_of, read, rows_of, spec
+from layerwise.data.factory import load
+from layerwise.data.table import Table, classes_of, rows_of
 from layerwise.data.table_columns import Column, encode
 from layerwise.data.table_file import TableFiles
 
@@ -103,7 +103,7 @@ def test_features_stay_float64_until_they_are_centred(tmp_path):
     x = 1_700_000_000 + np.arange(40) % 2 * 1e-3  # equal in float32
     np.savez(tmp_path / "t.npz", x=x[:, None], y=np.arange(40) % 2)
     files = TableFiles(tmp_path / "t.npz")
-    values = load(spec(files), Path(), CPU, files=files).splits["train"].values
+    values = load(Table(files), CPU).splits["train"].values
     assert values.dtype == torch.float32
     torch.testing.assert_close(values.unique(), torch.tensor([-1.0, 1.0]), atol=1e-4, rtol=0)
 
@@ -221,12 +221,12 @@ MIXED = "id,sex,age,deck,survived\n" + "".join(
 
 def test_text_becomes_one_hot_and_missing_numbers_the_median_of_the_training_part(tmp_path, capfd):
     files = TableFiles(write(tmp_path, MIXED), drop=("id",))
-    described = spec(files)
+    described = Table(files).spec()
     assert described.columns == {"sex": ["female", "male"], "age": None, "deck": ["", "A", "B"]}
     assert described.shape == (6,)
-    raw, _ = read(files)[0]
+    raw, _ = Table(files).tensors()[0]
     ages = raw[:, 2]
-    data = load(described, Path(), CPU, files=files, standardise=False, validation=0.2)
+    data = load(Table(files), CPU, standardise=False, validation=0.2)
     kept = data.splits["train"].samples
     assert data.spec.fill[2] == ages[kept].nanmedian().item() != ages.nanmedian().item()
     filled = data.splits["train"].values[:, 2][ages[kept].isnan()]
@@ -253,23 +253,23 @@ def test_missing_numbers_of_a_numpy_file_are_told_too(tmp_path, capfd):
     x[::4, 1] = np.nan
     np.savez(tmp_path / "holes.npz", x=x, y=y)
     files = TableFiles(tmp_path / "holes.npz")
-    assert load(spec(files), Path(), CPU, files=files).splits["train"].values.isfinite().all()
+    assert load(Table(files), CPU).splits["train"].values.isfinite().all()
     assert "holes.npz: column '1' lacks 5 values; they get the median" in capfd.readouterr().err
 
 
 def test_columns_are_chosen_or_left_out_by_name(tmp_path):
     path = write(tmp_path, MIXED)
-    assert list(spec(TableFiles(path, columns=("age", "sex", "survived"))).columns) == ["age", "sex"]
-    assert list(spec(TableFiles(path, label="sex", drop=("id", "deck"))).columns) == ["age", "survived"]
+    assert list(Table(TableFiles(path, columns=("age", "sex", "survived"))).spec().columns) == ["age", "sex"]
+    assert list(Table(TableFiles(path, label="sex", drop=("id", "deck"))).spec().columns) == ["age", "survived"]
     assert "dataset.drop" in refusal(path, drop=("agee",))
     assert "Did you mean 'age'?" in refusal(path, columns=("agee",))
 
 
 def test_a_column_that_counts_the_rows_is_named(tmp_path, capfd):
-    read(TableFiles(write(tmp_path, MIXED, "counted.csv")))
+    Table(TableFiles(write(tmp_path, MIXED, "counted.csv"))).tensors()
     assert "counted.csv: warning: column 'id' counts the rows in file order" in capfd.readouterr().err
     with_index = "".join(f"{i - 1 if i else ''},{line}\n" for i, line in enumerate(MIXED.splitlines()))
-    read(TableFiles(write(tmp_path, with_index, "saved.csv"), drop=("id",)))
+    Table(TableFiles(write(tmp_path, with_index, "saved.csv"), drop=("id",))).tensors()
     assert "dataset.drop=[unnamed 1]" in capfd.readouterr().err
 
 
@@ -289,7 +289,7 @@ def test_a_column_that_counts_the_rows_is_named(tmp_path, capfd):
 )
 def test_an_index_is_named_in_any_order(tmp_path, numbers, words):
     path = write(tmp_path, "x,kind\n" + "".join(f"{x},{'uv'[i // 20]}\n" for i, x in enumerate(numbers)))
-    found = [note for note in spec(TableFiles(path)).notes if note.startswith("warning")]
+    found = [note for note in Table(TableFiles(path)).spec().notes if note.startswith("warning")]
     assert found == (
         []
         if words is None
@@ -302,11 +302,11 @@ def test_an_index_is_named_in_any_order(tmp_path, numbers, words):
 
 def test_a_guessed_label_and_classes_of_one_row_are_told(tmp_path):
     path = write(tmp_path, "x,kind\n" + "".join(f"{i % 3},{k}\n" for i, k in enumerate("aaabbbcdaaabbb")))
-    notes = spec(TableFiles(path)).notes
+    notes = Table(TableFiles(path)).spec().notes
     assert notes[0] == "the label is the last column, 'kind'; dataset.label names another"
     assert notes[1].startswith("warning: classes of a single row")
     assert notes[1].endswith(": c, d")
-    assert not [note for note in spec(TableFiles(path, "kind")).notes if "last column" in note]
+    assert not [note for note in Table(TableFiles(path, "kind")).spec().notes if "last column" in note]
 
 
 def test_labels_that_are_almost_all_different_are_refused(tmp_path):
@@ -320,7 +320,7 @@ def test_labels_that_are_almost_all_different_are_refused(tmp_path):
 def test_test_rows_are_stratified_and_always_the_same(tmp_path):
     x, y = np.arange(100.0)[:, None], np.repeat([0, 1, 2], [60, 30, 10])
     np.savez(tmp_path / "t.npz", x=x, y=y)
-    (train, train_labels), (test, test_labels) = read(TableFiles(tmp_path / "t.npz"))
+    (train, train_labels), (test, test_labels) = Table(TableFiles(tmp_path / "t.npz")).tensors()
     assert torch.bincount(test_labels).tolist() == [12, 6, 2]
     assert torch.bincount(train_labels).tolist() == [48, 24, 8]
     rows = [set(part.flatten().tolist()) for part in (train, test)]
@@ -329,7 +329,7 @@ def test_test_rows_are_stratified_and_always_the_same(tmp_path):
     for values, labels in ((train, train_labels), (test, test_labels)):  # still belong together
         assert torch.equal(torch.from_numpy(y)[values.flatten().long()], labels)
     files = TableFiles(tmp_path / "t.npz")
-    loaded = [load(spec(files), Path(), CPU, files=files, standardise=False, seed=seed) for seed in (0, 1)]
+    loaded = [load(Table(files), CPU, standardise=False, seed=seed) for seed in (0, 1)]
     for data in loaded:
         assert torch.equal(data.splits["test"].values, test)
 
@@ -342,33 +342,33 @@ def test_the_test_part_has_the_size_that_was_asked_for(tmp_path_factory, rows, p
         np.save(path, np.stack([np.arange(rows), np.arange(rows) % 2], axis=1))
     held = round(part * rows)
     if 0 < held < rows:
-        (train, _), (test, _) = read(TableFiles(path, test=part))
+        (train, _), (test, _) = Table(TableFiles(path, test=part)).tensors()
         assert (len(train), len(test)) == (rows - held, held)
     else:
         with pytest.raises(LayerwiseError, match=f"dataset.test={part}"):
-            read(TableFiles(path, test=part))
+            Table(TableFiles(path, test=part)).tensors()
 
 
 def test_a_second_table_to_test_on(tmp_path):
     train_path = write(tmp_path, "a,y\n1,x\n2,y\n3,z\n")
     test_path = write(tmp_path, "a,y\n5,z\n4,x\n", "test.csv")  # not all classes need to be there
-    (train, train_labels), (test, test_labels) = read(TableFiles(train_path, test_path=test_path))
+    (train, train_labels), (test, test_labels) = Table(TableFiles(train_path, test_path=test_path)).tensors()
     assert (train.tolist(), train_labels.tolist()) == ([[1], [2], [3]], [0, 1, 2])
     assert (test.tolist(), test_labels.tolist()) == ([[5], [4]], [2, 0])
-    described = spec(TableFiles(train_path, test_path=test_path))
+    described = Table(TableFiles(train_path, test_path=test_path)).spec()
     assert (described.shape, described.classes) == ((1,), ("x", "y", "z"))
     assert (described.train_samples, described.test_samples) == (3, 2)
 
 
 def test_a_specification_survives_its_file_and_tells_contents_apart(tmp_path):
     path = write(tmp_path, IRIS)
-    before = spec(TableFiles(path, test=0.5))
+    before = Table(TableFiles(path, test=0.5)).spec()
     assert DatasetSpec.from_json(before.to_json()) == before
     path.write_text(IRIS.replace("6.4", "6.5"))
-    after = spec(TableFiles(path, test=0.5))
+    after = Table(TableFiles(path, test=0.5)).spec()
     assert not before.agrees_with(after)
     path.write_text(IRIS.replace(",", " ,"))  # written differently, and the same table
-    assert before.agrees_with(spec(TableFiles(path, test=0.5)))
+    assert before.agrees_with(Table(TableFiles(path, test=0.5)).spec())
 
 
 def test_constant_columns_become_zero(tmp_path):
@@ -376,17 +376,10 @@ def test_constant_columns_become_zero(tmp_path):
     x[:, 1] = 0.1
     np.savez(tmp_path / "t.npz", x=x, y=y)
     files = TableFiles(tmp_path / "t.npz")
-    data = load(spec(files), Path(), CPU, files=files)
+    data = load(Table(files), CPU)
     for split in data.splits.values():
         assert split.values[:, 1].abs().max() < 1e-6
         assert split.values.abs().max() < 10
-
-
-def test_the_files_are_of_tables_only(tmp_path):
-    files = TableFiles(write(tmp_path, IRIS))
-    assert load(describe("blobs", Path(), files=files), Path(), CPU, files=files).splits["train"].values.shape[1] == 2
-    data = load(describe("digits", Path(), files=files), Path(), CPU, files=files)
-    assert data.splits["train"].values.shape[1:] == (8, 8, 1)
 
 
 # What is refused
@@ -394,7 +387,7 @@ def test_the_files_are_of_tables_only(tmp_path):
 
 def refusal(path: Path, label: str | None = None, **options: object) -> str:
     with pytest.raises(LayerwiseError) as caught:
-        spec(TableFiles(path, label, **{"test": 0.5, **options}))
+        Table(TableFiles(path, label, **{"test": 0.5, **options})).spec()
     message = str(caught.value)
     assert "\n" not in message
     assert message.endswith((".", "?"))
@@ -526,18 +519,18 @@ def test_differences_beyond_float32_are_refused_unless_they_are_scaled(tmp_path)
     np.savez(tmp_path / "t.npz", x=x, y=np.arange(40) // 2 % 2)
     files = TableFiles(tmp_path / "t.npz")
     with pytest.raises(LayerwiseError, match=r"float32 would merge them\. Scale them with dataset.standardise=true"):
-        load(spec(files), Path(), CPU, files=files, standardise=False)
-    assert len(load(spec(files), Path(), CPU, files=files).splits["train"].values[:, 0].unique()) == 2
+        load(Table(files), CPU, standardise=False)
+    assert len(load(Table(files), CPU).splits["train"].values[:, 0].unique()) == 2
     np.savez(tmp_path / "t.npz", x=x[:, 1:], y=np.arange(40) // 2 % 2)  # a constant that float32 rounds
-    assert load(spec(files), Path(), CPU, files=files, standardise=False).splits["train"].values[0, 1] in (3, 4)
+    assert load(Table(files), CPU, standardise=False).splits["train"].values[0, 1] in (3, 4)
 
 
 def test_values_beyond_float32_are_refused_unless_they_are_scaled(tmp_path):
     np.savez(tmp_path / "t.npz", x=np.arange(20.0)[:, None] ** 2 * 1e300, y=np.arange(20) % 2)
     files = TableFiles(tmp_path / "t.npz")
-    assert load(spec(files), Path(), CPU, files=files).splits["train"].values.abs().max() < 10
+    assert load(Table(files), CPU).splits["train"].values.abs().max() < 10
     with pytest.raises(LayerwiseError, match=r"too large for float32.*dataset\.standardise=true"):
-        load(spec(files), Path(), CPU, files=files, standardise=False)
+        load(Table(files), CPU, standardise=False)
 
 
 @pytest.mark.parametrize(
@@ -659,7 +652,7 @@ def test_a_table_is_trained_on_to_the_end_and_the_network_scores_its_raw_rows(tr
     assert "perceptron, on clouds.csv, greedy" in (folder / "report.html").read_text()
     net = layerwise.load(folder)
     assert net.spec.classes == ("a", "b", "c")
-    _, (rows, labels) = read(TableFiles(path, test=0.25))
+    _, (rows, labels) = Table(TableFiles(path, test=0.25)).tensors()
     with torch.no_grad():
         predicted = net(net.normalise(rows)).argmax(dim=1)
     assert 100 * (predicted == labels).double().mean().item() == pytest.approx(final["test_top1"])
@@ -674,7 +667,7 @@ def test_two_classes_can_have_a_single_logit(train_py, tmp_path):
     folder = only_run(tmp_path)
     (*_, row) = results_of(folder)["blocks"]
     net = layerwise.load(folder)
-    _, (rows, labels) = read(TableFiles(path, test=0.25))
+    _, (rows, labels) = Table(TableFiles(path, test=0.25)).tensors()
     with torch.no_grad():
         scores = net(net.normalise(rows))
     logit = scores[:, 1]

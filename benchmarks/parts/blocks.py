@@ -34,7 +34,7 @@ class Net:
 
 def papers_net(k: int) -> Net:
     """The paper's network for CIFAR-10."""
-    values = simcnn_values("cifar10", k)
+    values = simcnn_values(k)
     return Net(k, values.width, values.head_width, values.downsample, values.J)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from layerwise.config.build import build_batch_plan, build_data, build_scoring, build_spec, data_listing, describe_data
-from layerwise.config.datasets.images import ImagesConfig
+from layerwise.config.datasets.files import ImageFilesConfig
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import Config
 from layerwise.core.errors import LayerwiseError
@@ -60,7 +60,7 @@ def evaluate(
     if own:
         check_data(folder, spec, lambda: data_listing(config))
     else:
-        check_fits(spec, network.spec)
+        check_fits(spec, network.spec, isinstance(config.dataset, ImageFilesConfig))
     data = read(config, spec, network.spec, device)
     chosen_splits = [part for part in SPLITS[split] if part in data.splits]
     if not chosen_splits:
@@ -87,15 +87,18 @@ def evaluate(
     }
 
 
-def check_fits(spec: DatasetSpec, trained: DatasetSpec) -> None:
+def check_fits(spec: DatasetSpec, trained: DatasetSpec, resized: bool) -> None:
     """Refuses data that a network cannot be scored on.
+
+    Args:
+        resized: whether dataset.size decides their shape.
 
     Raises:
         LayerwiseError: names the difference.
     """
     name = f"dataset={spec.name}"
     if spec.shape != trained.shape:
-        remedy = f" Try dataset.size={trained.shape[-1]}." if spec.resized_crop or spec.name == "imagefolder" else ""
+        remedy = f" Try dataset.size={trained.shape[-1]}." if resized else ""
         here, there = ("×".join(map(str, shape)) for shape in (spec.shape, trained.shape))
         raise LayerwiseError(f"{name}: samples of shape {here}; the run was trained on {there}.{remedy}")
     if bool(spec.target) != bool(trained.target):
@@ -117,9 +120,7 @@ def check_fits(spec: DatasetSpec, trained: DatasetSpec) -> None:
 
 def read(config: ResolvedConfig, spec: DatasetSpec, trained: DatasetSpec, device: torch.device) -> Dataset:
     """Returns the samples, scaled as those of the run, without augmentation."""
-    dataset = replace(config.dataset, standardise=True)  # `trained` says how they were scaled
-    if isinstance(dataset, ImagesConfig):
-        dataset = replace(dataset, augment=False)
+    dataset = replace(config.dataset.plain(), standardise=True)  # `trained` says how they were scaled
     scaled = replace(spec, mean=trained.mean, std=trained.std, fill=trained.fill)
     return build_data(replace(config, dataset=dataset), scaled, device)
 

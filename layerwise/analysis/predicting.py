@@ -175,7 +175,7 @@ def read_image(spec: DatasetSpec, path: Path) -> Tensor:
     if spec.shape[0] == 1:  # the weights add up to 0.9999: rounded, a grey pixel keeps its value
         image = transforms.rgb_to_grayscale(image.float()).round().byte()
     size = spec.shape[1]
-    cut = imagenet.evaluation_cut(size) if spec.name in imagenet.NAMES else Cut(size, short_side=size)
+    cut = imagenet.evaluation_cut(size) if spec.name in imagenet.SETS else Cut(size, short_side=size)
     return cut.centre(image)
 
 

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from layerwise.commands.arguments import Parser
 from layerwise.commands.conf_files import CONF, choices
-from layerwise.config.datasets.images import ImagesConfig
+from layerwise.config.datasets.images import TorchvisionConfig
 from layerwise.config.effects import has_effect
 from layerwise.config.groups.data import CacheConfig, CacheKind
 from layerwise.config.networks.resnet_cifar import ResNetCifarConfig
@@ -112,7 +112,7 @@ def heads() -> list[Entry]:
     for network in (SimCnnConfig, ResNetCifarConfig):
         names, used = [entry.name for entry in fields(network)], {}
         for kind in network.heads:
-            data, cache = ImagesConfig(name="cifar10"), CacheConfig(kind=CacheKind.auto)
+            data, cache = TorchvisionConfig(name="cifar10"), CacheConfig(kind=CacheKind.auto)
             config = resolve(Config(model=network(head=kind), dataset=data, cache=cache))
             used[kind] = {name for name in names if has_effect(f"model.{name}", config)}
         shared, known = set.intersection(*used.values()), {name for name, _, _ in found}

@@ -25,7 +25,7 @@ from rich.text import Text
 
 from layerwise.analysis.predicting import Guess, Prediction, image_files, predict_files, predict_table
 from layerwise.commands.arguments import Parser, modern, named
-from layerwise.config.build.data import table_files
+from layerwise.config.datasets.table import TableConfig
 from layerwise.core.precision import choose_device
 from layerwise.reporting.tables import show
 from layerwise.runs.depth_search import run_config
@@ -42,8 +42,8 @@ def main(words: Sequence[str]) -> None:
     options = parser.parse_args(modern(words, ["run", "image"], ["device", "format"]))
     paths = [path for name in options.images for path in image_files(name)]
     network = load(options.run, choose_device(options.device), options.trust)
-    if not network.spec.has_images and len(paths) == 1 and (files := table_files(run_config(options.run))) is not None:
-        rows = predict_table(network, files, paths[0])
+    if len(paths) == 1 and isinstance(dataset := run_config(options.run).dataset, TableConfig):
+        rows = predict_table(network, dataset.files, paths[0])
         print(
             rows.to_json(orient="records", indent=1) if options.format == "json" else rows.to_csv(index=False), end=""
         )

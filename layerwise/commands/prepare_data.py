@@ -28,14 +28,18 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.core.interrupt import StopRequest
 from layerwise.core.machine import usable_cores
 from layerwise.data.images import imagenet
-from layerwise.data.images.folders import ClassFolders, ImageSource, open_source
+from layerwise.data.images.folders import ClassFolders
+from layerwise.data.images.imagefolder import ImageFolder
 from layerwise.data.images.record_writer import Preparation, RecordWriter
 from layerwise.data.images.records import Records
+
+SETS: dict[str, type[ImageFolder | imagenet.ImageNet]] = {**imagenet.SETS, "imagefolder": ImageFolder}
+"""By the values of `dataset`."""
 
 
 def main(words: Sequence[str]) -> None:
     parser = Parser("prepare_data", __doc__)
-    parser.add_argument("name", choices=[*imagenet.NAMES, "imagefolder"], help="the data set")
+    parser.add_argument("name", choices=list(SETS), help="the data set")
     parser.add_argument("--root", type=named, required=True, metavar="FOLDER", help="folder of its image files")
     parser.add_argument("--output", type=named, required=True, metavar="FOLDER", help="new folder for the records")
     parser.add_argument("--short-side", type=at_least(1), default=256, metavar="N", help="in pixels (default: 256)")
@@ -95,11 +99,7 @@ def find_files(name: str, root: Path, short_side: int) -> ClassFolders:
     Raises:
         LayerwiseError: they are not there, not complete, or are records.
     """
-    source: ImageSource
-    if name == "imagefolder":
-        source = open_source(root)
-    else:
-        source = imagenet.open_checked(name, imagenet.find_or_download(name, root, size=short_side))
+    source = SETS[name](root, short_side).source()
     if not isinstance(source, ClassFolders):
         raise LayerwiseError(f"--root {root}: holds records. Give the folder of the image files.")
     return source

@@ -11,9 +11,6 @@ from dataclasses import dataclass
 
 from layerwise.models.choices import Downsampling, EnsembleOn
 
-IMAGENET_LIKE = ("imagenet", "imagenette")
-"""Data sets that take the ImageNet experiment's values; all others take those of CIFAR-10."""
-
 
 @dataclass(frozen=True)
 class SimCnnValues:
@@ -91,11 +88,11 @@ _IMAGENET_TRAINING = TrainingValues(
 )
 
 
-def simcnn_values(dataset: str, k: int) -> SimCnnValues:
-    """The network for a data set; k ≥ 4 takes k = 3's."""
-    return (_IMAGENET if dataset in IMAGENET_LIKE else _CIFAR10)[min(k, 3)]
+def simcnn_values(k: int, like_imagenet: bool = False) -> SimCnnValues:
+    """The network for ImageNet or CIFAR-10; k ≥ 4 takes k = 3's."""
+    return (_IMAGENET if like_imagenet else _CIFAR10)[min(k, 3)]
 
 
-def training_values(dataset: str) -> TrainingValues:
-    """The training for a data set."""
-    return _IMAGENET_TRAINING if dataset in IMAGENET_LIKE else _CIFAR10_TRAINING
+def training_values(like_imagenet: bool) -> TrainingValues:
+    """The training for ImageNet or CIFAR-10."""
+    return _IMAGENET_TRAINING if like_imagenet else _CIFAR10_TRAINING

@@ -31,7 +31,7 @@ def resolve(config: Config) -> ResolvedConfig:
     Raises:
         LayerwiseError: a depth that the network does not have, or options that exclude each other.
     """
-    training = training_values(config.dataset.name)
+    training = training_values(config.dataset.like_imagenet)
     J, model = config.model.resolve(config.choices)
     epochs = given(config.epochs, training.epochs)
     plan_epochs = given(config.plan.epochs, _stages_to_match(config, J) * epochs)

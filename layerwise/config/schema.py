@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from layerwise.config.datasets.base import DatasetConfig
-from layerwise.config.datasets.images import ImagesConfig
+from layerwise.config.datasets.images import TorchvisionConfig
 from layerwise.config.groups import WHERE
 from layerwise.config.groups.data import CacheConfig
 from layerwise.config.groups.outputs import LoggerConfig, ProgressName, SlurmConfig, Summary
@@ -50,7 +50,7 @@ class Config:
     profile: bool = field(default=False, metadata=WHERE)
     debug: bool = field(default=False, metadata=WHERE)
     model: NetworkConfig = field(default_factory=SimCnnConfig)
-    dataset: DatasetConfig = field(default_factory=ImagesConfig)
+    dataset: DatasetConfig = field(default_factory=TorchvisionConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -80,7 +80,7 @@ class Config:
             self.k,
             J,
             key,
-            self.dataset.name,
+            self.dataset.like_imagenet,
             self.plan.name.value,
             self.joint,
             self.function("model"),

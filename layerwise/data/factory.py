@@ -1,24 +1,20 @@
-"""Data sets: one file each, and here the two questions that the rest asks about all of them."""
+"""From a data set's reader to the samples of a run: held out, limited, scaled, and in a random order."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from layerwise.core.errors import LayerwiseError
-from layerwise.core.machine import available_memory
-from layerwise.data import fingerprint, table, torchvision_sets, toy
+from layerwise.data import fingerprint
 from layerwise.data.augmentation import augmentation_of, mixing_of
 from layerwise.data.choices import ValidationSplit
 from layerwise.data.dataset import WHOLE, Dataset, DatasetSpec, Resident, Shards, Split, SplitName, scaled_exactly
-from layerwise.data.own import Samples
+from layerwise.data.reader import InMemory, Reader
 from layerwise.data.split import (
-    TEST_PART,
     check_classes,
     class_weights,
     dealing_order,
@@ -28,77 +24,13 @@ from layerwise.data.split import (
     limit,
     limit_both,
 )
-from layerwise.data.table_file import TableFiles
-
-IMAGENETS = ("imagenet", "imagenette")
-NAMES = (*torchvision_sets.SPECS, *toy.SPECS, "table", *IMAGENETS, "imagefolder")
-
-
-def describe(
-    name: str,
-    root: Path,
-    size: int | None = None,
-    files: TableFiles | Samples | None = None,
-    test: float = TEST_PART,
-    exif: bool = False,
-) -> DatasetSpec:
-    """Returns shape, classes and statistics of a data set, without reading its images.
-
-    Args:
-        name: one of `NAMES`.
-        root: where data sets lie; for `imagefolder` the folder with train/ and val/, or its records.
-        size: resolution in pixels; for data sets of image files only.
-        files: of a table; or the samples of another package, whose `name` is none of these.
-        test: share of the images to test on; for `imagefolder` without val/ only.
-        exif: turns image files as their EXIF orientations say.
-
-    Raises:
-        LayerwiseError: see the data sets' modules.
-    """
-    if isinstance(files, Samples):
-        return files.spec(name)
-    if name in ("imagefolder", *IMAGENETS):
-        from layerwise.data.images import imagefolder, imagenet  # with torchvision, which is slow to import
-
-        if size is None:
-            raise LayerwiseError(f"dataset.size: {name} needs a resolution in pixels, such as dataset.size=64.")
-        if name == "imagefolder":
-            return imagefolder.spec(root, size, test, exif)
-        return imagenet.spec(name, root, size, exif)
-    if name == "table":
-        if files is None:
-            raise LayerwiseError("dataset=table: say which file: dataset.path=FILE.csv (or .npy, .npz).")
-        return table.spec(files)
-    return {**toy.SPECS, **torchvision_sets.SPECS}[name]
-
-
-def listing(name: str, root: Path, files: TableFiles | Samples | None = None, test: float = TEST_PART) -> str:
-    """Returns a line for each image file or sample, which changes with it (`data.fingerprint`).
-
-    Args:
-        name, root, files, test: as for `describe`.
-
-    Returns:
-        Empty for images that are not there yet, and for records, which are known by the images they were made of.
-    """
-    if name in ("imagefolder", *IMAGENETS):
-        from layerwise.data.images import folders, imagenet, records
-
-        folder = root if name == "imagefolder" else imagenet.find(name, root)
-        if folder is None or records.is_records(folder):
-            return ""
-        return folders.ClassFolders(folder, test if name == "imagefolder" else None).listing()
-    train, held_out = _in_memory(name, root, files)
-    return "\n".join(fingerprint.of_samples({"train": train, "test": held_out}))
 
 
 def load(
-    spec: DatasetSpec,
-    root: Path,
+    reader: Reader,
     device: torch.device,
     *,
-    files: TableFiles | Samples | None = None,
-    test: float = TEST_PART,
+    spec: DatasetSpec | None = None,
     validation: float = 0.0,
     validation_split: ValidationSplit = ValidationSplit.random,
     folds: int | None = None,
@@ -110,8 +42,6 @@ def load(
     standardise: bool = True,
     augment: bool = True,
     seed: int = 0,
-    workers: int = 0,
-    skip_unreadable: bool = False,
     shards: Shards = WHOLE,
     compiled_for: int | None = None,
     batch_size: int = 1,
@@ -119,8 +49,7 @@ def load(
     """Reads a data set and puts it on the device where it fits.
 
     Args:
-        spec: from `describe`, perhaps `augmentation.augmented`.
-        root, files, test: as there.
+        spec: the reader's, perhaps `augmentation.augmented`; by default the reader's.
         validation: fraction of the training samples that is held out.
         validation_split: a stratified random part of them, or the last ones.
         folds: instead, cut the training samples in so many parts and hold one of them out.
@@ -132,7 +61,6 @@ def load(
         weights: of the classes in the training loss; see `split.class_weights`.
         standardise: scale to mean 0 and deviation 1; else pixels are in [0, 1] and vectors as they are.
         augment: crop, flip and cut training images as `spec` says.
-        skip_unreadable: leaves image files out that cannot be decoded; else they are an error.
         compiled_for: see `Dataset`.
         batch_size: of all processes, by which partners for mixup and cutmix are found.
 
@@ -143,9 +71,10 @@ def load(
     Raises:
         LayerwiseError: see the data sets' modules and `split`.
     """
-    train, test_split = _read(spec, root, files, test, device, workers, seed if augment else None, skip_unreadable)
+    spec = spec or reader.spec()
+    train, test_split = reader.read(device, seed if augment else None)
     splits: dict[SplitName, Split] = {"train": train, "test": test_split}
-    lines = "" if spec.name in ("imagefolder", *IMAGENETS) else _lines(splits)
+    lines = _lines(splits) if isinstance(reader, InMemory) else ""
     spec = replace(spec, digest=spec.digest or (fingerprint.digest(lines) if lines else ""))
     if validation or folds is not None:
         labels = train.labels
@@ -238,40 +167,3 @@ def _scale_targets(splits: dict[SplitName, Split], spec: DatasetSpec, labelled: 
     for split in splits.values():
         split.labels = ((split.labels - mean) / deviation).float()
     return replace(spec, target_scale=(float(mean), float(deviation)))
-
-
-def _read(
-    spec: DatasetSpec,
-    root: Path,
-    files: TableFiles | Samples | None,
-    test_part: float,
-    device: torch.device,
-    workers: int,
-    crop_seed: int | None,
-    skip_unreadable: bool,
-) -> tuple[Split, Split]:
-    if spec.name in IMAGENETS:
-        from layerwise.data.images import imagenet
-
-        return imagenet.read(spec.name, root, spec.shape[1], device, workers, crop_seed, skip_unreadable, spec.exif)
-    if spec.name == "imagefolder":
-        from layerwise.data.images import imagefolder
-
-        budget = available_memory(device) // 4
-        return imagefolder.read(root, spec.shape[1], device, workers, budget, skip_unreadable, test_part, spec.exif)
-    train, test = _in_memory(spec.name, root, files)
-    return Resident(*train, device), Resident(*test, device)
-
-
-def _in_memory(
-    name: str, root: Path, files: TableFiles | Samples | None
-) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Values and labels of train and test."""
-    if isinstance(files, Samples):
-        return files.tensors
-    if name == "table":
-        assert files is not None, "`describe` has refused that"
-        return table.read(files)
-    if name == "blobs":
-        return toy.read_blobs()
-    return toy.read_digits() if name == "digits" else torchvision_sets.read(name, root)

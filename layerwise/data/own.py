@@ -12,6 +12,7 @@ from torch import Tensor
 
 from layerwise.core.errors import LayerwiseError
 from layerwise.data.dataset import DatasetSpec
+from layerwise.data.reader import InMemory, Pair
 
 Part = tuple[Tensor, Tensor] | Sequence[tuple[Any, Any]]
 """Values and labels, or a map-style data set of pairs."""
@@ -35,16 +36,25 @@ class Samples:
     padding: int = 0
     flip: bool = False
 
-    @property
-    def tensors(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """Values and labels of train and test."""
-        (x, y), (test_x, test_y) = self.train, self.test
-        return (x, y), (test_x, test_y)
 
-    def spec(self, name: str) -> DatasetSpec:
-        """Returns what is known of them; `name` is that of the data set."""
-        (values, labels), (_, test_labels) = self.tensors
-        classes = tuple(self.classes) or tuple(map(str, range(int(max(labels.max(), test_labels.max())) + 1)))
+@dataclass(frozen=True)
+class Own(InMemory):
+    """A data set of another package.
+
+    Args:
+        name: in tables and folder names.
+        samples: from `checked_samples`.
+    """
+
+    name: str
+    samples: Samples
+
+    def tensors(self) -> tuple[Pair, Pair]:
+        return self.samples.train, self.samples.test
+
+    def spec(self) -> DatasetSpec:
+        given, ((values, labels), (_, test_labels)) = self.samples, self.tensors()
+        classes = tuple(given.classes) or tuple(map(str, range(int(max(labels.max(), test_labels.max())) + 1)))
         mean: tuple[float, ...] = ()
         std: tuple[float, ...] = ()
         shape = tuple(values.shape[1:])
@@ -52,7 +62,7 @@ class Samples:
             mean, std = _statistics(values)
             shape = (shape[2], *shape[:2])
         counts = len(labels), len(test_labels)
-        return DatasetSpec(name, shape, classes, mean, std, *counts, padding=self.padding, flip=self.flip)
+        return DatasetSpec(self.name, shape, classes, mean, std, *counts, padding=given.padding, flip=given.flip)
 
 
 def checked_samples(given: Any, name: str) -> Samples:

@@ -9,7 +9,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from layerwise.core.distributed import say_once
 from layerwise.core.errors import LayerwiseError, suggest
 from layerwise.core.randomness import key
 from layerwise.data.dataset import DatasetSpec
+from layerwise.data.reader import InMemory
 from layerwise.data.split import test_part
 from layerwise.data.table_columns import ENOUGH_ROWS, Column, encode
 from layerwise.data.table_file import TableFiles, is_number, read_columns
@@ -35,27 +36,26 @@ Samples = tuple[Tensor, Tensor]
 """Features float64 [N, F] with NaN for missing values, and labels int64 [N] or targets float64 [N]."""
 
 
-def spec(files: TableFiles) -> DatasetSpec:
-    """Returns shape and classes of a table, the kinds of its columns, and what was done to them in words.
-
-    Raises:
-        LayerwiseError: see `read`.
-    """
-    return _read(files)[0]
-
-
-def read(files: TableFiles) -> tuple[Samples, Samples]:
-    """Returns the samples to train on and to test on; says on stderr what was done to the columns.
+@dataclass(frozen=True)
+class Table(InMemory):
+    """`dataset=table`. What was done to the columns is said on stderr when it is read.
 
     Raises:
         LayerwiseError: a file that is absent or no table, a column that is neither numbers nor categories, an
             infinite value, no such label column or a guess that may be wrong, labels that are no classes or no numbers,
             columns or classes of the test table that the table does not have, or a test part without rows.
     """
-    described, train, test = _read(files)
-    for note in described.notes:
-        say_once(f"{files.path}: {note}")
-    return train, test
+
+    files: TableFiles
+
+    def spec(self) -> DatasetSpec:
+        return _read(self.files)[0]
+
+    def tensors(self) -> tuple[Samples, Samples]:
+        described, train, test = _read(self.files)
+        for note in described.notes:
+            say_once(f"{self.files.path}: {note}")
+        return train, test
 
 
 def _read(files: TableFiles) -> tuple[DatasetSpec, Samples, Samples]:
@@ -111,7 +111,7 @@ def rows_of(files: TableFiles, path: Path) -> tuple[pd.DataFrame, pd.Series]:
     """Returns the feature columns of a file, and its label column as text.
 
     Raises:
-        LayerwiseError: see `read`.
+        LayerwiseError: see `Table`.
     """
     frame = read_columns(files, path)
     label = _label_column(files, path, list(frame))

@@ -5,14 +5,17 @@ torchvision is imported where it is used, since importing it takes seconds and m
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
 from layerwise.core.errors import LayerwiseError
 from layerwise.data.dataset import DatasetSpec
+from layerwise.data.reader import InMemory, Pair
 
 CIFAR10 = DatasetSpec(
     name="cifar10",
@@ -92,96 +95,138 @@ STL10 = DatasetSpec(
     train_samples=5_000,
     test_samples=8_000,
 )
-SPECS = {spec.name: spec for spec in (CIFAR10, CIFAR100, SVHN, MNIST, FASHION_MNIST, STL10)}
 
 
-def read(name: str, root: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """(images uint8 [N, H, W, C], labels [N]) of train and test; downloads what is absent.
+@dataclass(frozen=True)
+class TorchvisionSet(InMemory):
+    """A data set of torchvision.
 
-    Raises:
-        LayerwiseError: absent and not to be downloaded, damaged (names the file), or not readable.
+    Args:
+        root: where data sets lie.
+
+    Attributes:
+        described: what is known of it.
+        source: its class in torchvision.
+        subfolder: of the root, where torchvision keeps its files; empty for the root itself.
     """
-    from torchvision.datasets.utils import check_integrity
 
-    files = list(_files(name, root))
-    present = any(path.exists() for path, _ in files)
-    for path, md5 in files:
-        if present and not check_integrity(path, md5):
-            problem = "is damaged (its MD5 sum is not the official one)" if path.exists() else "is missing"
+    root: Path
+
+    described: ClassVar[DatasetSpec]
+    source: ClassVar[str]
+    subfolder: ClassVar[str]
+
+    def spec(self) -> DatasetSpec:
+        return self.described
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.subfolder
+
+    @abstractmethod
+    def files(self) -> Iterator[tuple[Path, str | None]]:
+        """Yields the files and their official MD5 sums, None where torchvision knows none."""
+
+    @abstractmethod
+    def part(self, train: bool, download: bool) -> Pair:
+        """Returns the samples to train on or to test on."""
+
+    @property
+    def _torchvision(self) -> Any:
+        from torchvision import datasets
+
+        return getattr(datasets, self.source)
+
+    def tensors(self) -> tuple[Pair, Pair]:
+        """Downloads what is absent.
+
+        Raises:
+            LayerwiseError: absent and not to be downloaded, damaged (names the file), or not readable.
+        """
+        from torchvision.datasets.utils import check_integrity
+
+        name, root = self.described.name, self.root
+        files = list(self.files())
+        present = any(path.exists() for path, _ in files)
+        remains = self.folder if self.subfolder else " and ".join(str(path) for path, _ in files)
+        for path, md5 in files:
+            if present and not check_integrity(path, md5):
+                problem = "is damaged (its MD5 sum is not the official one)" if path.exists() else "is missing"
+                raise LayerwiseError(
+                    f"{path} {problem}. Restore it, or remove {remains} so that {name} is downloaded afresh."
+                )
+        try:
+            return self.part(True, not present), self.part(False, not present)
+        except Exception as error:  # torchvision passes on urllib's, tarfile's, zlib's, numpy's … errors
+            if present:
+                raise LayerwiseError(
+                    f"{name} under {root} cannot be read ({type(error).__name__}: {error}). "
+                    f"Remove {remains} so that it is downloaded afresh."
+                ) from error
             raise LayerwiseError(
-                f"{path} {problem}. Restore it, or remove {_remains(name, root)} so that {name} is downloaded afresh."
-            )
-    try:
-        return _construct(name, root, True, not present), _construct(name, root, False, not present)
-    except Exception as error:  # torchvision passes on urllib's, tarfile's, zlib's, numpy's … errors
-        if present:
-            raise LayerwiseError(
-                f"{name} under {root} cannot be read ({type(error).__name__}: {error}). "
-                f"Remove {_remains(name, root)} so that it is downloaded afresh."
+                f"dataset={name}: not found under {root.resolve()}, and it could not be downloaded there ({error}). "
+                f"Put the files in {self.folder}, or say where they are: dataset.root=FOLDER "
+                "(or LAYERWISE_DATA=FOLDER in the environment). dataset=digits needs no files."
             ) from error
-        raise LayerwiseError(
-            f"dataset={name}: not found under {root.resolve()}, and it could not be downloaded there ({error}). "
-            f"Put the files in {_folder(name, root)}, or say where they are: dataset.root=FOLDER "
-            "(or LAYERWISE_DATA=FOLDER in the environment). dataset=digits needs no files."
-        ) from error
 
 
-def _construct(name: str, root: Path, train: bool, download: bool) -> tuple[Tensor, Tensor]:
-    from torchvision import datasets
+class Cifar10(TorchvisionSet):
+    described, source, subfolder = CIFAR10, "CIFAR10", "cifar-10-batches-py"
 
-    if name in ("cifar10", "cifar100"):
-        cifar = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
-        data = cifar(str(root), train=train, download=download)
-        return torch.from_numpy(data.data), torch.tensor(data.targets)  # [N, 32, 32, 3]
-    if name == "svhn":
-        svhn = datasets.SVHN(str(root), split="train" if train else "test", download=download)
-        images = torch.from_numpy(svhn.data).permute(0, 2, 3, 1).contiguous()  # from [N, 3, 32, 32]
-        return images, torch.from_numpy(svhn.labels).long()
-    if name == "stl10":
-        stl = datasets.STL10(str(root), split="train" if train else "test", download=download)
-        images = torch.from_numpy(stl.data).permute(0, 2, 3, 1).contiguous()  # from [N, 3, 96, 96]
-        return images, torch.from_numpy(stl.labels).long()
-    grey = {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST}[name]
-    data = grey(str(root), train=train, download=download)
-    return data.data[..., None], data.targets.long()  # [N, 28, 28, 1]
-
-
-def _remains(name: str, root: Path) -> str:
-    """What to remove for a new download: the set's own folder, or its files where it has none."""
-    if _folder(name, root) != root:
-        return str(_folder(name, root))
-    return " and ".join(str(path) for path, _ in _files(name, root))
-
-
-def _folder(name: str, root: Path) -> Path:
-    subfolders = {
-        "cifar10": "cifar-10-batches-py",
-        "cifar100": "cifar-100-python",
-        "mnist": "MNIST",
-        "fashion_mnist": "FashionMNIST",
-        "stl10": "stl10_binary",
-        "svhn": "",
-    }
-    return root / subfolders[name]
-
-
-def _files(name: str, root: Path) -> Iterator[tuple[Path, str | None]]:
-    """The data set's files and their official MD5 sums, None where torchvision knows none."""
-    from torchvision import datasets
-
-    folder = _folder(name, root)
-    if name in ("cifar10", "cifar100"):
-        cifar = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    def files(self) -> Iterator[tuple[Path, str | None]]:
+        cifar = self._torchvision
         for file, md5 in (*cifar.train_list, *cifar.test_list, (cifar.meta["filename"], cifar.meta["md5"])):
-            yield folder / file, md5
-    elif name == "svhn":
+            yield self.folder / file, md5
+
+    def part(self, train: bool, download: bool) -> Pair:
+        data = self._torchvision(str(self.root), train=train, download=download)
+        return torch.from_numpy(data.data), torch.tensor(data.targets)  # [N, 32, 32, 3]
+
+
+class Cifar100(Cifar10):
+    described, source, subfolder = CIFAR100, "CIFAR100", "cifar-100-python"
+
+
+class Svhn(TorchvisionSet):
+    described, source, subfolder = SVHN, "SVHN", ""
+
+    def files(self) -> Iterator[tuple[Path, str | None]]:
         for split in ("train", "test"):
-            _, file, md5 = datasets.SVHN.split_list[split]
-            yield folder / file, md5
-    elif name == "stl10":
-        for file, md5 in (*datasets.STL10.train_list, *datasets.STL10.test_list):
-            yield folder / file, md5
-    else:
+            _, file, md5 = self._torchvision.split_list[split]
+            yield self.folder / file, md5
+
+    def part(self, train: bool, download: bool) -> Pair:
+        data = self._torchvision(str(self.root), split="train" if train else "test", download=download)
+        images = torch.from_numpy(data.data).permute(0, 2, 3, 1).contiguous()  # from [N, 3, H, W]
+        return images, torch.from_numpy(data.labels).long()
+
+
+class Stl10(Svhn):
+    described, source, subfolder = STL10, "STL10", "stl10_binary"
+
+    def files(self) -> Iterator[tuple[Path, str | None]]:
+        for file, md5 in (*self._torchvision.train_list, *self._torchvision.test_list):
+            yield self.folder / file, md5
+
+
+class Mnist(TorchvisionSet):
+    described, source, subfolder = MNIST, "MNIST", "MNIST"
+
+    def files(self) -> Iterator[tuple[Path, str | None]]:
         for prefix in ("train", "t10k"):
-            yield folder / "raw" / f"{prefix}-images-idx3-ubyte", None
-            yield folder / "raw" / f"{prefix}-labels-idx1-ubyte", None
+            yield self.folder / "raw" / f"{prefix}-images-idx3-ubyte", None
+            yield self.folder / "raw" / f"{prefix}-labels-idx1-ubyte", None
+
+    def part(self, train: bool, download: bool) -> Pair:
+        data = self._torchvision(str(self.root), train=train, download=download)
+        return data.data[..., None], data.targets.long()  # [N, 28, 28, 1]
+
+
+class FashionMnist(Mnist):
+    described, source, subfolder = FASHION_MNIST, "FashionMNIST", "FashionMNIST"
+
+
+SETS: dict[str, type[TorchvisionSet]] = {
+    one.described.name: one for one in (Cifar10, Cifar100, Svhn, Stl10, Mnist, FashionMnist)
+}
+"""By the values of `dataset`."""

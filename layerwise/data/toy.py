@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from layerwise.core.randomness import key
 from layerwise.data.dataset import DatasetSpec
+from layerwise.data.reader import InMemory, Pair
 from layerwise.data.split import balanced_order
 
 DIGITS_TEST_IMAGES = 360
@@ -33,10 +33,28 @@ BLOBS = DatasetSpec(
     test_samples=500,
 )
 
-SPECS = {spec.name: spec for spec in (DIGITS, BLOBS)}
+
+class Digits(InMemory):
+    """`dataset=digits`."""
+
+    def spec(self) -> DatasetSpec:
+        return DIGITS
+
+    def tensors(self) -> tuple[Pair, Pair]:
+        return read_digits()
 
 
-def read_digits() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+class Blobs(InMemory):
+    """`dataset=blobs`."""
+
+    def spec(self) -> DatasetSpec:
+        return BLOBS
+
+    def tensors(self) -> tuple[Pair, Pair]:
+        return read_blobs()
+
+
+def read_digits() -> tuple[Pair, Pair]:
     """(images uint8 [N, 8, 8, 1], labels int64 [N]) of train (1,437) and test (360).
 
     scikit-learn has one set only; the same 360 class-balanced images are always set apart for testing.
@@ -51,7 +69,7 @@ def read_digits() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     return (images[train], labels[train]), (images[test], labels[test])
 
 
-def read_blobs() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def read_blobs() -> tuple[Pair, Pair]:
     """(points float32 [500, 2], labels int64 [500]) of train and of test: three overlapping clouds, always the same.
 
     Greedy pretraining is often taught on this problem.

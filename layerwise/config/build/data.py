@@ -2,86 +2,36 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
 
 import torch
 
-from layerwise.config.datasets.files import ImageFilesConfig, Unreadable
 from layerwise.config.datasets.images import ImagesConfig
-from layerwise.config.datasets.table import TableConfig
 from layerwise.config.groups.plan import Plan
 from layerwise.config.groups.training import Parallel
-from layerwise.config.outside import Outside
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.core import distributed
 from layerwise.core.distributed import ranks
 from layerwise.core.errors import LayerwiseError
-from layerwise.core.machine import decoding_workers
 from layerwise.core.shard import EVERYTHING, Shard
-from layerwise.data.augmentation import augmented, check_mirrors
+from layerwise.data.augmentation import check_mirrors
 from layerwise.data.dataset import Dataset, DatasetSpec, Shards
-from layerwise.data.factory import describe, listing, load
-from layerwise.data.own import Samples, checked_samples
-from layerwise.data.split import TEST_PART
-from layerwise.data.table_file import TableFiles
+from layerwise.data.factory import load
+from layerwise.data.reader import Reader
 from layerwise.features.batches import BatchPlan
 from layerwise.training.choices import LossName
 from layerwise.training.plan import Stage
 from layerwise.training.recipe import parts_of_batch
 
 
-def table_files(config: ResolvedConfig) -> TableFiles | None:
-    """The files of `dataset=table`."""
-    dataset = config.dataset
-    if not isinstance(dataset, TableConfig) or dataset.path is None:
-        return None
-    test_path = None if dataset.test_path is None else Path(dataset.test_path)
-    return TableFiles(
-        Path(dataset.path),
-        dataset.label,
-        test_path,
-        dataset.test,
-        dataset.separator,
-        None if dataset.columns is None else tuple(dataset.columns),
-        tuple(dataset.drop),
-        None if dataset.missing is None else tuple(dataset.missing),
-        dataset.regression,
-    )
-
-
-@lru_cache(maxsize=1)
-def _own_samples(place: str, name: str, arguments: str, trusted: bool, root: str) -> Samples:
-    """The samples of a function of another package; it is called once in this process."""
-    own = Outside(place, name, json.loads(arguments), trusted)
-    return checked_samples(own(root=Path(root)), own.key)
-
-
-def samples_of(config: ResolvedConfig) -> TableFiles | Samples | None:
-    """The files of `dataset=table`, or the samples of `dataset=own`.
-
-    Raises:
-        LayerwiseError: the function gives no such samples.
-    """
-    own = config.function("dataset")
-    if own is None:
-        return table_files(config)
-    return _own_samples(own.place, own.target, json.dumps(own.arguments), own.trusted, config.dataset.root)
+def reader_of(config: ResolvedConfig) -> Reader:
+    """What reads the data set."""
+    return config.dataset.reader(config.function("dataset"))
 
 
 def describe_data(config: ResolvedConfig) -> DatasetSpec:
     """What is known of the data set without reading it."""
-    dataset, samples = config.dataset, samples_of(config)
-    if not isinstance(dataset, ImageFilesConfig):
-        return describe(dataset.name, Path(dataset.root), None, samples)
-    return describe(dataset.name, Path(dataset.root), dataset.size, samples, test_share(config), dataset.exif)
-
-
-def test_share(config: ResolvedConfig) -> float:
-    """The fraction of the samples to test on."""
-    return getattr(config.dataset, "test", TEST_PART)
+    return reader_of(config).spec()
 
 
 def build_spec(config: ResolvedConfig) -> DatasetSpec:
@@ -97,26 +47,14 @@ def build_spec(config: ResolvedConfig) -> DatasetSpec:
         )
     if config.evaluation.mirror:
         check_mirrors(spec, "evaluation.mirror=true")
-    if isinstance(dataset, ImagesConfig):
-        spec = augmented(
-            spec,
-            dataset.flip,
-            dataset.cutout,
-            dataset.padding,
-            dataset.border,
-            erasing=dataset.erasing,
-            randaugment=dataset.randaugment,
-            randaugment_ops=dataset.randaugment_ops,
-            mixup=dataset.mixup,
-            cutmix=dataset.cutmix,
-        )
+    spec = dataset.augmented(spec)
     config.model.check_samples(spec, config.J)
     return spec
 
 
 def data_listing(config: ResolvedConfig) -> str:
-    """A line for each image file or sample; see `data.factory.listing`."""
-    return listing(config.dataset.name, Path(config.dataset.root), samples_of(config), test_share(config))
+    """A line for each image file or sample; see `Reader.listing`."""
+    return reader_of(config).listing()
 
 
 def shards(config: ResolvedConfig) -> Shards:
@@ -128,15 +66,12 @@ def shards(config: ResolvedConfig) -> Shards:
 
 def build_data(config: ResolvedConfig, spec: DatasetSpec, device: torch.device) -> Dataset:
     """This process's samples, on the device where they fit; LayerwiseError: they cannot be read."""
-    dataset, kept, local_ranks = config.dataset, shards(config), distributed.place().local_ranks
-    workers, unreadable = getattr(dataset, "workers", None), getattr(dataset, "unreadable", None)
+    dataset, kept = config.dataset, shards(config)
     compiled = config.compile and device.type == "cuda"  # on a CPU it is a thousandth of a step
     return load(
-        spec,
-        Path(dataset.root),
+        reader_of(config),
         device,
-        files=samples_of(config),
-        test=test_share(config),
+        spec=spec,
         validation=dataset.validation,
         validation_split=dataset.validation_split,
         folds=dataset.folds,
@@ -148,8 +83,6 @@ def build_data(config: ResolvedConfig, spec: DatasetSpec, device: torch.device) 
         standardise=dataset.standardise,
         augment=dataset.augments,
         seed=config.seed,
-        workers=decoding_workers(device, local_ranks) if workers is None else workers,
-        skip_unreadable=unreadable is Unreadable.skip,
         shards=kept,
         compiled_for=config.batch_size // kept["train"].ranks if compiled else None,
         batch_size=config.batch_size,

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from omegaconf import MISSING
 
 from layerwise.config.groups import WHERE
+from layerwise.config.outside import Outside
 from layerwise.data.choices import ValidationSplit
+
+if TYPE_CHECKING:  # torch
+    from layerwise.data.dataset import DatasetSpec
+    from layerwise.data.reader import Reader
 
 
 @dataclass
-class DatasetConfig:
+class DatasetConfig(ABC):
     """The keys of conf/dataset/base.yaml, which every data set has; a subclass for each kind of data set adds its own.
 
     Attributes:
@@ -20,6 +26,7 @@ class DatasetConfig:
     """
 
     root_is_data: ClassVar[bool] = False  # whether the folder is the data set, or says which version of it
+    like_imagenet: ClassVar[bool] = False  # whether null is the paper's value for ImageNet, and not that for CIFAR-10
 
     name: str = MISSING
     root: str = field(default="data", metadata=WHERE)
@@ -32,6 +39,29 @@ class DatasetConfig:
     standardise: bool = True
     limit: int | None = None
     limit_test: int | None = None
+
+    @abstractmethod
+    def reader(self, function: Outside | None) -> Reader:
+        """Returns what reads the samples.
+
+        Args:
+            function: of another package, at `dataset._target_`.
+
+        Raises:
+            LayerwiseError: a key is missing.
+        """
+
+    def augmented(self, spec: DatasetSpec) -> DatasetSpec:
+        """What is known of the data set, with the augmentation that was asked for.
+
+        Raises:
+            LayerwiseError: the samples cannot be augmented so.
+        """
+        return spec
+
+    def plain(self) -> DatasetConfig:
+        """The keys without augmentation."""
+        return self
 
     @property
     def augments(self) -> bool:

@@ -35,7 +35,8 @@ class Choices:
     Attributes:
         J: number of blocks that is asked for, or None.
         J_key: the key that asks for it.
-        dataset, plan: their names.
+        like_imagenet: whether null is the paper's value for ImageNet.
+        plan: its name.
         function: of another package, that gives the blocks of model=own.
         own_heads: whether the heads are those of another package.
     """
@@ -43,7 +44,7 @@ class Choices:
     k: int
     J: int | None
     J_key: str
-    dataset: str
+    like_imagenet: bool
     plan: str
     joint: bool
     function: Outside | None = None

@@ -61,7 +61,7 @@ class SimCnnConfig(NetworkConfig):
 
     def resolve(self, choices: Choices) -> tuple[int, ResolvedSimCnn]:
         check_one_of(self, ("width", "widths"), ("head_width", "head_widths"))
-        paper = simcnn_values(choices.dataset, choices.k)
+        paper = simcnn_values(choices.k, choices.like_imagenet)
         J = given(self.check_depth(choices, self.fixed_depth(joint=False)), paper.J)
         head_width, head_widths = self.head_width, self.head_widths
         if head_widths is not None and len(head_widths) != J:

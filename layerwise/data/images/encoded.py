@@ -19,6 +19,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from layerwise.core import distributed
 from layerwise.core.errors import LayerwiseError
+from layerwise.core.machine import decoding_workers
 from layerwise.data.dataset import Resident
 from layerwise.data.images.decoding import UnreadableImage, decode, read_file
 from layerwise.data.images.resized_crop import ResizedCrop
@@ -147,9 +148,11 @@ class EncodedImages:
         self._decoders: WorkerMap[_Work, Tensor | str] | None = None
 
     @classmethod
-    def of(cls, stored: StoredSplit, cut: Cut, device: torch.device, workers: int) -> EncodedImages:
-        """A split as a folder or records hold it."""
+    def of(cls, stored: StoredSplit, cut: Cut, device: torch.device, workers: int | None) -> EncodedImages:
+        """A split as a folder or records hold it; `workers` None is one per usable core."""
         encoded, labels, samples = stored
+        if workers is None:
+            workers = decoding_workers(device, distributed.place().local_ranks)
         return cls(encoded, labels, cut=cut, device=device, workers=workers, samples=samples)
 
     def __len__(self) -> int:
