@@ -18,7 +18,7 @@ from helpers.page import MOST_BYTES, Page, page_of
 from layerwise.config.groups.plan import FinetuneConfig
 from layerwise.config.networks.timm import TimmConfig
 from layerwise.core.colours import further_colour
-from layerwise.core.spread import binomial_margin
+from layerwise.core.spread import binomial_margin, r2_margin
 from layerwise.reporting.html.charts import all_charts
 from layerwise.reporting.html.confusion import confusion
 from layerwise.reporting.html.groups import colours_beyond_the_palette, grouped
@@ -356,3 +356,63 @@ def test_a_long_stage_is_thinned_and_its_table_has_the_last_epochs(trained):
 def test_many_runs_stay_below_the_size_limit(trained):
     run = read_run(trained(**REPORTED))
     assert len(render([run] * 40).encode()) < MOST_BYTES
+
+
+def test_long_names_are_told_by_what_differs(seeds):
+    def named(*names: str) -> list[str]:
+        runs = [
+            replace(run, name=name, config=replace(run.config, name=name, batch_size=64 + i))
+            for i, (run, name) in enumerate(zip((seeds[0], seeds[2]), names, strict=True))
+        ]
+        return [group.label for group in grouped(runs)]
+
+    long = "a_name_of_a_run_that_goes_on_and_on_{}_until_it_ends"
+    assert named(long.format("slowly"), long.format("quickly")) == ["…slowly…", "…quickly…"]
+    assert named("run_slowly", "run_quickly") == ["run_slowly", "run_quickly"]
+    assert named(long.format("again"), f"{long.format('again')}_soon") == ["…ends", "…ends_soon"]
+
+
+def test_names_beside_bars_are_broken_and_the_longest_bars_drawn(seeds):
+    name = "a group with a name that is far longer than a phone has place for"
+    many = [
+        replace(seeds[0], group=f"{name} {i:02}", results=seeds[0].results | {"blocks": [row]})
+        for i in range(30)
+        for row in [seeds[0].rows[0] | {"seconds": {"train": 1.0 + i}}]
+    ]
+    (chart,) = [chart for chart in all_charts(many) if chart.id == "time"]
+    places = chart.spec["layer"][0]["encoding"]["y"]["sort"]
+    assert [place.replace("\n", " ")[-2:] for place in places] == [f"{i:02}" for i in range(10, 30)]
+    assert max(len(line) for place in places for line in place.split("\n")) <= 26
+    assert chart.note.endswith("Of 30 bars the 20 longest.")
+
+
+def test_of_many_groups_the_heads_alone_are_drawn(seeds):
+    def drawn(count: int) -> set[str]:
+        runs = [replace(run, group=f"{run.group} {i}") for i in range(count) for run in (seeds[0], seeds[2])]
+        (chart,) = [chart for chart in all_charts(runs) if chart.id == "accuracy"]
+        return {row["predictor"] for row in chart.rows} | {layer["mark"]["type"] for layer in chart.spec["layer"]}
+
+    assert drawn(2) >= {"head", "ensemble", "rule", "rect"}
+    assert drawn(7) == {"head", "line"}
+
+
+def test_a_legend_says_each_thing_once(seeds):
+    (chart,) = [chart for chart in all_charts(grouped(seeds[:1])[0].runs) if chart.id == "accuracy"]
+    encoding = chart.spec["layer"][-1]["encoding"]
+    assert encoding["color"]["legend"]
+    assert encoding["strokeDash"]["legend"] is None
+
+
+def test_epochs_have_one_axis_in_all_plots_of_a_run(trained):
+    options = {"plan": "autoencoder", "model": "mlp", "k": 1, "dataset.standardise": "false", **REPORTED}
+    run = read_run(trained(**options, **dict.fromkeys(("model.head_width", "model.downsample"))))
+    charts = [chart for chart in all_charts([run]) if chart.id.endswith("-curves")]
+    assert len(charts) == 3
+    encodings = [chart.spec["layer"][-1]["encoding"] for chart in charts]
+    assert [encoding["x"]["scale"]["domain"] for encoding in encodings] == [[1, 4]] * 3
+    assert [encoding["color"]["scale"]["domain"] for encoding in encodings] == [[1, 2, 3, 4]] * 3
+
+
+def test_a_little_difference_in_r2_is_no_cliff():
+    assert r2_margin(0.5, 400) == pytest.approx(1.96 * 2 * 0.5**0.5 * 0.5 / 20)
+    assert r2_margin(-0.2, 10) == r2_margin(1.0, 10) == 0

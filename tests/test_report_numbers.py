@@ -7,11 +7,13 @@ import statistics
 from typing import Any
 
 import pytest
+from scipy.stats import binomtest
 
 from helpers.page import Page
 from helpers.run_folders import metrics_of, results_of
 from layerwise.reporting.html.page import render
 from layerwise.reporting.html.reported_run import read_run
+from layerwise.reporting.html.words import duration
 
 MEASURED = ("top1", "loss", "value", "seconds", "memory", "images")
 """Fields of the plots' rows that files hold as they are, where a row is of one run."""
@@ -24,6 +26,12 @@ def numbers_in(tree: Any) -> set[float]:
     if isinstance(tree, list):
         return set().union(*map(numbers_in, tree), set())
     return {float(tree)} if isinstance(tree, int | float) and not isinstance(tree, bool) else set()
+
+
+def wilson(accuracy: float, samples: int) -> float:
+    """Half the width of the 95 % interval of an accuracy in %, by scipy."""
+    interval = binomtest(round(accuracy * samples / 100), samples).proportion_ci(0.95, method="wilson")
+    return float(50 * (interval.high - interval.low))
 
 
 def rows_of(spec: dict[str, Any]) -> list[dict[str, Any]]:
@@ -61,9 +69,10 @@ def test_each_measured_number_of_a_page_about_one_run_is_in_its_files(trained):
     assert {row["epoch"] for row in rows_of(specs["loss-curves"])} == {1, 2, 3, 4}
     final = results["final"]
     words = "".join(Page(text).words.split())
-    assert f"testaccuracy{final['test_top1']:.2f}%" in words
+    margin = wilson(final["test_top1"], 100)
+    assert f"testaccuracy{final['test_top1']:.2f}%100images,95%interval±{margin:.2g}" in words
     assert f"2ʲensemble{final['ensemble_top1']:.2f}%" in words
-    assert f"time{results['seconds']:.1f}s" in words
+    assert f"time{''.join(duration(results['seconds']).split())}" in words
     # what the tables below the plots say: rounded to what is shown, and nothing else
     shown = {f"{value:,.2f}" for value in known} | {f"{value:.4g}" for value in known}
     shown |= {f"{int(value):,}" for value in known if value == int(value)}
@@ -77,7 +86,7 @@ def test_each_measured_number_of_a_page_about_one_run_is_in_its_files(trained):
 
 
 def test_each_figure_of_a_comparison_is_the_mean_of_the_files(trained):
-    folders = {plan: [trained(epochs=1, plan=plan, seed=seed) for seed in (0, 1)] for plan in ("greedy", "joint")}
+    folders = {plan: [trained(epochs=1, plan=plan, seed=seed) for seed in (0, 1, 2)] for plan in ("greedy", "joint")}
     text = render([read_run(folder) for same in folders.values() for folder in same])
     page = Page(text)
     words = " ".join(page.words.split())
@@ -86,10 +95,10 @@ def test_each_figure_of_a_comparison_is_the_mean_of_the_files(trained):
         runs = everything[plan]
         top1 = [run["final"]["test_top1"] for run in runs]
         mean = f"{statistics.fmean(top1):.2f} ± {statistics.stdev(top1):.2f}"
-        assert f"{label} {mean} % test accuracy, mean ± deviation of 2 seeds, 100 images" in words
+        assert f"{label} {mean} % test accuracy, mean ± deviation of 3 seeds, 100 images" in words
         row = row_of(text, label)
         assert row[1] == mean
-        assert row[3] == "2"
+        assert row[3] == "3"
         assert row[5] == f"{statistics.fmean(run['seconds'] for run in runs):.1f}"
         needed = [
             max(sum(r["memory_mb"][p] for p in ("parameters", "activations")) for r in run["blocks"]) for run in runs
@@ -104,10 +113,24 @@ def test_each_figure_of_a_comparison_is_the_mean_of_the_files(trained):
                 if (row["group"], row["block"], row["predictor"]) == (label, depth, "head")
             ]
             assert point["top1"] == pytest.approx(statistics.fmean(values))
-            assert point["std"] == pytest.approx(statistics.stdev(values))
+            deviation = statistics.stdev(values)
+            assert point["std"] == pytest.approx(deviation)
+            assert (point["low"], point["high"]) == pytest.approx(
+                (point["top1"] - deviation, point["top1"] + deviation)
+            )
+            assert point["n"] == 3
         lines = [[line["loss"] for line in metrics_of(folder)] for folder in folders[plan]]
         drawn = [row["value"] for row in page.specs["loss-curves"]["data"]["values"] if row["group"] == label]
         assert drawn == pytest.approx([statistics.fmean(at) for at in zip(*lines, strict=True)])
+    best = max(row["top1"] for row in page.specs["accuracy"]["data"]["values"])
+    (axis,) = {
+        layer["encoding"]["y"]["title"]
+        for layer in page.specs["accuracy"]["layer"]
+        if "mark" in layer and "title" in layer["encoding"].get("y", {})
+    }
+    said = re.fullmatch(r"test accuracy \(%\), n = 100, 95 % interval ±([\d.]+)", axis)
+    assert said is not None
+    assert float(said[1]) == pytest.approx(wilson(best, 100), abs=0.3)  # of a mean, which is no count of samples
     seconds = sum(run["seconds"] for runs in everything.values() for run in runs)
     drawn = sum(row["seconds"] for row in page.specs["time"]["data"]["values"])
-    assert drawn == pytest.approx(seconds / 2)
+    assert drawn == pytest.approx(seconds / 3)

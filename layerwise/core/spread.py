@@ -30,6 +30,16 @@ def binomial_margin(accuracy: float, samples: int) -> float:
     return 100 * z * math.sqrt(inner) / (1 + z**2 / samples)
 
 
+def r2_margin(r2: float, samples: int) -> float:
+    """Returns half the width of the asymptotic 95 % interval of a squared correlation, about that of R².
+
+    Args:
+        samples: of the test set.
+    """
+    share = min(1.0, max(0.0, r2))
+    return 1.96 * 2 * math.sqrt(share / samples) * (1 - share)
+
+
 def chance(accuracy: float, samples: int) -> str:
     """`n = 10,000, 95 % interval ±0.59`: what an axis says of one test set."""
     return f"n = {samples:,}, 95 % interval ±{binomial_margin(accuracy, samples):.2g}"

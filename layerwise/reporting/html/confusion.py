@@ -14,6 +14,9 @@ DRAWN_CLASSES = 40
 MISTAKES = 20
 """Of them."""
 
+SHORT = 30
+"""Letters of all classes together that have place side by side above a matrix, also on a phone."""
+
 WRITTEN_CLASSES = 12
 """With more classes a confusion matrix has no numbers in its cells."""
 
@@ -39,7 +42,7 @@ def confusion(run: ReportedRun, number: int) -> Chart | None:
             "type": "nominal",
             "sort": classes,
             "title": "predicted",
-            "axis": {"orient": "top"},
+            "axis": {"orient": "top"} | ({"labelAngle": 0} if sum(map(len, classes)) <= SHORT else {}),
         },
         "y": {"field": "true", "type": "nominal", "sort": classes, "title": "true class"},
     }

@@ -14,7 +14,7 @@ from layerwise.core.colours import further_colour
 from layerwise.core.measures import Measure
 from layerwise.core.spread import spread
 from layerwise.reporting.html.reported_run import ReportedRun
-from layerwise.reporting.html.words import data_words, network_words, plan_words
+from layerwise.reporting.html.words import data_words, listed, network_words, plan_words
 
 PALETTE = 8
 """Colours that the page's style chooses for light and for dark; further ones are made."""
@@ -30,6 +30,9 @@ LABELLED_BY = (
     "optimizer.lr",
 )
 """Keys that tell groups apart, the most telling first; any other key that differs comes after them."""
+
+LONG, SEPARATORS = 40, "-_ .,="
+"""Letters of a name that plots have place for, and what ends its words."""
 
 MOST_KEYS = 5
 """In a label; groups that need more are called by their names."""
@@ -96,7 +99,7 @@ def colours_beyond_the_palette(groups: Sequence[Group]) -> dict[int, str]:
 def title_of(groups: Sequence[Group]) -> str:
     """`greedy against end to end: simcnn, k = 2, on digits, 3 seeds each`."""
     same = _shared(groups)
-    data = _listed(list(dict.fromkeys(data_words(group.first.data) for group in groups)))
+    data = listed(list(dict.fromkeys(data_words(group.first.data) for group in groups)))
     what = ", ".join(word for word in (*same, f"on {data}") if word)
     counts = sorted({len(group.runs) for group in groups})
     seeds = "1 seed" if counts == [1] else f"{'–'.join(map(str, (counts[0], counts[-1])[: len(counts)]))} seeds"
@@ -116,13 +119,9 @@ def _shared(groups: Sequence[Group]) -> list[str]:
     return [" ".join(next(iter(found)) for found in (plans, networks) if len(found) == 1)]
 
 
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
-
-
 def _labels(groups: Sequence[Sequence[ReportedRun]]) -> list[str]:
     """From a few keys if these tell the groups apart, else from the names of their runs."""
-    names = [_common_name([run.name for run in same]) if len(same) > 1 else same[0].name for same in groups]
+    names = _telling([_common_name([run.name for run in same]) if len(same) > 1 else same[0].name for same in groups])
     if len(groups) == 1 or any(run.config.name for same in groups for run in same):
         return names
     told = [same[0].settings | {"dataset.name": same[0].data} for same in groups]  # each network has keys of its own
@@ -158,10 +157,25 @@ def _told(key: str, value: Any) -> str:
     return text if key.endswith("name") else f"{key.split('.')[-1]} = {text}"
 
 
+def _telling(names: list[str]) -> list[str]:
+    """Names as they are or, if they are long, what differs between them: `…slowly_3…`."""
+    begin, end = (len(_beginning(way)) for way in (names, [name[::-1] for name in names]))
+    if len(names) == 1 or max(map(len, names)) <= LONG:
+        return names
+    begin = max((names[0].rfind(mark, 0, begin) + 1 for mark in SEPARATORS), default=0)  # whole words
+    end = max((names[0][::-1].rfind(mark, 0, end) + 1 for mark in SEPARATORS), default=0)
+    told = [name[begin : max(begin, len(name) - end)] for name in names]
+    return [f"{'…' * (begin > 0)}{name}{'…' * (end > 0)}" for name in told] if all(told) else names
+
+
 def _common_name(names: Sequence[str]) -> str:
     """What the names of a group's runs begin with."""
+    return _beginning(names).removesuffix("seed").rstrip(SEPARATORS) or names[0]
+
+
+def _beginning(names: Sequence[str]) -> str:
     same = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
-    return "".join(letters[0] for letters in same).removesuffix("seed").rstrip("-_ .,=") or names[0]
+    return "".join(letters[0] for letters in same)
 
 
 def _unique(labels: Sequence[str]) -> list[str]:

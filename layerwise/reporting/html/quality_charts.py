@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from layerwise.core.measures import ACCURACY, R2, Measure
-from layerwise.core.spread import binomial_margin, chance
+from layerwise.core.spread import binomial_margin, chance, r2_margin
 from layerwise.reporting.html.paper_figures import paper_figure
 from layerwise.reporting.html.reported_run import ReportedRun
 from layerwise.reporting.html.vega import (
     BARS,
     BLOCK,
     CURVE,
+    LEGEND,
     SYMBOLS,
     Chart,
     Rows,
@@ -44,10 +45,11 @@ def _over_depth(runs: Sequence[ReportedRun], measure: Measure, references: Rows)
     field = measure.name
     runs = [run for run in runs if run.measure is measure]
     rows: Rows = []
+    many = len(groups_of(runs)) > LEGEND  # then ensembles and lines across would hide the heads
     for run in runs:
         for row in run.scored:
             shown = {"head": row["test"][field], "ensemble": row["ensemble"][field]}
-            if run.is_single_depth:
+            if run.is_single_depth or many:
                 del shown["ensemble"]  # of one head
             point = {"group": run.group, "run": run.label, "block": row["block"]}
             rows += [point | {"predictor": what, field: value} for what, value in shown.items()]
@@ -58,7 +60,7 @@ def _over_depth(runs: Sequence[ReportedRun], measure: Measure, references: Rows)
     inside = [row for row in references if _fits(row[field], scale)]
     single_depths = {run.group for run in runs if run.is_single_depth}
     means, layers = _curves(runs, rows, field, quantity(field, axis, zero=False) | {"scale": scale})
-    across = [row for row in means if row["group"] in single_depths]
+    across = [row for row in means if row["group"] in single_depths and not many]
     if across:
         layers += _across(across, field, colour_of(runs), is_beside_curves=len(means) > len(across))
     if inside:
@@ -85,7 +87,7 @@ def _curves(runs: Sequence[ReportedRun], rows: Rows, field: str, y: Spec) -> tup
         "x": {**BLOCK, "title": "depth j"},
         "y": y,
         "color": colour_of(runs) if several else predictor | {"legend": SYMBOLS},
-        "strokeDash": predictor | dashes | {"legend": {"symbolType": "stroke"} if several else SYMBOLS},
+        "strokeDash": predictor | dashes | {"legend": {"symbolType": "stroke"} if several else None},
     }
     means, layers = with_bands(rows, field, ("block", "predictor"), CURVE, encoding)
     names = {"group": "run", "block": "depth", "predictor": "predictor", field: y["title"]} | spread_columns(means)
@@ -123,18 +125,19 @@ def _axis(runs: Sequence[ReportedRun], means: Rows, measure: Measure) -> str:
 
 
 LEAST_MARGINS = 8
-"""An axis of accuracies spans at least as many half widths of the interval: a sample more is no cliff."""
+"""An axis spans at least as many half widths of the interval of chance: a sample more is no cliff."""
 
 
 def _scale(runs: Sequence[ReportedRun], rows: Rows, measure: Measure) -> Spec:
     """The y axis's scale: wide enough that chance alone draws no cliff."""
-    values = [row[measure.name] for row in rows]
-    if measure is not ACCURACY:
-        return {"zero": False, "nice": True}
-    margin = binomial_margin(max(values), min(run.tested for run in runs))
+    values, tested = [row[measure.name] for row in rows], min(run.tested for run in runs)
+    margin = binomial_margin(max(values), tested) if measure is ACCURACY else r2_margin(max(values), tested)
     middle, half = (min(values) + max(values)) / 2, max((max(values) - min(values)) / 2, LEAST_MARGINS / 2 * margin)
     low, high = middle - 1.1 * half, middle + 1.1 * half
-    return {"domain": [max(0.0, low - max(0.0, high - 100)), min(100.0, high)], "nice": True, "clamp": True}
+    best = 100.0 if measure is ACCURACY else 1.0
+    low = low - max(0.0, high - best)
+    domain = [max(0.0, low) if measure is ACCURACY else low, min(best, high)]
+    return {"domain": domain, "nice": True, "clamp": True}
 
 
 def _fits(value: float, scale: Spec) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -65,9 +66,10 @@ def _training(
     if not rows:
         return None
     several, images = len(groups_of(runs)) > 1, ", augmented images" if any(run.spec.has_images for run in runs) else ""
-    by_stage = {"field": "stage", "type": "ordinal", "title": "stage", "legend": SYMBOLS}
+    stages = sorted({line["stage"] for run in runs for line in run.metrics})  # one colour in all plots of a run
+    by_stage = {"field": "stage", "type": "ordinal", "title": "stage", "legend": SYMBOLS, "scale": {"domain": stages}}
     encoding = {
-        "x": quantity("epoch", "epochs of the run", zero=False) | {"axis": {"tickMinStep": 1}},
+        "x": _epoch_axis(runs),
         "y": quantity("value", axis, zero=False),
         "color": colour_of(runs) if several else by_stage,
         "detail": [{"field": "stage"}, {"field": "block"}],
@@ -77,9 +79,19 @@ def _training(
     columns |= spread_columns(means)
     layers[-1]["encoding"]["tooltip"] = tooltip(**columns)
     note = f"{beginning_of_stages(*runs)}Mean over an epoch{images}."
+    if any("heads" in line for run in runs for line in run.metrics):
+        note += " Heads that are trained at once have a line each."
     ends = {(row["group"], row["stage"], row["block"]): row for row in means}  # the table has the last epochs only
     headings = {heading: field for field, heading in columns.items()}
     return Chart(f"{name}-curves", title, note, layered(means, layers, height=260), headings, list(ends.values()))
+
+
+def _epoch_axis(runs: Sequence[ReportedRun]) -> Spec:
+    """Epochs of whole runs, so that all plots have one axis; only whole numbers are written."""
+    last = max((epoch for run in runs for epoch, _ in _thinned(run)), default=1)
+    axis = {"labelExpr": "datum.value % 1 ? '' : format(datum.value, ',')", "tickMinStep": 1}
+    scale = {"domain": [1, max(2, last)], "nice": False}
+    return quantity("epoch", "epochs of the run") | {"axis": axis, "scale": scale}
 
 
 def _epochs(run: ReportedRun, field: str, target: Target) -> Rows:
@@ -127,7 +139,7 @@ def gradient_norms(runs: Sequence[ReportedRun]) -> Chart | None:
     if not rows:
         return None
     encoding = {
-        "x": quantity("epoch", "epochs of the run", zero=False) | {"axis": {"tickMinStep": 1}},
+        "x": _epoch_axis(runs),
         "y": {**quantity("value", "norm of the gradient", zero=False), "scale": {"type": "log"}},
         "color": {"field": "place", "type": "nominal", "title": None, "sort": None},
         "detail": [{"field": "stage"}],
@@ -138,6 +150,12 @@ def gradient_norms(runs: Sequence[ReportedRun]) -> Chart | None:
     columns |= spread_columns(means)
     return plotted("gradients", "Gradients", note, means, EPOCHS, encoding, columns, 260)
 
+
+LINE, LETTERS = 13, 26
+"""Pixels of a line of the names beside bars, and letters in it: as many as a phone has place for."""
+
+MOST_BARS = 20
+"""In a plot: it fits a page of paper."""
 
 PHASES = ("train", "advance", "evaluate")
 
@@ -170,7 +188,7 @@ def memory(runs: Sequence[ReportedRun]) -> Chart | None:
         "Parameters with their gradients and the optimiser's state; activations: what else the steps after a stage's "
     )
     note += f"first take at their peak, workspace included.{_against_end_to_end(runs, rows)}"
-    x = quantity("memory", "memory (MB)")
+    x = quantity("memory", "memory (MiB)")
     return _stacked("memory", "Memory of training", note, rows, TRAINING, "part", x)
 
 
@@ -178,12 +196,12 @@ def storage(runs: Sequence[ReportedRun]) -> Chart | None:
     """What lies in memory beside it."""
     rows = _memory_rows(runs, STORED)
     note = "Cached outputs of frozen blocks, which cache=none recomputes instead, and the samples."
-    x = quantity("memory", "memory (MB)")
+    x = quantity("memory", "memory (MiB)")
     return _stacked("storage", "Features and samples in memory", note, rows, STORED, "part", x)
 
 
 def training_memory(row: dict[str, Any]) -> float:
-    """MB of parameters and activations of a row of the results that has `memory_mb`."""
+    """MiB of parameters and activations of a row of the results that has `memory_mb`."""
     return float(sum(row["memory_mb"][part] for part in TRAINING))
 
 
@@ -242,10 +260,15 @@ def _trained_rows(runs: Sequence[ReportedRun], alone: bool) -> Iterator[tuple[di
 def _stacked(name: str, title: str, note: str, rows: Rows, kinds: Sequence[str], kind: str, x: Spec) -> Chart | None:
     """Bars of the means of groups, each of several kinds of a cost."""
     cost = x["field"]
+    rows = [row | {"place": "\n".join(textwrap.wrap(row["place"], LETTERS))} for row in rows]
     means = averaged(rows, cost, "place", "trained", kind, "order")
-    places = list(dict.fromkeys(row["place"] for row in means))
-    lines = max((place.count(", ") for place in places), default=0) + 1  # long names are broken, and not cut
-    names = {"labelExpr": "split(datum.label, ', ')"}
+    places, left = _largest(means, cost)
+    note += f" Of {left + len(places)} bars the {len(places)} longest." if left else ""
+    means = [row for row in means if row["place"] in places]
+    counts = {place.count("\n") for place in places}  # long names are broken, and not cut
+    offsets = [{"test": rf"length(split(datum.label, '\n')) == {n + 1}", "value": -LINE * n / 2} for n in counts if n]
+    names = {"labelExpr": r"split(datum.label, '\n')", "labelLineHeight": LINE}
+    names |= {"labelOffset": {"condition": offsets, "value": 0}} if offsets else {}
     encoding = {
         "y": {"field": "place", "type": "nominal", "sort": places, "title": None, "axis": names},
         "x": x | {"stack": "zero"},
@@ -260,7 +283,17 @@ def _stacked(name: str, title: str, note: str, rows: Rows, kinds: Sequence[str],
     }
     columns = {"group": "run", "trained": "trained", kind: kind, cost: x["title"]} | spread_columns(means)
     mark = {"type": "bar", "cornerRadiusEnd": 2}
-    return plotted(name, title, note, means, mark, encoding, columns, (10 + 14 * lines) * len(places))
+    height = (10 + LINE * (1 + max(counts, default=0))) * len(places)
+    return plotted(name, title, note, means, mark, encoding, columns, height)
+
+
+def _largest(means: Rows, cost: str) -> tuple[list[str], int]:
+    """The places of the longest bars in the order of the rows, and how many are left out."""
+    total: dict[str, float] = {}
+    for row in means:
+        total[row["place"]] = total.get(row["place"], 0.0) + row[cost]
+    longest = sorted(total, key=lambda place: -total[place])[:MOST_BARS]
+    return [place for place in total if place in longest], len(total) - len(longest)
 
 
 def _peaks(runs: Sequence[ReportedRun]) -> Chart | None:
@@ -275,9 +308,9 @@ def _peaks(runs: Sequence[ReportedRun]) -> Chart | None:
     encoding = {
         "x": {**BLOCK, "title": "depth j"},
         "xOffset": {"field": "group", "sort": groups_of(runs)},
-        "y": quantity("memory", "peak memory (MB)"),
+        "y": quantity("memory", "peak memory (MiB)"),
         "color": colour_of(runs),
     }
-    columns = {"group": "run", "block": "depth", "memory": "peak memory (MB)"} | spread_columns(means)
+    columns = {"group": "run", "block": "depth", "memory": "peak memory (MiB)"} | spread_columns(means)
     note = "On a GPU of each stage; on a CPU of the whole process up to then, PyTorch and cached features included."
     return plotted("memory", "Peak memory", note, means, BARS, encoding, columns, height=220)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,8 @@ def beginning_of_stages(*runs: ReportedRun) -> str:
 
 def weak_depths(run: ReportedRun) -> list[str]:
     """Sentences on depths whose decoder lost what an earlier one kept, or whose head knows no more than chance."""
-    found, best = [], float("inf")
+    found, unknowing, best = [], [], float("inf")
+    classes = len(run.spec.classes)
     for row in run.rows:
         error = row.get("reconstruction", {}).get("test", {}).get("loss")
         if error is not None:
@@ -91,10 +93,18 @@ def weak_depths(run: ReportedRun) -> list[str]:
                     f"Depth {row['block']} collapsed: its error is {error / best:.1f} times the best before it."
                 )
             best = min(best, error)
-        top1, classes = row.get("test", {}).get("top1"), len(run.spec.classes)
+        top1 = row.get("test", {}).get("top1")
         if top1 is not None and classes > 1 and top1 <= 100 / classes:
-            found.append(f"Depth {row['block']} predicts no better than chance (1 in {classes}).")
+            unknowing.append(str(row["block"]))
+    if unknowing:
+        who = f"Depth {unknowing[0]} predicts" if len(unknowing) == 1 else f"Depths {listed(unknowing)} predict"
+        found.append(f"{who} no better than chance (1 in {classes}).")
     return found
+
+
+def listed(words: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
 
 
 def counted(number: int, thing: str) -> str:
@@ -126,5 +136,7 @@ def shown(value: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`3.2 s`, or `0:04:10` of more than a minute."""
+    """`0.03 s`, `3.2 s`, or `0:04:10` of more than a minute."""
+    if seconds < 0.1:
+        return f"{seconds:.1g} s"
     return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))

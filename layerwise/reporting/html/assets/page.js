@@ -30,17 +30,21 @@
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 
-  function vegaConfig(width, layers) {
+  // The names in a legend of colours.
+  const namesOf = (colour, rows) => colour?.scale?.domain ?? [...new Set(rows.map((row) => row[colour?.field] ?? ""))];
+  function vegaConfig(width, layers, rows) {
     const narrow = width < 480;
-    const names = layers.flatMap(({ encoding }) => encoding?.color?.scale?.domain ?? []);
-    const longest = 7 * Math.max(0, ...names.map((name) => name.length)) + 30; // pixels of a legend's entry
-    const columns = Math.max(1, Math.min(narrow ? 2 : 4, Math.floor((width - 60) / longest)));
+    const words = layers.flatMap(({ encoding }) => namesOf(encoding?.color, rows));
+    const longest = 7 * Math.max(0, ...words.map((word) => String(word).length)) + 34; // pixels of a legend's entry
+    const places = layers.some(({ encoding }) => encoding?.y?.field === "place") ? rows.map((row) => row.place.split("\n")).flat() : [];
+    const beside = 7 * Math.max(0, ...places.map((line) => line.length)); // of the names beside bars
+    const columns = Math.max(1, Math.floor((width - 70 - beside) / longest));
     const css = getComputedStyle(root);
     const of = (name) => css.getPropertyValue(name).trim();
     const font = of("--font");
     const count = Number(document.documentElement.dataset.colours); // one for each group: no two are equal
     const palette = Array.from({ length: count }, (_, i) => of(`--c${i + 1}`));
-    const words = { labelColor: of("--muted"), titleColor: of("--muted"), labelFont: font, titleFont: font };
+    const text = { labelColor: of("--muted"), titleColor: of("--muted"), labelFont: font, titleFont: font };
     return {
       background: "transparent",
       font,
@@ -48,18 +52,19 @@
       params: [{ name: "inkOnCell", value: of("--ink") }],
       view: { stroke: null },
       axis: {
-        ...words, labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal", titlePadding: 10, labelPadding: 6,
-        gridColor: of("--line"), domain: false, ticks: false, labelLimit: narrow ? width / 2 : 320, tickCount: narrow ? 4 : 6,
+        ...text, labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal", titlePadding: 10, labelPadding: 6,
+        gridColor: of("--line"), domain: false, ticks: false, labelLimit: narrow ? 0.55 * width : 320, tickCount: narrow ? 4 : 6,
       },
       axisX: { grid: false, domain: true, domainColor: of("--line"), labelOverlap: true },
       legend: {
-        ...words, labelColor: of("--ink"), labelFontSize: 12, titleFontWeight: "normal", orient: "top", direction: "horizontal",
-        columns, symbolStrokeWidth: 2.25, labelLimit: width - 60, symbolLimit: 0, offset: 12,
+        ...text, labelColor: of("--ink"), labelFontSize: 12, titleFontWeight: "normal", orient: "top", direction: "horizontal",
+        columns, symbolStrokeWidth: 2.25, labelLimit: width - 100, symbolLimit: 0, offset: 12,
         layout: { top: { anchor: "start", direction: "vertical", margin: 8 } },
       },
       range: { category: palette, ordinal: { scheme: "viridis" }, phase: [1, 2, 3, 4].map((i) => of(`--p${i}`)), heatmap: [of("--cell-low"), of("--cell-high")], ramp: [of("--cell-low"), of("--cell-high")] },
       style: { reference: { stroke: of("--muted") }, "reference-words": { fill: of("--muted"), font, fontSize: 11 } },
       line: { strokeJoin: "round" },
+      mark: { color: of("--p1") },
       text: { font, color: of("--ink") },
       rule: { color: of("--muted") },
     };
@@ -69,8 +74,10 @@
     const whole = specs[element.dataset.chart];
     const layer = whole.layer.filter(({ name }) => name !== "single" || single.checked);
     const spec = { ...whole, layer };
+    const hasNames = [whole, ...layer].some(({ encoding }) => encoding?.y?.type === "nominal");
+    if ("paper" in root.dataset && !hasNames) spec.height = Math.min(spec.height, 230); // two plots on a page
     const { view } = await vegaEmbed(element, spec, {
-      actions: false, renderer: "svg", config: vegaConfig(element.clientWidth, layer), tooltip: { theme: "custom", disableDefaultStyle: false },
+      actions: false, renderer: "svg", config: vegaConfig(element.clientWidth, layer, whole.data.values), tooltip: { theme: "custom", disableDefaultStyle: false },
     });
     drawn.set(element, view);
   }
@@ -88,7 +95,16 @@
     await drawVisible();
   }
   document.querySelectorAll("details.run").forEach((d) => d.addEventListener("toggle", drawVisible));
-  addEventListener("beforeprint", () => document.querySelectorAll("details.run").forEach((d) => { d.open = true; }));
+  // Paper gets all parts, and plots of its width: a plot of a screen's width would be shrunk with its letters.
+  addEventListener("beforeprint", () => {
+    document.querySelectorAll("details.run, details.seeds").forEach((d) => { d.open = true; });
+    root.dataset.paper = "";
+    redraw();
+  });
+  addEventListener("afterprint", () => {
+    delete root.dataset.paper;
+    redraw();
+  });
 
   // The table of runs.
   const table = document.getElementById("runs");
