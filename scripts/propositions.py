@@ -64,7 +64,6 @@ from layerwise.runs.depth_search import run_config
 from layerwise.runs.loading import TrainedNet, load
 from layerwise.runs.metrics import write_results
 from layerwise.training.beginnings import carry_head, warm_start
-from layerwise.training.choices import LossName
 from layerwise.training.evaluate import predict
 from layerwise.training.objectives import LocalLoss, class_loss
 from layerwise.training.trainer import StageTrainer
@@ -225,7 +224,7 @@ def progressive_improvement(network: TrainedNet, data: Dataset) -> list[dict[str
 def risk(segment: Segment, source: Recompute) -> float:
     """Mean cross-entropy of a segment's head over all training images, not augmented."""
     (scores,) = predict(segment, source.evaluate("train"), PRECISION).values()
-    return float(class_loss(LossName.cross_entropy, scores, source.data.splits["train"].labels))
+    return float(class_loss("cross_entropy", scores, source.data.splits["train"].labels))
 
 
 @torch.no_grad()

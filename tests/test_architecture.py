@@ -15,11 +15,13 @@ from helpers.commands import ROOT
 from helpers.configs import composed, configured
 from helpers.package import FILES, PACKAGE, ROOMS, imports_of, room_of
 from layerwise.config import build
+from layerwise.config.heads import HEADS, heads_of
 from layerwise.config.keys import key_names, kinds_keys
 from layerwise.config.kinds import KINDS
 from layerwise.config.networks import NETWORKS
 from layerwise.config.parse import parse
 from layerwise.config.schema import Config
+from layerwise.training.choices import LOSSES
 
 
 def test_imports_run_one_way():
@@ -106,11 +108,12 @@ NEEDED = {
 
 
 @pytest.mark.parametrize(
-    ("kind", "head"), [(kind, head) for kind, network in NETWORKS.items() for head in network.heads]
+    ("kind", "head"),
+    [(kind, head) for kind, network in NETWORKS.items() if hasattr(network, "head") for head in heads_of(kind)],
 )
 def test_every_head_that_a_network_supports_builds(kind, head):
-    needed = [*NEEDED.get(("model", kind), []), *NEEDED.get(("model.head", head.value), [])]
-    config = configured(f"model={kind}", f"model.head={head.value}", *needed)
+    needed = [*NEEDED.get(("model", kind), []), *NEEDED.get(("model.head", head), [])]
+    config = configured(f"model={kind}", f"model.head={head}", *needed)
     with torch.device("meta"):
         network = build.build_network(config, build.build_spec(config), build.build_agenda(config).stages())
     assert network.depths == tuple(range(1, config.J + 1))
@@ -152,7 +155,8 @@ def test_the_help_explains_every_top_level_key(train_py):
 
 def test_the_help_names_every_value_of_every_choice(train_py):
     text = train_py("--help").out.split("All keys with their current values")[0]
-    for value in sorted({value.value for choice in enums_of(Config) for value in choice}):
+    values = {value.value for choice in enums_of(Config) for value in choice}
+    for value in sorted(values | LOSSES.keys() | HEADS.keys()):
         assert re.search(rf"\b{value}\b", text), value
 
 

@@ -18,11 +18,10 @@ import layerwise
 from helpers.run_folders import results_of
 from layerwise.data.toy import read_digits
 from layerwise.runs.metrics import write_results
-from layerwise.training.choices import LossName
+from layerwise.training.choices import LOSSES
 from layerwise.training.classification import (
     CURVE_POINTS,
     DETAILED_CLASSES,
-    class_probabilities,
     classification_report,
 )
 from layerwise.training.evaluate import accuracies
@@ -51,11 +50,11 @@ def test_areas_and_curves_by_hand():
 
 def test_scores_become_probabilities_as_their_loss_says():
     z = torch.tensor([[0.0, math.log(3)], [2.0, 2.0]])
-    assert class_probabilities(z, LossName.cross_entropy).tolist() == pytest.approx(
+    assert LOSSES["cross_entropy"].probabilities(z.double()).tolist() == pytest.approx(
         np.array([[0.25, 0.75], [0.5, 0.5]])
     )
-    assert class_probabilities(z, LossName.binary_cross_entropy)[0].tolist() == pytest.approx([0.5, 0.75])
-    assert torch.equal(class_probabilities(z, LossName.squared_error), z.double())
+    assert LOSSES["binary_cross_entropy"].probabilities(z.double())[0].tolist() == pytest.approx([0.5, 0.75])
+    assert torch.equal(LOSSES["squared_error"].probabilities(z.double()), z.double())
 
 
 @settings(max_examples=25, deadline=None)

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import dataclass
 
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import layerwise
+from helpers.configs import configured
+from helpers.run_folders import results_of
 from layerwise.__main__ import main
 from layerwise.commands import list as listing
 from layerwise.commands.conf_files import choices
+from layerwise.config import build
+from layerwise.config.heads import HEADS, HeadKind, describe_head
+from layerwise.config.parse import from_yaml
+from layerwise.config.resolve import resolve
 from layerwise.core.errors import LayerwiseError
-from layerwise.models.choices import HeadKind
-from layerwise.training.choices import LossName
+from layerwise.training.choices import LOSSES, LossKind
 
 VALUES = {
     "models": choices("model"),
-    "heads": [*(kind.value for kind in HeadKind), "own"],
+    "heads": [*HEADS, "own"],
     "datasets": choices("dataset"),
     "plans": choices("plan"),
-    "objectives": [*(name.value for name in LossName), "own"],
+    "objectives": [*LOSSES, "own"],
 }
 
 
@@ -52,3 +63,44 @@ def test_the_command_prints_a_table(capsys, monkeypatch):
 def test_another_word_is_refused():
     with pytest.raises(LayerwiseError, match="models"):
         listing.main(["networks"])
+
+
+@dataclass(frozen=True)
+class GapHead:
+    """A new head."""
+
+    k: int
+    batch_norm: bool = True
+
+    def build(self, shape, classes):
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(shape[0], classes))
+
+
+@pytest.mark.parametrize("network", [["model=resnet_cifar", "J=2"], ["model=simcnn", "J=2"]], ids=str)
+def test_an_entry_makes_a_head(monkeypatch, network):
+    monkeypatch.setitem(HEADS, "gap", HeadKind("Global average.", "heads:GapHead", regression=False))
+    monkeypatch.setattr("layerwise.models.heads.GapHead", GapHead, raising=False)
+    config = configured("dataset=digits", "model.head=gap", "k=1", *network)
+    built = build.build_network(config, build.build_spec(config), build.build_agenda(config).stages())
+    assert [type(layer) for layer in built.head(1)] == [nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear]
+    asked = describe_head(config.model, k=5)
+    assert (asked.k, asked.batch_norm) == (5, network[0] == "model=resnet_cifar")  # with k=1 simcnn has none
+    assert listing.heads()[-2] == ("gap", [], "Global average.")
+    monkeypatch.setitem(HEADS, "gap", HeadKind("Global average.", "heads:GapHead", networks=("mlp",)))
+    with pytest.raises(LayerwiseError, match=r"does not support model\.head=gap. Use cnn, mlp_sr, "):
+        configured("model.head=gap", *network)
+
+
+def test_an_entry_makes_a_loss_that_trains_and_scores(monkeypatch, trained):
+    monkeypatch.setitem(LOSSES, "huber", LossKind("Huber's.", "torch.nn.functional.huber_loss"))
+    folder = trained(**{"objective.loss": "huber", "epochs": 1})
+    network, config = layerwise.load(folder), resolve(from_yaml(folder / "config.yaml"))
+    test = build.build_data(config, build.build_spec(config), torch.device("cpu"))
+    (batch,) = test.batches("test", torch.arange(100), 100)
+    wanted = F.one_hot(batch.targets, 10).float()
+    for row in results_of(folder)["blocks"]:
+        with torch.no_grad():
+            expected = F.huber_loss(network(batch.inputs, row["block"]), wanted)
+        assert row["test"]["loss"] == pytest.approx(expected.item(), rel=1e-3)
+    with pytest.raises(LayerwiseError, match=r"objective\.label_smoothing .* objective\.loss=huber"):
+        configured("objective.loss=huber", "objective.label_smoothing=0.1")

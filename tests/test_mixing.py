@@ -32,7 +32,7 @@ from layerwise.features.codec import FeatureCodec
 from layerwise.features.sources import Cached, Recompute
 from layerwise.features.store import FeatureStores
 from layerwise.models.blocknet import Readout
-from layerwise.training.choices import LossName
+from layerwise.training.choices import LOSSES
 from layerwise.training.objectives import LocalLoss, class_loss
 
 ALL = {
@@ -141,7 +141,7 @@ def test_only_training_views_are_mixed_and_they_depend_on_view_and_sample_alone(
     assert torch.equal(alone.targets, whole.targets[some])
 
 
-@pytest.mark.parametrize("name", list(LossName))
+@pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 2.0, 0.5])])
 def test_the_loss_of_a_mixed_image_is_that_of_both_labels_by_their_shares(name, weights):
     z, a, b = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2]), torch.tensor([0, 2, 1, 1, 1, 0])

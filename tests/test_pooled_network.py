@@ -64,7 +64,7 @@ class ReferenceHead(nn.Module):
 
 
 def network(initialisation=Initialisation.dirac):
-    head = PooledHead(3, HEAD_WIDTH, activation=Activation.gelu, norm=SHIFT_ONLY, scale=1 / 9)
+    head = PooledHead(3, HEAD_WIDTH, activation=Activation.gelu, norm=SHIFT_ONLY, head_scale=1 / 9)
     described = SimCnn(
         widths=WIDTHS,
         heads=[head] * 6,

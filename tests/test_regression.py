@@ -29,12 +29,11 @@ from layerwise.data.split import test_part as held_out_part
 from layerwise.data.table import Table
 from layerwise.data.table_file import TableFiles
 from layerwise.models.readout import Readout
-from layerwise.training.choices import LossName
 from layerwise.training.objectives import ValueLoss
 from layerwise.training.scoring import ValueScoring
 
 ROWS = 240
-LOSSES = {LossName.squared_error: F.mse_loss, LossName.absolute_error: F.l1_loss}
+LOSSES = {"squared_error": F.mse_loss, "absolute_error": F.l1_loss}
 
 
 @pytest.fixture
@@ -79,7 +78,7 @@ def test_the_losses_are_those_of_torch_summed_over_the_heads(name):
 def test_measures_are_those_of_scikit_learn(targets):
     z = torch.randn(9, 1)
     for prediction in (z, targets[:, None]):
-        found = ValueScoring(LossName.squared_error, deviation=5.0).measures(prediction, targets)
+        found = ValueScoring("squared_error", deviation=5.0).measures(prediction, targets)
         assert found["r2"] == pytest.approx(r2_score(targets, prediction))
         assert found["mae"] == pytest.approx(5 * mean_absolute_error(targets, prediction))
 

@@ -12,7 +12,6 @@ import inspect
 import itertools
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 
 import yaml
 from hydra.utils import get_method
@@ -20,17 +19,10 @@ from rich.table import Table
 
 from layerwise.commands.arguments import Parser
 from layerwise.commands.conf_files import CONF, choices
-from layerwise.config.datasets.images import TorchvisionConfig
-from layerwise.config.effects import has_effect
-from layerwise.config.groups.data import CacheConfig, CacheKind
-from layerwise.config.networks.resnet_cifar import ResNetCifarConfig
-from layerwise.config.networks.simcnn import SimCnnConfig
+from layerwise.config.heads import HEADS
 from layerwise.config.outside import TARGET, offered
-from layerwise.config.resolve import resolve
-from layerwise.config.schema import Config
-from layerwise.models.choices import HeadKind
 from layerwise.reporting.tables import show
-from layerwise.training.choices import LossName
+from layerwise.training.choices import LOSSES
 from layerwise.training.contracts import CONTRACTS
 
 Entry = tuple[str, Sequence[str], str]
@@ -38,28 +30,6 @@ Entry = tuple[str, Sequence[str], str]
 
 CHOSEN = (("name", "dataset"), ("name", "plan"))
 """Keys that the choice itself sets, with their groups."""
-
-LOSSES: dict[LossName, tuple[tuple[str, ...], str]] = {
-    LossName.cross_entropy: (("label_smoothing", "single_logit"), "Of the softmax of the class scores: the paper's."),
-    LossName.binary_cross_entropy: (("label_smoothing", "single_logit"), "A sigmoid for each class against the rest."),
-    LossName.squared_error: ((), "Of the scores and a one-hot vector, or of real-valued targets."),
-    LossName.absolute_error: ((), "Likewise, the absolute value."),
-}
-"""Values of `objective.loss`, with the keys of `objective` that not all of them have."""
-
-HEADS: dict[HeadKind, str] = {
-    HeadKind.cnn: "The paper's: k-1 convolutions, average, linear layer.",
-    HeadKind.mlp_sr: "Pooling, 1x1 convolutions and a perceptron (decoupled greedy learning).",
-    HeadKind.predsim: "Linear, beside a convolution with a similarity loss.",
-    HeadKind.pooled: "2x2 max pooling after each of k-1 convolutions, global maximum, linear layer without bias.",
-    HeadKind.aux_1c2f: "A convolution with stride 2, average, two linear layers: the common head of local learning.",
-    HeadKind.auglocal: "Units like some of the layers behind it, average, linear layer (AugLocal).",
-    HeadKind.goodness: "Mean squares of groups of channels, without parameters (CwC).",
-    HeadKind.infopro: "aux_1c2f beside a decoder of the images (InfoPro).",
-    HeadKind.infopro_contrast: "The same with a contrastive loss in place of the cross-entropy.",
-    HeadKind.tail: "The last modules of the network and its classifier (SegProp, with plan.head=carried).",
-}
-"""Values of `model.head`."""
 
 
 def main(words: Sequence[str]) -> None:
@@ -107,27 +77,18 @@ def of_contract(place: str) -> Entry:
 
 
 def heads() -> list[Entry]:
-    """The kinds of heads, with the keys that not all of them have."""
-    found: list[Entry] = []
-    for network in (SimCnnConfig, ResNetCifarConfig):
-        names, used = [entry.name for entry in fields(network)], {}
-        for kind in network.heads:
-            data, cache = TorchvisionConfig(name="cifar10"), CacheConfig(kind=CacheKind.auto)
-            config = resolve(Config(model=network(head=kind), dataset=data, cache=cache))
-            used[kind] = {name for name in names if has_effect(f"model.{name}", config)}
-        shared, known = set.intersection(*used.values()), {name for name, _, _ in found}
-        found += [
-            (kind.value, [name for name in names if name in used[kind] - shared], HEADS[kind])
-            for kind in used
-            if kind.value not in known
-        ]
+    """The kinds of heads, with the keys of `model` that not all of them have."""
+    found = [
+        (name, [key.removeprefix("model.") for key in kind.keys if key.startswith("model.")], kind.line)
+        for name, kind in HEADS.items()
+    ]
     return [*found, of_contract("model.head")]
 
 
 def objectives() -> list[Entry]:
     """The losses."""
     shared = ["l1", "l2"]
-    found = [(name.value, [*keys, *shared], line) for name, (keys, line) in LOSSES.items()]
+    found = [(name, [*loss.keys, *shared], loss.line) for name, loss in LOSSES.items()]
     return [*found, (*of_contract("objective")[:1], [TARGET, *shared], of_contract("objective")[2])]
 
 

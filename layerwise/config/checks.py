@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from layerwise.config.groups.plan import HeadStart, Plan
 from layerwise.config.groups.training import Keep, OptimizerKind, Parallel
+from layerwise.config.heads import HEADS, kind_of
 from layerwise.config.networks.simcnn import SimCnnConfig
 from layerwise.config.schema import Config
 from layerwise.core.choices import PrecisionName
 from layerwise.core.errors import LayerwiseError
-from layerwise.models.choices import RECONSTRUCTING, HeadKind
-from layerwise.training.choices import LossName
-
-CLASS_LOSSES = (LossName.cross_entropy, LossName.binary_cross_entropy)
+from layerwise.training.choices import LOSSES, losses_for
 
 
 def check_options(config: Config) -> None:
@@ -20,6 +18,7 @@ def check_options(config: Config) -> None:
     Raises:
         LayerwiseError: names the keys, and what to do.
     """
+    _check_names(config)
     _check_growth(config)
     _check_plan(config)
     _check_warm_start(config)
@@ -30,6 +29,15 @@ def check_options(config: Config) -> None:
     _check_objective(config)
     _check_block_parallelism(config)
     config.model.check()
+
+
+def _check_names(config: Config) -> None:
+    """Values that registries hold."""
+    for key in ("model.head", "objective.loss", "objective.reconstruction"):
+        group, _, name = key.partition(".")
+        value, known = getattr(getattr(config, group), name, None), list(HEADS if name == "head" else LOSSES)
+        if value is not None and value not in known:
+            raise LayerwiseError(f"{key}: Invalid value '{value}', expected one of [{', '.join(known)}].")
 
 
 def _check_growth(config: Config) -> None:
@@ -150,39 +158,40 @@ def _check_optimizer(config: Config) -> None:
 
 def _check_objective(config: Config) -> None:
     objective = config.objective
-    in_unit = objective.reconstruction is LossName.binary_cross_entropy
-    if objective.reconstruction is LossName.cross_entropy:
-        raise LayerwiseError("objective.reconstruction=cross_entropy is for classes. Use binary_cross_entropy.")
-    if config.plan.name is Plan.autoencoder and in_unit and config.dataset.standardise:
+    loss, decoded = LOSSES[objective.loss or "cross_entropy"], LOSSES[objective.reconstruction]
+    if decoded.wanted == "labels":
         raise LayerwiseError(
-            "objective.reconstruction=binary_cross_entropy needs inputs in [0, 1]: dataset.standardise=false."
+            f"objective.reconstruction={objective.reconstruction} is for classes. Use {losses_for('unit')}."
         )
-    if objective.single_logit and objective.loss is not None and objective.loss not in CLASS_LOSSES:
+    if config.plan.name is Plan.autoencoder and decoded.wanted == "unit" and config.dataset.standardise:
         raise LayerwiseError(
-            f"objective.single_logit=true has a binary cross-entropy. Leave out objective.loss={objective.loss.value}."
+            f"objective.reconstruction={objective.reconstruction} needs inputs in [0, 1]: dataset.standardise=false."
         )
-    head = getattr(config.model, "head", None)
-    if objective.single_logit and head in (HeadKind.predsim, HeadKind.goodness, *RECONSTRUCTING):
+    if objective.single_logit and "single_logit" not in loss.keys:
         raise LayerwiseError(
-            f"objective.single_logit=true cannot be combined with model.head={head.value}. Use another head."
+            f"objective.single_logit=true has a binary cross-entropy. Leave out objective.loss={objective.loss}."
         )
-    if config.dataset.regression and head in (HeadKind.goodness, *RECONSTRUCTING):
-        raise LayerwiseError(f"dataset.task=regression cannot be combined with model.head={head.value}, for classes.")
+    head, name = kind_of(config.model), getattr(config.model, "head", None)
+    if objective.single_logit and not head.single_logit:
+        raise LayerwiseError(
+            f"objective.single_logit=true cannot be combined with model.head={name}. Use another head."
+        )
+    if config.dataset.regression and not head.regression:
+        raise LayerwiseError(f"dataset.task=regression cannot be combined with model.head={name}, for classes.")
     at_once = (Plan.simultaneous, Plan.deep_supervision, Plan.joint)
-    if head in RECONSTRUCTING and (config.plan.name not in at_once or config.plan.frozen_blocks > 0):
+    if head.reconstructs and (config.plan.name not in at_once or config.plan.frozen_blocks > 0):
         raise LayerwiseError(
-            f"model.head={head.value} reconstructs the images, which stages behind frozen blocks do not read. Use "
+            f"model.head={name} reconstructs the images, which stages behind frozen blocks do not read. Use "
             "plan=simultaneous and plan.frozen_blocks=0."
         )
-    if config.dataset.regression and objective.loss in CLASS_LOSSES:
+    if config.dataset.regression and objective.loss is not None and loss.wanted != "values":
         raise LayerwiseError(
-            f"objective.loss={objective.loss.value} is for classes. With dataset.task=regression use squared_error or "
-            "absolute_error."
+            f"objective.loss={objective.loss} is for classes. With dataset.task=regression use {losses_for('values')}."
         )
-    if objective.label_smoothing > 0 and objective.loss in (LossName.squared_error, LossName.absolute_error):
+    if objective.label_smoothing > 0 and "label_smoothing" not in loss.keys:
         raise LayerwiseError(
             f"objective.label_smoothing is for cross-entropies and has no meaning with objective.loss="
-            f"{objective.loss.value}. Leave one of them out."
+            f"{objective.loss}. Leave one of them out."
         )
 
 
@@ -197,7 +206,7 @@ def _check_block_parallelism(config: Config) -> None:
         raise _not_by_blocks(
             "fine-tuning passes gradients through all blocks. Leave out plan.finetune, or use parallel=data."
         )
-    if getattr(config.model, "head", None) in RECONSTRUCTING:
+    if kind_of(config.model).reconstructs:
         raise _not_by_blocks("only the first process has the images that the heads reconstruct. Use parallel=data.")
     if config.evaluation.gradients:
         raise _not_by_blocks("no process knows all blocks' gradients. Use evaluation.gradients=false.")

@@ -16,11 +16,11 @@ from layerwise.config.groups.data import CacheKind
 from layerwise.config.groups.outputs import WandbMode
 from layerwise.config.groups.plan import Plan
 from layerwise.config.groups.training import OptimizerKind, ScheduleName
+from layerwise.config.heads import HEADS, WIDTHS, kind_of
 from layerwise.config.keys import key_names
 from layerwise.config.kinds import KINDS, blank
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import Config
-from layerwise.models.choices import RECONSTRUCTING, HeadKind
 
 Condition = Callable[[ResolvedConfig], bool]
 
@@ -54,19 +54,24 @@ def _cached(*kinds: CacheKind) -> Effect:
     )
 
 
-def _head(config: ResolvedConfig) -> HeadKind | str | None:
+def _head(config: ResolvedConfig) -> str | None:
     """The kind of the heads; None of a network that has one kind, and "own" of those of another package."""
     return "own" if config.function("model.head") else getattr(config.model, "head", None)
+
+
+def _heads_with(key: str) -> Effect:
+    names = [name for name, kind in HEADS.items() if key in kind.keys]
+    return Effect(f"model.head={' or '.join(names)}", lambda config: _head(config) in names)
 
 
 ALWAYS = Effect("nothing", lambda config: True)
 _GROWS = _plan(Plan.greedy, Plan.autoencoder)
 _AT_ONCE = _plan(Plan.simultaneous, Plan.deep_supervision)
 _GROUPS = _plan(Plan.greedy, Plan.simultaneous, Plan.deep_supervision)
-_CONVOLVES = Effect(
-    "model.head=cnn or pooled, and k=2 or more",
-    lambda c: c.k > 1 and _head(c) in (None, HeadKind.cnn, HeadKind.pooled),
-)
+_OF_HEADS = {key: _heads_with(key) for kind in HEADS.values() for key in kind.keys}
+_SIMILAR = _OF_HEADS["objective.similarity"]
+_WIDE = _OF_HEADS["model.head_width"]
+_CONVOLVES = Effect(f"{_WIDE.needs}, and k=2 or more", lambda c: c.k > 1 and (_head(c) is None or _WIDE.holds(c)))
 _WHITENS = Effect("model.whiten_input=true", lambda c: bool(getattr(c.model, "whiten_input", False)))
 _NORMS = Effect("model.batch_norm=true", lambda c: bool(getattr(c.model, "batch_norm", False)))
 _AUGMENTS = Effect("dataset.augment=true and a data set of images", lambda c: c.dataset.augments)
@@ -87,6 +92,7 @@ _CUT = Effect(
 )
 
 EFFECTS: dict[str, Effect] = {
+    **_OF_HEADS,
     **dict.fromkeys(
         ("J", "batch_size", "accumulate", "seed", "precision", "device", "compile", "name", "output_dir"), ALWAYS
     ),
@@ -101,13 +107,9 @@ EFFECTS: dict[str, Effect] = {
     **dict.fromkeys(("model.bias", "model.activation", "model.initialisation", "model.dropout"), ALWAYS),
     **dict.fromkeys(("model.pretrained", "model.modules", "model.shortcut", "model.options"), ALWAYS),
     "model.head": _CUT,
-    **dict.fromkeys(("model.head_width", "model.head_widths", "model.final_head_width"), _CONVOLVES),
+    **dict.fromkeys(WIDTHS, _CONVOLVES),
     **dict.fromkeys(("model.whiten_patch", "model.whiten_shift"), _WHITENS),
     **dict.fromkeys(("model.norm_scale", "model.norm_momentum", "model.norm_epsilon"), _NORMS),
-    "model.head_depth": Effect("model.head=auglocal", lambda c: _head(c) is HeadKind.auglocal),
-    "model.tail": Effect("model.head=tail", lambda c: _head(c) is HeadKind.tail),
-    "model.head_scale": Effect("model.head=pooled", lambda c: _head(c) is HeadKind.pooled),
-    **dict.fromkeys(("model.pool", "model.pool_overlap"), Effect("model.head=cnn", lambda c: _head(c) is HeadKind.cnn)),
     "model.downsampling": Effect("a downsampled block", lambda c: bool(getattr(c.model, "downsample", None))),
     **dict.fromkeys(
         (
@@ -194,16 +196,10 @@ EFFECTS: dict[str, Effect] = {
     "objective.reconstruction": _plan(Plan.autoencoder),
     "objective.head_weights": Effect(
         f"{_AT_ONCE.needs}, and no objective of your own or of InfoPro",
-        lambda c: _AT_ONCE.holds(c) and c.function("objective") is None and _head(c) not in RECONSTRUCTING,
-    ),
-    **dict.fromkeys(
-        ("objective.decoder_weights", "objective.label_weights"),
-        Effect("model.head=infopro or infopro_contrast", lambda c: _head(c) in RECONSTRUCTING),
+        lambda c: _AT_ONCE.holds(c) and c.function("objective") is None and not kind_of(c.model).reconstructs,
     ),
     "objective.transport": ALWAYS,
-    "objective.similarity": Effect(
-        "model.head=predsim", lambda c: _head(c) is HeadKind.predsim and c.function("objective") is None
-    ),
+    "objective.similarity": Effect(_SIMILAR.needs, lambda c: _SIMILAR.holds(c) and c.function("objective") is None),
     "ensemble.on": Effect(
         f"{_CLASSES.needs}, and a plan other than joint, which has one head",
         lambda c: _CLASSES.holds(c) and not c.joint,
@@ -224,19 +220,9 @@ REFUSED = {
     *("dataset.fold", "dataset.cutout", "plan.finetune.lr", "plan.finetune.autoencoder_epochs"),
     *("plan.blocks_per_stage", "plan.patience", "dataset.class_weights"),
     *("objective.label_smoothing", "objective.single_logit", "objective.head_weights"),
-    *("objective.decoder_weights", "objective.label_weights"),
+    *(_OF_HEADS.keys() - {"model.head_width", "objective.similarity"}),
     *("dataset.padding", "dataset.border", "optimizer.warmup", "optimizer.start", "optimizer.final"),
-    *(
-        "model.head_widths",
-        "model.final_head_width",
-        "model.pool",
-        "model.pool_overlap",
-        "model.head_scale",
-        "model.head_depth",
-        "model.tail",
-        "model.whiten_patch",
-    ),
-    *("model.whiten_shift", "model.norm_scale", "model.norm_momentum", "model.norm_epsilon"),
+    *("model.whiten_patch", "model.whiten_shift", "model.norm_scale", "model.norm_momentum", "model.norm_epsilon"),
 }
 """Keys that stop a run when they are set without effect; the others are warned about."""
 

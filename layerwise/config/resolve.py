@@ -19,7 +19,6 @@ from layerwise.config.resolved import (
 from layerwise.config.schema import Config
 from layerwise.core.errors import LayerwiseError
 from layerwise.models.choices import EnsembleOn
-from layerwise.training.choices import LossName
 
 FINETUNE_DIVISOR = 10
 """Training's learning rate over fine-tuning's, unless plan.finetune.lr is given."""
@@ -70,11 +69,11 @@ def resolve(config: Config) -> ResolvedConfig:
     return resolved
 
 
-def _loss(config: Config) -> LossName:
+def _loss(config: Config) -> str:
     """The loss; of the scores (0, z) of a single logit z the cross-entropy is the binary cross-entropy of z."""
     if config.objective.single_logit:
-        return LossName.cross_entropy
-    usual = LossName.squared_error if config.dataset.regression else LossName.cross_entropy
+        return "cross_entropy"
+    usual = "squared_error" if config.dataset.regression else "cross_entropy"
     return given(config.objective.loss, usual)
 
 

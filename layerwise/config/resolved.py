@@ -15,7 +15,6 @@ from layerwise.config.groups.training import EnsembleConfig, ObjectiveConfig, Op
 from layerwise.config.networks.base import ResolvedNetwork
 from layerwise.config.schema import Config
 from layerwise.models.choices import EnsembleOn
-from layerwise.training.choices import LossName
 
 C = TypeVar("C")
 
@@ -44,7 +43,7 @@ class ResolvedOptimizer(OptimizerConfig):
 class ResolvedObjective(ObjectiveConfig):
     """`objective`, with the loss of the task."""
 
-    loss: LossName
+    loss: str
 
 
 @dataclass(kw_only=True)

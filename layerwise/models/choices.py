@@ -33,25 +33,6 @@ class EnsembleOn(Enum):
     probabilities = "probabilities"
 
 
-class HeadKind(Enum):
-    """Values of `model.head`."""
-
-    cnn = "cnn"
-    mlp_sr = "mlp_sr"
-    predsim = "predsim"
-    pooled = "pooled"
-    aux_1c2f = "aux_1c2f"
-    auglocal = "auglocal"
-    tail = "tail"
-    goodness = "goodness"
-    infopro = "infopro"
-    infopro_contrast = "infopro_contrast"
-
-
-RECONSTRUCTING = (HeadKind.infopro, HeadKind.infopro_contrast)
-"""Heads that also give the images back."""
-
-
 class Shortcut(Enum):
     """Values of `model.shortcut`: of a residual unit that changes the shape.
 

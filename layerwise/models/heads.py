@@ -69,8 +69,8 @@ class CnnHead:
         pool: positions per side that A averages to, or H and W of x_j where these are smaller.
         activation: ρ.
         norm: the batch norms.
-        overlap: where a side is no multiple of `pool`, the windows of A overlap; false: they do not, and the last rows
-            and columns are left out.
+        pool_overlap: where a side is no multiple of `pool`, the windows of A overlap; false: they do not, and the last
+            rows and columns are left out.
     """
 
     k: int
@@ -79,9 +79,12 @@ class CnnHead:
     pool: int = QUADRANTS
     activation: Activation = Activation.relu
     norm: Norm = PLAIN_NORM
-    overlap: bool = True
+    pool_overlap: bool = True
 
     def build(self, shape: Shape, classes: int) -> nn.Sequential:
+        """Returns the module; behind vectors (F,) it is that of a `VectorHead`."""
+        if len(shape) == 1:
+            return VectorHead(self.k, self.width).build(shape, classes)
         pool = min(self.pool, *shape[1:])
         channels = [shape[0]] + [self.width or shape[0]] * (self.k - 1)
         layers: list[nn.Module] = []
@@ -89,7 +92,7 @@ class CnnHead:
             layers += [nn.Conv2d(c_in, c_out, 3, padding=1, bias=not self.batch_norm)]
             layers += [self.norm.layer(c_out)] if self.batch_norm else []
             layers += activation_layers(self.activation)
-        layers += average(shape[1:], pool, self.overlap)  # [B, M̃, 2, 2]
+        layers += average(shape[1:], pool, self.pool_overlap)  # [B, M̃, 2, 2]
         layers += [self.norm.layer(channels[-1])] if self.batch_norm else []
         return nn.Sequential(*layers, nn.Flatten(), FullPrecisionLinear(channels[-1] * pool**2, classes))
 
@@ -99,7 +102,7 @@ def average(sides: Sequence[int], pool: int, overlap: bool = True) -> list[nn.Mo
 
     Args:
         sides: H and W, pool or more.
-        overlap: as in `CnnHead`.
+        overlap: as `pool_overlap` of `CnnHead`.
     """
     kept = [side - side % pool for side in sides]
     if overlap or kept == list(sides):
@@ -122,22 +125,22 @@ class PooledHead:
 
     Attributes:
         k: hidden layers of the problem that the block and its head solve together; k ≥ 1.
-        width: M̃ at this depth, unused for k = 1.
+        width: M̃ at this depth, unused for k = 1; None for the width of x_j.
         batch_norm: whether there is N.
         activation: ρ.
         norm: N.
-        scale: s, factor on the class scores.
+        head_scale: s, factor on the class scores.
     """
 
     k: int
-    width: int
+    width: int | None = None
     batch_norm: bool = True
     activation: Activation = Activation.relu
     norm: Norm = PLAIN_NORM
-    scale: float = 1.0
+    head_scale: float = 1.0
 
     def build(self, shape: Shape, classes: int) -> nn.Sequential:
-        channels, side = [shape[0]] + [self.width] * (self.k - 1), min(shape[1:])
+        channels, side = [shape[0]] + [self.width or shape[0]] * (self.k - 1), min(shape[1:])
         layers: list[nn.Module] = []
         for c_in, c_out in pairwise(channels):
             layers += [nn.Conv2d(c_in, c_out, 3, padding=1, bias=not self.batch_norm)]
@@ -147,7 +150,7 @@ class PooledHead:
             layers += [self.norm.layer(c_out)] if self.batch_norm else []
             layers += activation_layers(self.activation)
         layers += [nn.AdaptiveMaxPool2d(1), nn.Flatten()]  # [B, M̃]
-        return nn.Sequential(*layers, FullPrecisionLinear(channels[-1], classes, bias=False), Scale(self.scale))
+        return nn.Sequential(*layers, FullPrecisionLinear(channels[-1], classes, bias=False), Scale(self.head_scale))
 
 
 class Scale(nn.Module):

@@ -61,18 +61,18 @@ class InfoProHead:
     """A decoder of the images beside an auxiliary classifier.
 
     Attributes:
-        auxiliary: the classifier.
+        most: of the classifier, a `OneConvolutionHead`.
         image_shape: (C, H, W) of x_0.
         contrast: the auxiliary network gives a projection, which a contrastive loss compares, and a linear layer reads
             class scores from it without a gradient to it.
     """
 
-    auxiliary: OneConvolutionHead
     image_shape: Shape
+    most: int | None = None
     contrast: bool = False
 
     def build(self, shape: Shape, classes: int) -> InfoProModule:
-        auxiliary = self.auxiliary.build(shape, HIDDEN if self.contrast else classes)
+        auxiliary = OneConvolutionHead(self.most).build(shape, HIDDEN if self.contrast else classes)
         decoder = nn.Sequential(
             nn.Upsample(self.image_shape[1:], mode="bilinear", align_corners=True),
             nn.Conv2d(shape[0], DECODER_WIDTH, 3, padding=1),
@@ -82,6 +82,13 @@ class InfoProHead:
         )
         initialise_convolutions(decoder, Initialisation.he)
         return InfoProModule(auxiliary, decoder, FullPrecisionLinear(HIDDEN, classes) if self.contrast else None)
+
+
+@dataclass(frozen=True)
+class InfoProContrastHead(InfoProHead):
+    """An `InfoProHead` with a contrastive loss."""
+
+    contrast: bool = True
 
 
 class InfoProModule(TrainingHead):

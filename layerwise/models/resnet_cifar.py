@@ -83,34 +83,19 @@ class LocalModule(Block):
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a head stands.
-
-    Attributes:
-        depth: j.
-        behind: number of layers up to x_j.
-        input_shape: of x_0.
-    """
-
-    depth: int
-    behind: int
-    input_shape: Shape
-
-
-@dataclass(frozen=True)
 class ResNetCifar:
     """Describes a ResNet by its modules.
 
     Attributes:
         units: n, number of units in each of the three groups.
         sizes: number of layers of each module; with fewer than 3n + 1 in all the last layers are left out.
-        head: gives the head at a place.
+        head: gives that at depth j, from j, the number of layers up to x_j, and the shape of x_0.
         width: of the first group; the second is twice and the third four times as wide.
     """
 
     units: int
     sizes: Sequence[int]
-    head: Callable[[Place], Head]
+    head: Callable[[int, int, Shape], Head]
     width: int = FIRST_WIDTH
     shortcut: Shortcut = Shortcut.identity
 
@@ -136,7 +121,7 @@ class ResNetCifar:
             first += size
             if depths is None or j in depths:
                 with seeded(key("head", seed, j)):
-                    heads[j] = self.head(Place(j, first, shape)).build((channels, *sides), classes)
+                    heads[j] = self.head(j, first, shape).build((channels, *sides), classes)
         return BlockNet(blocks, heads)
 
     def _layer(self, channels: int, width: int, stride: int, is_stem: bool) -> list[nn.Module]:

@@ -16,7 +16,7 @@ from layerwise.core.types import Shape
 from layerwise.models.choices import Initialisation, Shortcut
 from layerwise.models.heads import FullPrecisionLinear
 from layerwise.models.layers import initialise_convolutions
-from layerwise.models.resnet_cifar import Unit
+from layerwise.models.resnet_cifar import Unit, shape_behind
 
 SLOPE = 0.5
 """Part of the depth that the last auxiliary head of AugLocal has lost on the first one."""
@@ -60,6 +60,17 @@ class Fit(nn.Module):
         if x.shape[2:] != self.shape[1:]:
             x = F.adaptive_avg_pool2d(x, (self.shape[1], self.shape[2]))
         return F.pad(x, (0, 0, 0, 0, 0, self.shape[0] - x.shape[1]))
+
+
+def auglocal_head(
+    layers: Sequence[tuple[int, int]], behind: int, head_depth: int, depth: int, J: int, shortcut: Shortcut
+) -> UnitHead:
+    return UnitHead(auglocal_units(layers, behind, head_depth, depth - 1, J), shortcut)
+
+
+def tail_head(layers: Sequence[tuple[int, int]], inside: int, shortcut: Shortcut, image_shape: Shape) -> UnitHead:
+    """The layers behind the first `inside` ones, which are in blocks."""
+    return UnitHead(layers[inside:], shortcut, shape_behind(layers[:inside], image_shape))
 
 
 def auglocal_units(

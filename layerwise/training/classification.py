@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from layerwise.training.choices import LossName
+from layerwise.training.choices import LOSSES
 
 CURVE_POINTS = 51
 """Points that a curve is thinned to, evenly spaced in the false positive rate."""
@@ -17,23 +17,8 @@ DETAILED_CLASSES = 100
 """With more classes the matrix and the curves would be larger than all else; only the areas are given."""
 
 
-def class_probabilities(z: Tensor, loss: LossName) -> Tensor:
-    """Scores that can be compared between samples, float64 [N, c].
-
-    A network trained by cross-entropy may add any number to all scores of a sample, so only their softmax orders
-    samples. Each score trained by binary cross-entropy is the logit of a probability; scores trained by an error
-    approximate a one-hot vector and are used as they are.
-
-    Args:
-        z: [N, c] class scores.
-    """
-    if loss is LossName.cross_entropy:
-        return z.double().softmax(dim=1)
-    return z.double().sigmoid() if loss is LossName.binary_cross_entropy else z.double()
-
-
 def classification_report(
-    z: Tensor, targets: Tensor, classes: Sequence[str], loss: LossName = LossName.cross_entropy
+    z: Tensor, targets: Tensor, classes: Sequence[str], loss: str = "cross_entropy"
 ) -> dict[str, Any]:
     """Computes the confusion matrix, ROC curves and the areas under them with scikit-learn.
 
@@ -50,7 +35,7 @@ def classification_report(
     """
     from sklearn.metrics import auc, confusion_matrix, roc_curve  # slow to import, and needed here only
 
-    scores, labels = class_probabilities(z, loss).numpy(), targets.numpy()
+    scores, labels = LOSSES[loss].probabilities(z.double()).numpy(), targets.numpy()
     grid = np.linspace(0, 1, CURVE_POINTS)
     areas: list[float | None] = []
     curves: list[list[float] | None] = []

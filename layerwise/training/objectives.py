@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypedDict, runtime_checkable
 
@@ -15,7 +15,7 @@ from layerwise.core.errors import LayerwiseError, blamed
 from layerwise.core.randomness import seeded
 from layerwise.core.types import Target
 from layerwise.models.readout import Readout
-from layerwise.training.choices import LossName
+from layerwise.training.choices import LOSSES
 from layerwise.training.contracts import Loss
 
 
@@ -45,13 +45,12 @@ class Objective(Protocol):
 
 
 def class_loss(
-    name: LossName, z: Tensor, targets: Tensor, label_smoothing: float = 0.0, class_weights: Tensor | None = None
+    name: str, z: Tensor, targets: Tensor, label_smoothing: float = 0.0, class_weights: Tensor | None = None
 ) -> Tensor:
-    """Returns the mean loss of class scores. All losses except the cross-entropy compare them with a one-hot vector.
+    """Returns the mean loss of class scores. Losses that read no labels compare them with a one-hot vector.
 
     Args:
-        name: binary_cross_entropy is a sigmoid and a loss for each class against the rest; the errors compare the
-            scores themselves.
+        name: of `LOSSES`.
         z: [B, c] float32.
         targets: [B] int64, or shares of two classes float32 [B, c]: λ and 1 − λ of a mixed image, whose loss is
             λ loss(a) + (1 − λ) loss(b).
@@ -69,33 +68,29 @@ def class_loss(
 
 
 def _sample_losses(
-    name: LossName, z: Tensor, targets: Tensor, label_smoothing: float, class_weights: Tensor | None
+    name: str, z: Tensor, targets: Tensor, label_smoothing: float, class_weights: Tensor | None
 ) -> Tensor:
     losses = _losses(name, z, targets, label_smoothing, "none").view(len(targets), -1).mean(dim=1)
     return losses if class_weights is None else class_weights[targets] * losses
 
 
-def _losses(name: LossName, z: Tensor, targets: Tensor, label_smoothing: float, reduction: str) -> Tensor:
-    if name is LossName.cross_entropy:
-        return F.cross_entropy(z, targets, label_smoothing=label_smoothing, reduction=reduction)
+def _losses(name: str, z: Tensor, targets: Tensor, label_smoothing: float, reduction: str) -> Tensor:
+    loss = LOSSES[name]
+    if loss.wanted == "labels":
+        return loss.function(z, targets, label_smoothing=label_smoothing, reduction=reduction)
     classes = z.shape[1]
     wanted = F.one_hot(targets, classes) * (1 - label_smoothing) + label_smoothing / classes
     return elementwise_loss(name, z, wanted, reduction)
 
 
-def elementwise_loss(name: LossName, prediction: Tensor, wanted: Tensor, reduction: str = "mean") -> Tensor:
-    """Returns the mean over all elements. binary_cross_entropy applies a sigmoid and needs wanted values in [0, 1].
+def elementwise_loss(name: str, prediction: Tensor, wanted: Tensor, reduction: str = "mean") -> Tensor:
+    """Returns the mean over all elements of a loss that reads no labels.
 
     Args:
         prediction, wanted: of the same shape.
         reduction: "mean", or "none" for the loss of each element.
     """
-    losses: dict[LossName, Callable[..., Tensor]] = {
-        LossName.binary_cross_entropy: F.binary_cross_entropy_with_logits,
-        LossName.squared_error: F.mse_loss,
-        LossName.absolute_error: F.l1_loss,
-    }
-    return losses[name](prediction, wanted.to(prediction.dtype), reduction=reduction)
+    return LOSSES[name].function(prediction, wanted.to(prediction.dtype), reduction=reduction)
 
 
 def check_loss(loss: Loss, classes: int | None, device: torch.device, name: str) -> None:
@@ -135,7 +130,7 @@ class LocalLoss:
 
     label_smoothing: float = 0.0
     similarity: float = 0.99
-    loss: LossName = LossName.cross_entropy
+    loss: str = "cross_entropy"
     class_weights: Tensor | None = None
     own: Loss | None = None
     weights: Sequence[float] | None = None
@@ -167,13 +162,13 @@ class ValueLoss:
     """The error of each head's one output, summed over the heads, for targets of mean 0 and deviation 1.
 
     Args:
-        loss: squared_error or absolute_error.
+        loss: name of one for real-valued targets.
         deviation: of the targets before they were scaled, the unit of the mean absolute error that is shown.
         own: takes the place of the loss.
         weights: as in `LocalLoss`.
     """
 
-    loss: LossName = LossName.squared_error
+    loss: str = "squared_error"
     deviation: float = 1.0
     own: Loss | None = None
     weights: Sequence[float] | None = None
@@ -200,7 +195,7 @@ class Reconstruction:
         loss: name of the loss, a mean over all values of the input.
     """
 
-    loss: LossName = LossName.squared_error
+    loss: str = "squared_error"
     target: Target = "inputs"
 
     def __call__(self, readouts: Sequence[Readout], targets: Tensor) -> Terms:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from layerwise.core.errors import blamed
 from layerwise.core.randomness import seeded
-from layerwise.training.choices import LossName
 from layerwise.training.classification import classification_report
 from layerwise.training.contracts import Loss
 from layerwise.training.evaluate import accuracies
@@ -68,7 +67,7 @@ class ClassScoring:
         own: loss of another package, in place of the named one.
     """
 
-    name: LossName
+    name: str
     classes: Sequence[str]
     own: OwnLoss | None = None
 
@@ -92,7 +91,7 @@ class ValueScoring:
         own: as in `ClassScoring`.
     """
 
-    name: LossName
+    name: str
     deviation: float
     own: OwnLoss | None = None
 

@@ -19,7 +19,7 @@ from layerwise.data.dataset import Dataset, DatasetSpec, Shards
 from layerwise.data.factory import load
 from layerwise.data.reader import Reader
 from layerwise.features.batches import BatchPlan
-from layerwise.training.choices import LossName
+from layerwise.training.choices import LOSSES, losses_for
 from layerwise.training.plan import Stage
 from layerwise.training.recipe import parts_of_batch
 
@@ -100,11 +100,12 @@ def check_data_suffice(config: ResolvedConfig, data: Dataset, stages: Sequence[S
     for target in {stage.target for stage in stages}:
         which = "labelled " if target == "labels" and config.dataset.labelled < 1 else ""
         _check_batches(config, data.having(target), which, data.shards["train"].ranks)
-    in_unit = config.objective.reconstruction is LossName.binary_cross_entropy
+    loss = config.objective.reconstruction
+    in_unit = LOSSES[loss].wanted == "unit"
     if config.plan.name is Plan.autoencoder and in_unit and not data.within_unit_interval():
         raise LayerwiseError(
-            "objective.reconstruction=binary_cross_entropy needs inputs in [0, 1], and this table has others. "
-            "Use squared_error or absolute_error, or scale the table."
+            f"objective.reconstruction={loss} needs inputs in [0, 1], and this table has others. "
+            f"Use {losses_for('values')}, or scale the table."
         )
 
 

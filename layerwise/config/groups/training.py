@@ -8,7 +8,6 @@ from typing import Any
 
 from layerwise.config.groups import WHERE
 from layerwise.models.choices import EnsembleOn
-from layerwise.training.choices import LossName
 
 
 class OptimizerKind(Enum):
@@ -77,10 +76,10 @@ class CheckpointConfig:
 
 @dataclass
 class ObjectiveConfig:
-    """What a stage minimises."""
+    """What a stage minimises; losses are those of `training.choices.LOSSES`."""
 
-    loss: LossName | None = None
-    reconstruction: LossName = LossName.squared_error
+    loss: str | None = None
+    reconstruction: str = "squared_error"
     label_smoothing: float = 0.0
     similarity: float = 0.99
     l1: float = 0.0

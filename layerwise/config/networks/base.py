@@ -10,19 +10,16 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from layerwise.config.heads import heads_of
 from layerwise.config.outside import Outside
 from layerwise.core.errors import LayerwiseError
-from layerwise.models.choices import Activation, EnsembleOn, HeadKind, Initialisation
+from layerwise.models.choices import Activation, EnsembleOn, Initialisation
 
 if TYPE_CHECKING:  # torch
     from layerwise.data.dataset import DatasetSpec
     from layerwise.models.blocknet import Architecture
-    from layerwise.models.heads import Head
 
 T = TypeVar("T")
-
-HEADS_OF_ANY_WIDTH = (HeadKind.cnn, HeadKind.mlp_sr, HeadKind.predsim, HeadKind.aux_1c2f, HeadKind.goodness)
-"""The heads of `head_as_wide_as_its_block`."""
 
 TIMM = "timm"
 """The value of `model.pretrained` for the weights that timm offers."""
@@ -61,8 +58,7 @@ class NetworkConfig(ABC):
         pretrained: folder of a run whose blocks begin those of this one, or `TIMM`.
     """
 
-    heads: ClassVar[tuple[HeadKind, ...]] = ()  # the values of the key `head` that it supports, if it has this key
-    initialisations: ClassVar[tuple[Initialisation, ...]] = ()  # likewise
+    initialisations: ClassVar[tuple[Initialisation, ...]] = ()  # the values of this key that it supports, if it has it
     ensemble_on: ClassVar[EnsembleOn | None] = None  # what its ensemble averages, whatever the data
 
     kind: str
@@ -92,13 +88,13 @@ class NetworkConfig(ABC):
         Raises:
             LayerwiseError: names the key.
         """
-        choices: dict[str, tuple[HeadKind | Initialisation, ...]]
-        choices = {"head": self.heads, "initialisation": self.initialisations}
-        for name, supported in choices.items():
-            chosen = getattr(self, name, None)
+        initialisations = [one.value for one in self.initialisations]
+        for name, supported in {"head": heads_of(self.kind), "initialisation": initialisations}.items():
+            found = getattr(self, name, None)
+            chosen = getattr(found, "value", found)
             if chosen is not None and chosen not in supported:
-                known = ", ".join(one.value for one in supported)
-                raise LayerwiseError(f"model={self.kind} does not support model.{name}={chosen.value}. Use {known}.")
+                known = ", ".join(supported)
+                raise LayerwiseError(f"model={self.kind} does not support model.{name}={chosen}. Use {known}.")
         if self.pretrained == TIMM != self.kind:
             raise LayerwiseError(
                 f"model.pretrained=timm: timm has no weights for model={self.kind}. Name the folder of a run."
@@ -218,26 +214,6 @@ def activations(named: Any) -> list[Activation]:
                 f"model.activation={named}: use {', '.join(known)}, or a list of these by block, such as [relu,none]."
             )
     return [Activation(name) for name in names]
-
-
-def head_as_wide_as_its_block(kind: HeadKind, k: int, width: int | None) -> Head:
-    """Returns a head for blocks of any width.
-
-    Args:
-        kind: one of `HEADS_OF_ANY_WIDTH`.
-        width: of the head's convolutions; None for the width of x_j.
-    """
-    from layerwise.models.heads import CnnHead, MlpSrHead, PredSimHead  # loads torch
-    from layerwise.models.local_heads import GoodnessHead, OneConvolutionHead
-
-    heads: dict[HeadKind, Head] = {
-        HeadKind.cnn: CnnHead(k, width),
-        HeadKind.mlp_sr: MlpSrHead(),
-        HeadKind.predsim: PredSimHead(),
-        HeadKind.aux_1c2f: OneConvolutionHead(),
-        HeadKind.goodness: GoodnessHead(),
-    }
-    return heads[kind]
 
 
 def given(value: T | None, otherwise: T) -> T:

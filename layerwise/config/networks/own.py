@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from layerwise.config.networks.base import (
-    HEADS_OF_ANY_WIDTH,
-    Choices,
-    NetworkConfig,
-    ResolvedNetwork,
-    head_as_wide_as_its_block,
-)
+from layerwise.config.heads import HEADS, describe_head
+from layerwise.config.networks.base import Choices, NetworkConfig, ResolvedNetwork
 from layerwise.core.errors import LayerwiseError
-from layerwise.models.choices import HeadKind
 
 if TYPE_CHECKING:  # torch
     from torch import nn
@@ -26,10 +20,8 @@ if TYPE_CHECKING:  # torch
 class OwnConfig(NetworkConfig):
     """The keys of conf/model/own.yaml; all others are arguments of the function."""
 
-    heads: ClassVar = HEADS_OF_ANY_WIDTH
-
     kind: str = "own"
-    head: HeadKind = HeadKind.cnn
+    head: str = "cnn"
     head_width: int | None = None
 
     @property
@@ -61,17 +53,13 @@ class ResolvedOwn(OwnConfig, ResolvedNetwork):
         Raises:
             LayerwiseError: `model.head` does not read such outputs.
         """
-        from layerwise.models.heads import VectorHead
-
-        if len(shape) == 1 and self.head is HeadKind.cnn:
-            return VectorHead(k, self.head_width).build(shape, classes)
-        if len(shape) != 3:
+        if len(shape) not in HEADS[self.head].dimensions:
             size = "×".join(map(str, shape))
             raise LayerwiseError(
-                f"model.head={self.head.value}: does not read the outputs of block {depth}, which are {size}. Use a "
+                f"model.head={self.head}: does not read the outputs of block {depth}, which are {size}. Use a "
                 "head of your own (model.head._target_)."
             )
-        return head_as_wide_as_its_block(self.head, k, self.head_width).build(shape, classes)
+        return describe_head(self, k=k).build(shape, classes)
 
     def check_samples(self, spec: DatasetSpec, J: int) -> None:
         """The function says what it reads."""

@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from layerwise.config.networks.base import (
-    HEADS_OF_ANY_WIDTH,
-    Choices,
-    DescribedNetwork,
-    NetworkConfig,
-    given,
-    head_as_wide_as_its_block,
-)
+from layerwise.config.heads import HEADS, describe_head
+from layerwise.config.networks.base import Choices, DescribedNetwork, NetworkConfig, given
 from layerwise.core.errors import LayerwiseError
-from layerwise.models.choices import RECONSTRUCTING, HeadKind, Shortcut
+from layerwise.models.choices import Shortcut
 
 if TYPE_CHECKING:  # torch
+    from layerwise.core.types import Shape
     from layerwise.models.heads import Head
-    from layerwise.models.resnet_cifar import Place, ResNetCifar
+    from layerwise.models.resnet_cifar import ResNetCifar
 
 
 @dataclass
 class ResNetCifarConfig(NetworkConfig):
     """The keys of conf/model/resnet_cifar.yaml."""
 
-    heads: ClassVar = (
-        *HEADS_OF_ANY_WIDTH,
-        HeadKind.auglocal,
-        HeadKind.tail,
-        HeadKind.infopro,
-        HeadKind.infopro_contrast,
-    )
-
     kind: str = "resnet_cifar"
     depth: int = 32
     width: int = 16
     modules: Any = None  # a number or a list of sizes
     shortcut: Shortcut = Shortcut.identity
-    head: HeadKind = HeadKind.cnn
+    head: str = "cnn"
     head_width: int | None = None
     head_depth: int = 2
     tail: int = 1
@@ -62,7 +48,7 @@ class ResNetCifarConfig(NetworkConfig):
     @property
     def in_heads(self) -> int:
         """Number of the last modules that every head has a copy of, and that are no blocks."""
-        return self.tail if self.head is HeadKind.tail else 0
+        return self.tail if "model.tail" in HEADS[self.head].keys else 0
 
     def fixed_depth(self, joint: bool) -> int | None:
         if self.modules is None:
@@ -94,36 +80,19 @@ class ResolvedResNetCifar(ResNetCifarConfig, DescribedNetwork):
     modules: list[int]
 
     def architecture(self, k: int, J: int, joint: bool) -> ResNetCifar:
-        from layerwise.models.resnet_cifar import GROUPS, ResNetCifar
+        from layerwise.models.heads import CnnHead
+        from layerwise.models.resnet_cifar import GROUPS, ResNetCifar, layer_shapes
 
         units = self.layers // GROUPS
-        return ResNetCifar(units, self.modules[:J], self._heads(units, k, J), self.width, self.shortcut)
-
-    def _heads(self, units: int, k: int, J: int) -> Callable[[Place], Head]:
-        from layerwise.models.heads import CnnHead
-        from layerwise.models.local_heads import InfoProHead, OneConvolutionHead
-        from layerwise.models.resnet_cifar import layer_shapes, shape_behind
-        from layerwise.models.unit_heads import UnitHead, auglocal_units
-
         layers = layer_shapes(units, self.width)
-        tail = len(layers) - sum(self.modules[J:])
+        known = {"k": k, "J": J, "layers": layers, "inside": len(layers) - sum(self.modules[J:]), "most": layers[-1][0]}
 
-        def head(place: Place) -> Head:
-            if self.head is HeadKind.tail:
-                return UnitHead(layers[tail:], self.shortcut, shape_behind(layers[:tail], place.input_shape))
-            if place.depth == J:
+        def head(depth: int, behind: int, image_shape: Shape) -> Head:
+            if depth == J and not self.in_heads:
                 return CnnHead(k=1, batch_norm=False, pool=1)  # the network's own classifier
-            if self.head is HeadKind.auglocal:
-                chosen = auglocal_units(layers, place.behind, self.head_depth, place.depth - 1, J)
-                return UnitHead(chosen, self.shortcut)
-            auxiliary = OneConvolutionHead(most=layers[-1][0])
-            if self.head is HeadKind.aux_1c2f:
-                return auxiliary
-            if self.head in RECONSTRUCTING:
-                return InfoProHead(auxiliary, place.input_shape, contrast=self.head is HeadKind.infopro_contrast)
-            return head_as_wide_as_its_block(self.head, k, self.head_width)
+            return describe_head(self, **known, depth=depth, behind=behind, image_shape=image_shape)
 
-        return head
+        return ResNetCifar(units, self.modules[:J], head, self.width, self.shortcut)
 
     def first_blocks(self, depth: int) -> ResolvedResNetCifar:
         return replace(self, modules=self.modules[:depth] + self.modules[len(self.modules) - self.in_heads :])

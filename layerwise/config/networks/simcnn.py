@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from layerwise.config.heads import HEADS, describe_head
 from layerwise.config.networks.base import (
-    HEADS_OF_ANY_WIDTH,
     Choices,
     DescribedNetwork,
     NetworkConfig,
     activations,
     check_one_of,
     given,
-    head_as_wide_as_its_block,
 )
 from layerwise.config.paper import simcnn_values
 from layerwise.core.errors import LayerwiseError
-from layerwise.models.choices import Downsampling, HeadKind, Initialisation
+from layerwise.models.choices import Downsampling, Initialisation
 
 if TYPE_CHECKING:  # torch
     from layerwise.data.dataset import DatasetSpec
-    from layerwise.models.choices import Activation
     from layerwise.models.heads import Head
     from layerwise.models.layers import Norm
     from layerwise.models.simcnn import SimCnn
@@ -32,12 +30,11 @@ if TYPE_CHECKING:  # torch
 class SimCnnConfig(NetworkConfig):
     """The keys of conf/model/simcnn.yaml."""
 
-    heads: ClassVar = (*HEADS_OF_ANY_WIDTH, HeadKind.pooled)
     initialisations: ClassVar = (Initialisation.pytorch, Initialisation.he, Initialisation.dirac)
 
     kind: str = "simcnn"
     width: int | None = None
-    head: HeadKind = HeadKind.cnn
+    head: str = "cnn"
     head_width: int | None = None
     head_widths: list[int] | None = None
     final_head_width: int | None = None
@@ -68,7 +65,8 @@ class SimCnnConfig(NetworkConfig):
             raise LayerwiseError(
                 f"model.head_widths={head_widths} are {len(head_widths)} widths for J={J} blocks. Give one for each."
             )
-        if self.head in (HeadKind.cnn, HeadKind.pooled) and head_width is None and head_widths is None:
+        head_keys = HEADS[self.head].keys
+        if "model.head_width" in head_keys and head_width is None and head_widths is None:
             if self.widths is None:
                 head_width = paper.head_width
             else:  # as wide beside their blocks as the paper's
@@ -82,7 +80,7 @@ class SimCnnConfig(NetworkConfig):
             "downsampling": given(self.downsampling, paper.downsampling),
             "input_downsample": given(self.input_downsample, paper.input_downsample),
             "batch_norm": given(self.batch_norm, paper.batch_norm),
-            "pool": given(self.pool, paper.pool) if self.head is HeadKind.cnn and not choices.own_heads else None,
+            "pool": given(self.pool, paper.pool) if "model.pool" in head_keys and not choices.own_heads else None,
         }
         return J, ResolvedSimCnn(**{**vars(self), **values})
 
@@ -132,24 +130,16 @@ class ResolvedSimCnn(SimCnnConfig, DescribedNetwork):
         return doubled(width, J, self.downsample)
 
     def _heads(self, k: int, J: int) -> list[Head]:
-        from layerwise.models.heads import QUADRANTS, CnnHead, MlpSrHead, PooledHead
         from layerwise.models.layers import activation_of
 
-        if self.head is HeadKind.mlp_sr:
-            return [MlpSrHead(self.batch_norm)] * J
-        if self.head not in (HeadKind.cnn, HeadKind.pooled):
-            return [head_as_wide_as_its_block(self.head, k, None)] * J
-        widths = [*self._of_each(self.head_widths, self.head_width, J)]
-        if self.final_head_width is not None:
-            widths[-1] = self.final_head_width
-        pool, named = given(self.pool, QUADRANTS), activations(self.activation)
-        sized: dict[HeadKind, Callable[[int, Activation], Head]] = {
-            HeadKind.cnn: lambda width, rho: CnnHead(
-                k, width, self.batch_norm, pool, rho, self._norm, self.pool_overlap
-            ),
-            HeadKind.pooled: lambda width, rho: PooledHead(k, width, self.batch_norm, rho, self._norm, self.head_scale),
-        }
-        return [sized[self.head](width, activation_of(named, j)) for j, width in enumerate(widths, 1)]
+        named, widths = activations(self.activation), list[int | None]([None] * J)
+        if "model.head_width" in HEADS[self.head].keys:
+            widths = [*self._of_each(self.head_widths, self.head_width, J)]
+            widths[-1] = given(self.final_head_width, widths[-1])
+        return [
+            describe_head(self, k=k, width=width, activation=activation_of(named, j), norm=self._norm)
+            for j, width in enumerate(widths, 1)
+        ]
 
     def _biased(self, k: int, J: int) -> Collection[int] | None:
         """Numbers of the blocks with a bias; null is the paper's code, whose network for k = 1 has one in block 1."""
@@ -174,7 +164,7 @@ class ResolvedSimCnn(SimCnnConfig, DescribedNetwork):
         """Doubled at each downsampled block, like M."""
         from layerwise.models.simcnn import doubled
 
-        if self.head is not HeadKind.cnn:
+        if not HEADS[self.head].can_be_pruned:
             return super().pruned_widths(prune_to, J)
         key = f"plan.prune_to={prune_to}"
         if self.width is None:
@@ -193,4 +183,4 @@ class ResolvedSimCnn(SimCnnConfig, DescribedNetwork):
 
     @property
     def norms_vectors(self) -> bool:
-        return self.batch_norm and self.head is HeadKind.mlp_sr
+        return self.batch_norm and HEADS[self.head].norms_vectors

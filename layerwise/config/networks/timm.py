@@ -5,15 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from layerwise.config.networks.base import (
-    HEADS_OF_ANY_WIDTH,
-    Choices,
-    DescribedNetwork,
-    NetworkConfig,
-    head_as_wide_as_its_block,
-)
+from layerwise.config.heads import describe_head
+from layerwise.config.networks.base import Choices, DescribedNetwork, NetworkConfig
 from layerwise.core.errors import LayerwiseError
-from layerwise.models.choices import EnsembleOn, HeadKind
+from layerwise.models.choices import EnsembleOn
 
 if TYPE_CHECKING:  # torch
     from layerwise.models.timm_net import TimmStages, TimmWhole
@@ -30,11 +25,10 @@ class TimmConfig(NetworkConfig):
         options: further arguments of the network, such as patch_size, as its function in timm names them.
     """
 
-    heads: ClassVar = HEADS_OF_ANY_WIDTH
     ensemble_on: ClassVar = EnsembleOn.probabilities
 
     kind: str = "timm"
-    head: HeadKind = HeadKind.cnn
+    head: str = "cnn"
     head_width: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -72,4 +66,4 @@ class ResolvedTimm(TimmConfig, DescribedNetwork):
 
         if joint:
             return TimmWhole(self.name, self.options)
-        return TimmStages(self.name, head_as_wide_as_its_block(self.head, k, self.head_width), self.options)
+        return TimmStages(self.name, describe_head(self, k=k), self.options)
