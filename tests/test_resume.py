@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from helpers.run_folders import results_of
+from layerwise.config.identity import identity
 from layerwise.core.files import load_tree
+from layerwise.runs import origin
 
 GROWN = {
     "model": "mlp",
@@ -64,3 +66,21 @@ def test_a_run_that_is_stopped_goes_on_to_the_bit(assert_goes_on_to_the_bit, opt
         results = results_of(folder)
         last = load_tree(folder / "checkpoints" / f"stage_{len(results['stages'])}.safetensors")
         assert last["rows"][0]["block"] == results["final"]["block"]
+
+
+@pytest.mark.parametrize("where", [1, 2])
+def test_a_run_that_a_version_with_fewer_keys_began_goes_on(assert_goes_on_to_the_bit, monkeypatch, where):
+    """Its lines of metrics.jsonl have another mark, which only its checkpoints explain: here that of a stage in
+    training."""
+    earlier = True
+
+    def known(config: Any) -> dict[str, Any]:
+        return {key: value for key, value in identity(config).items() if not (earlier and key == "checkpoint.keep")}
+
+    def stop(stage: int, saved: int) -> bool:
+        nonlocal earlier
+        earlier = earlier and stage < where
+        return stage == where
+
+    monkeypatch.setattr(origin, "identity", known)
+    assert_goes_on_to_the_bit(stop)

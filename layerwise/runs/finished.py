@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from layerwise.core.types import Target
 from layerwise.models.blocknet import BlockNet, Segment
 from layerwise.runs.checkpoints import Weights
-from layerwise.runs.metrics import lost_epochs, read_lines
+from layerwise.runs.metrics import check_lines, lost_epochs, read_lines
 from layerwise.runs.origin import Origin
 from layerwise.runs.run_files import METRICS
 from layerwise.training.plan import Stage
@@ -81,7 +81,9 @@ def valid_depths(stages: Sequence[Stage], target: Target) -> list[int]:
 
 
 def lost_lines(folder: Path, origin: Origin, stages: Sequence[Stage], finished: Sequence[FinishedStage]) -> str | None:
-    """Says which epochs of finished stages metrics.jsonl has lost; refuses one of another run."""
+    """Says which epochs of finished stages metrics.jsonl has lost; refuses lines of another run about them."""
     own = [stage for stage, outcome in zip(stages, finished, strict=False) if "reused" not in outcome.rows[0]]
     path = folder / METRICS
-    return lost_epochs(path, read_lines(path, origin), {stage.index + 1: stage.epochs for stage in own})
+    lines = [line for line in read_lines(path) if line["stage"] <= len(finished)]
+    check_lines(path, lines, origin)
+    return lost_epochs(path, lines, {stage.index + 1: stage.epochs for stage in own})

@@ -124,13 +124,27 @@ def read_lines(path: Path, origin: Origin | None = None) -> list[dict[str, Any]]
     """
     text = read_text(path, "Only the curves of the training are in it.", errors="replace") or ""
     lines = [line for line in map(parse_line, text.splitlines()) if line is not None]
+    if origin is not None:
+        check_lines(path, lines, origin)
+    return lines
+
+
+def check_lines(path: Path, lines: Iterable[Mapping[str, Any]], origin: Origin) -> None:
+    """Refuses lines of another run.
+
+    Args:
+        path: the file.
+        origin: of the run. It knows the marks of earlier versions from the checkpoints that have been read.
+
+    Raises:
+        LayerwiseError: names the first such line.
+    """
     for line in lines:
-        if origin is not None and line.get("run", origin.digest) not in origin.digests:
+        if line.get("run", origin.digest) not in origin.digests:
             raise LayerwiseError(
                 f"{path} holds lines of another run (stage {line['stage']}, epoch {line['epoch']}). Put this run's own "
                 "file back, or delete this one: only the curves of the training are in it."
             )
-    return lines
 
 
 def lost_epochs(path: Path, lines: Iterable[Mapping[str, Any]], epochs: Mapping[int, int]) -> str | None:
