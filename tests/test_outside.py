@@ -301,6 +301,30 @@ def test_samples_of_every_form_are_taken_and_others_named():
             checked_samples(given, "f")
 
 
+class Photographs:
+    """A map-style data set of PIL images, which remembers what was read."""
+
+    def __init__(self) -> None:
+        self.read = set[int]()
+
+    def __len__(self) -> int:
+        return 1000
+
+    def __getitem__(self, i: int) -> tuple[Image.Image, int]:
+        self.read.add(i)
+        return Image.new("RGB", (20, 10)), i % 2
+
+
+def test_samples_that_do_not_fit_into_memory_are_refused_before_they_are_read(monkeypatch):
+    photographs, free = Photographs(), 2 * 1000 * 20 * 10 * 3
+    monkeypatch.setattr("layerwise.data.own.available_memory", lambda device: free - 1)
+    with pytest.raises(LayerwiseError, match=r"f: train: 1000 samples of 600 bytes .*dataset=imagefolder"):
+        checked_samples((photographs, photographs), "f")
+    assert photographs.read == {0}
+    monkeypatch.setattr("layerwise.data.own.available_memory", lambda device: free)
+    assert checked_samples((photographs, photographs), "f").train[0].shape == (1000, 10, 20, 3)
+
+
 def test_other_samples_than_a_run_began_with_are_refused(train_py, tmp_path, monkeypatch):
     (tmp_path / "varying.py").write_text(
         "import os, torch\n"

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from layerwise.core.errors import LayerwiseError, suggest
-from layerwise.data.own import Samples
+from layerwise.data.own import Samples, check_memory
 
 TEST_SPLITS = ("test", "validation", "valid", "val")
 """Names of the split to test on, the first that a data set has."""
@@ -67,7 +67,7 @@ def torchvision(
             "Put its files there, or set dataset.root."
         ) from error
     names = getattr(parts[0], "classes", None)
-    train, test = (_stacked(part, side) for part in parts)
+    train, test = (_stacked(part, len(part), side, f"dataset.source={source}") for part in parts)
     return Samples(train, test, tuple(map(str, names)) if names else (), flip=mirror)
 
 
@@ -143,7 +143,8 @@ def huggingface(
                     f"dataset.label_column={label}: '{strange[0]}' is in {split} but not in {train_split}."
                 )
             labels = [numbers[value] for value in labels]
-        parts.append(_stacked(zip(found[split][image], labels, strict=True), side))
+        pairs = zip(found[split][image], labels, strict=True)
+        parts.append(_stacked(pairs, len(labels), side, f"dataset.repository={repository}"))
     return Samples(parts[0], parts[1], tuple(map(str, names)), flip=mirror)
 
 
@@ -157,12 +158,14 @@ def _column(key: str, name: str | None, features: Any, kind: type) -> str:
     return name or fitting[0]
 
 
-def _stacked(pairs: Iterable[tuple[Any, Any]], side: int | None) -> tuple[Tensor, Tensor]:
-    """Images uint8 [N, H, W, C], C = 1 if all are grey, and labels [N], of pairs of a PIL image and a label."""
+def _stacked(pairs: Iterable[tuple[Any, Any]], count: int, side: int | None, name: str) -> tuple[Tensor, Tensor]:
+    """Images uint8 [N, H, W, C], C = 1 if all are grey, and labels [N], of `count` pairs of a PIL image and a label."""
     images, labels = [], []
     for image, label in pairs:
         resized = image if side is None or image.size == (side, side) else image.resize((side, side), resample=2)
         images.append(resized if resized.mode == "L" else resized.convert("RGB"))
+        if len(images) == 1:
+            check_memory(count, len(images[0].tobytes()), name)
         labels.append(int(label))
     grey = all(image.mode == "L" for image in images)
     return _pixels(images if grey else [image.convert("RGB") for image in images]), torch.tensor(labels)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from layerwise.core.errors import LayerwiseError
+from layerwise.core.machine import HOST, available_memory
 from layerwise.data.dataset import DatasetSpec
 from layerwise.data.reader import InMemory, Pair
 
@@ -113,16 +114,44 @@ def _tensors(part: Any, name: str) -> tuple[Tensor, Tensor]:
     return values.float() if values.dim() == 2 else values, labels.long()
 
 
-def _stacked(samples: Any, name: str) -> tuple[Tensor, Tensor]:
+def _stacked(samples: Any, name: str) -> Pair:
     """Values and labels of a map-style data set."""
     try:
-        pairs = [samples[i] for i in range(len(samples))]
-        values = [_value(value) for value, _ in pairs]
-        return torch.stack(values), torch.tensor([int(label) for _, label in pairs])
+        if not (count := len(samples)):
+            raise LayerwiseError(f"{name}: has no samples.")
+        first = _value(samples[0][0])
+        check_memory(count, first.nbytes, name)
+        values, labels = first.new_empty(count, *first.shape), torch.empty(count, dtype=torch.int64)
+        for i in range(count):
+            value, label = samples[i]
+            if (value := _value(value)).shape != first.shape or not torch.can_cast(value.dtype, first.dtype):
+                raise ValueError(f"sample {i} is {_told(value)}, the first is {_told(first)}")
+            values[i], labels[i] = value, int(label)
+        return values, labels
     except (TypeError, ValueError, RuntimeError) as error:
         raise LayerwiseError(
             f"{name}: is no data set of samples of one shape with labels: {type(error).__name__}: {error}."
         ) from error
+
+
+def check_memory(count: int, size: int, name: str) -> None:
+    """Refuses samples that do not fit into memory, before they are read.
+
+    Args:
+        count: of samples.
+        size: bytes of each.
+
+    Raises:
+        LayerwiseError: names what holds more than memory does.
+    """
+    needed, free = 2 * count * size, available_memory(HOST)  # once as they come, and once in a random order
+    if needed > free:
+        raise LayerwiseError(
+            f"{name}: {count} samples of {size} bytes are held in memory, twice while they are shuffled: "
+            f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free. Write them as image files and use "
+            "dataset=imagefolder, which reads from the disk (layerwise prepare_data makes records of them), or give "
+            "fewer or smaller ones."
+        )
 
 
 def _value(value: Any) -> Tensor:
