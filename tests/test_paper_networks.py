@@ -11,7 +11,7 @@ from torchvision.models import vgg11_bn
 
 from helpers.configs import configured
 from layerwise.config.build.training import build_schedule
-from layerwise.config.networks.simcnn import SimCnnConfig
+from layerwise.config.heads import heads_of
 from layerwise.core.errors import LayerwiseError
 from layerwise.models import timm_net
 from layerwise.models.blocknet import BlockNet
@@ -220,9 +220,9 @@ def test_mlp_sr_is_pooled_convolved_and_connected():
     assert head(torch.randn(3, 8, 16, 16)).shape == (3, 10)
 
 
-@pytest.mark.parametrize("head", SimCnnConfig.heads)
+@pytest.mark.parametrize("head", heads_of("simcnn"))
 def test_every_head_stands_behind_every_block_of_a_simcnn(head):
-    config = configured("k=2", "model.width=16", f"model.head={head.value}")
+    config = configured("k=2", "model.width=16", f"model.head={head}")
     net = config.model.architecture(config.k, config.J, config.joint).build(CIFAR10, 10)
     x = torch.randn(2, *CIFAR10)
     for depth in net.depths:
