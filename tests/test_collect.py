@@ -16,9 +16,13 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 
 from helpers.commands import ROOT, Outcome, run_script
+from helpers.configs import composed
 from helpers.data import tiny_spec
 from helpers.run_folders import results_of, rewrite_results
-from layerwise.config.parse import from_yaml
+from layerwise.analysis.collecting import Collected, differing_keys
+from layerwise.commands.collect import averages
+from layerwise.config.identity import identity
+from layerwise.config.parse import from_yaml, parse
 from layerwise.config.resolve import resolve
 from layerwise.runs.folder import RunFolder, in_use
 
@@ -137,6 +141,13 @@ def test_a_key_averaged_over_need_not_differ_and_several_can_be_given(sweep):
     keys = ("k", "model.batch_norm")  # k=1 decides batch norm, too
     rows = markdown_rows(collect(sweep, *(word for key in keys for word in ("--over", key))).out)
     assert [(row["seed"], row["runs"]) for row in rows] == [(str(seed), "2") for seed in SEEDS]
+
+
+def test_plans_are_told_apart_by_their_name_and_runs_of_one_plan_by_its_keys():
+    chosen = (["plan=joint"], ["plan.epochs=4"], ["plan.head=carried"], [])
+    runs = [Collected(Path(), "completed", identity(parse(composed("dataset=digits", *words)))) for words in chosen]
+    assert differing_keys(runs) == ["plan.name", "plan.epochs", "plan.head"]
+    assert [len(averages(dict(enumerate(runs)), over)) for over in (["seed"], ["plan.head"])] == [4, 3]
 
 
 def test_rates_that_differ_in_the_seventh_digit_are_two_configurations(sweep):

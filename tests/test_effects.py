@@ -76,18 +76,21 @@ OF_OTHERS = {
     "+dataset.path=x.csv": "dataset.path=x.csv: dataset=digits has no such option, which is of dataset=table. Leave",
     "dataset.szie=3": "Did you mean 'dataset.size'?",
     "model.depth=3": "It is a key of model=vgg or resnet_cifar.",
+    "+plan.classifier_epochs=3": "plan=greedy has no such option, which is of plan=autoencoder. Leave it out.",
+    "plan.finetune.autoencoder_epochs=1": "It is a key of plan=autoencoder.",
 }
 
 
 @pytest.mark.parametrize("word", OF_OTHERS)
-def test_a_key_of_other_data_sets_or_networks_is_refused(word):
+def test_a_key_of_other_data_sets_networks_or_plans_is_refused(word):
     with pytest.raises((LayerwiseError, HydraException)) as caught:
         configured("dataset=digits", word)
     assert OF_OTHERS[word] in explained(caught.value)[0]
 
 
-def test_a_key_of_another_data_set_at_its_default_changes_nothing():
+def test_a_key_of_another_data_set_or_plan_at_its_default_changes_nothing():
     same = ["dataset=digits", "+dataset.size=null", "+dataset.drop=[]", "+dataset.task=classification"]
+    same += ["+plan.classifier_epochs=null", "+plan.finetune.autoencoder_epochs=0"]
     assert run_name(configured(*same)) == run_name(configured("dataset=digits"))
 
 

@@ -9,10 +9,14 @@ import subprocess
 import sys
 
 import pytest
+from omegaconf import OmegaConf
 
 from helpers.commands import ROOT
 from helpers.configs import configured
 from layerwise.config.identity import chosen, run_name
+from layerwise.config.kinds import KINDS
+from layerwise.config.parse import from_yaml, to_yaml
+from layerwise.config.resolve import resolve
 from layerwise.runs.folder import run_path
 
 SAME = "model.width=128 epochs=50 model.downsample=[3] seed=0 model.bias=null progress=off report=false device=cpu"
@@ -66,6 +70,25 @@ def test_a_new_key_with_a_default_renames_no_folder(tmp_path):
     )
     same, different = json.loads(done.stdout)
     assert same == run_name(configured(*words)) != different
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("model=mlp dataset=blobs", "dataset=digits plan.prune_to=8", "plan=joint", "plan=simultaneous"),
+        *("plan=autoencoder plan.finetune.autoencoder_epochs=2", "plan._target_=layerwise.training.plan.greedy"),
+        "plan._target_=layerwise.training.plan.greedy plan.carried=true",
+    ],
+)
+def test_a_configuration_with_the_keys_of_all_networks_data_sets_and_plans_is_read(tmp_path, words):
+    """As the files of earlier versions had them."""
+    config, tree, path = configured(*words.split()), OmegaConf.create({}), tmp_path / "config.yaml"
+    for kinds in KINDS:
+        for name, value in kinds.all_keys.items():
+            OmegaConf.update(tree, f"{kinds.group}.{name}", getattr(value, "value", value))
+    path.write_text(OmegaConf.to_yaml(OmegaConf.merge(tree, OmegaConf.create(to_yaml(config)))))
+    assert run_name(resolve(from_yaml(path, trust=True))) == run_name(config)
+    assert to_yaml(from_yaml(path)) == to_yaml(config)
 
 
 def test_a_folder_of_the_old_naming_is_found_and_continued(train_py, tmp_path):

@@ -167,7 +167,7 @@ def in_use(net: BlockNet, training: bool) -> BlockNet:
 
 def built(shape: tuple[int, int, int], *words: str) -> BlockNet:
     config = configured(*words)
-    net = config.model.architecture(config.k, config.J, config.joint).build(shape, 10)
+    net = config.model.architecture(config.k, config.J, config.plan.whole).build(shape, 10)
     net.ensemble_on = config.ensemble.on
     return net
 

@@ -134,8 +134,9 @@ BAD = {
         {"plan._target_": "own_method.networks.residual", "plan.shape": "[1]", "plan.lr": None},
         ["plan._target_=own_method.networks.residual", "list of layerwise.training.plan.Stage"],
     ),
-    "patience": ({"plan.patience": 1, "dataset.validation": 0.1}, ["plan.patience=1", "plan=greedy"]),
+    "patience": ({"plan.patience": 1, "dataset.validation": 0.1}, ["plan.patience=1", "no such argument"]),
     "a missing J": ({"J": None, "model._target_": "own_method.heads.bottleneck", "model.halve": None}, ["J=N"]),
+    "no plan=own": ({"plan": "simultaneous"}, ["plan._target_", "Add plan=own"]),
     "no model=own": ({"model": "simcnn"}, ["model._target_", "model=own"]),
 }
 
@@ -365,9 +366,12 @@ def test_stages_that_do_not_fit_are_refused(stages, said):
 
 
 def test_a_plan_of_another_package_equals_the_one_that_it_is(trained):
-    """greedy of layerwise itself, named from outside."""
-    own = trained(**{"plan._target_": "layerwise.training.plan.greedy", "plan.carried": True})
-    plain = trained(**{"plan.head": "carried"})
+    """greedy of layerwise itself, named from outside; an argument may have the name of another plan's key."""
+    arguments = {"carried": True, "blocks_per_stage": 2}
+    named = {f"plan.{name}": value for name, value in arguments.items()}
+    own = trained(J=3, **{"plan._target_": "layerwise.training.plan.greedy"}, **named)
+    plain = trained(J=3, **{"plan.head": "carried", "plan.blocks_per_stage": 2})
+    assert from_yaml(own / "config.yaml").outside["plan"].arguments == arguments
     assert numbers(results_of(own)) == numbers(results_of(plain))
 
 

@@ -27,7 +27,7 @@ def paper_simcnn(dataset: str, k: int, **changes) -> BlockNet:
     config = configured(f"dataset={dataset}", f"k={k}", *(f"model.{key}={value}" for key, value in changes.items()))
     shape, classes = (IMAGENET, 1000) if dataset == "imagenet" else (CIFAR10, 10)
     with torch.device("meta"):
-        return config.model.architecture(config.k, config.J, config.joint).build(shape, classes)
+        return config.model.architecture(config.k, config.J, config.plan.whole).build(shape, classes)
 
 
 def millions(network: BlockNet, shape: tuple[int, int, int]) -> float:
@@ -72,7 +72,7 @@ def test_parameter_counts_on_imagenet(k, changes, size):
 def test_the_two_networks_of_k1_on_imagenet(table, parameters, sides):
     config = configured(f"experiment=paper_imagenet_k1_table{table}")
     with torch.device("meta"):
-        net = config.model.architecture(config.k, config.J, config.joint).build(IMAGENET, 1000)
+        net = config.model.architecture(config.k, config.J, config.plan.whole).build(IMAGENET, 1000)
     costs = block_costs(net, IMAGENET, torch.float32)
     assert total_parameters(costs) == parameters
     assert [cost.output_shape[1] for cost in costs] == sides
@@ -223,7 +223,7 @@ def test_mlp_sr_is_pooled_convolved_and_connected():
 @pytest.mark.parametrize("head", heads_of("simcnn"))
 def test_every_head_stands_behind_every_block_of_a_simcnn(head):
     config = configured("k=2", "model.width=16", f"model.head={head}")
-    net = config.model.architecture(config.k, config.J, config.joint).build(CIFAR10, 10)
+    net = config.model.architecture(config.k, config.J, config.plan.whole).build(CIFAR10, 10)
     x = torch.randn(2, *CIFAR10)
     for depth in net.depths:
         assert net(x, depth).shape == (2, 10)

@@ -15,8 +15,8 @@ from sklearn.datasets import load_digits
 from helpers.commands import run_script
 from helpers.configs import configured
 from helpers.page import MOST_BYTES, Page, page_of
-from layerwise.config.groups.plan import FinetuneConfig
 from layerwise.config.networks.timm import TimmConfig
+from layerwise.config.plans.base import FinetuneConfig
 from layerwise.core.colours import further_colour
 from layerwise.core.spread import binomial_margin, r2_margin
 from layerwise.reporting.html.charts import all_charts

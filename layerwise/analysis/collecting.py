@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from layerwise.config.identity import identity
+from layerwise.config.kinds import differs
 from layerwise.config.parse import from_yaml
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.measures import ACCURACY, measure_of
@@ -80,9 +80,7 @@ def runs_below(tops: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
 def differing_keys(runs: Iterable[Collected]) -> list[str]:
     """The keys in which the runs differ, in the order of the configuration."""
     configs = [run.config for run in runs if run.config]
-    return [
-        key for key in (configs[0] if configs else ()) if len({json.dumps(config.get(key)) for config in configs}) > 1
-    ]
+    return [key for key in dict.fromkeys(key for config in configs for key in config) if differs(key, configs)]
 
 
 def read_run(folder: Path) -> Collected:

@@ -27,7 +27,7 @@ from typing import Any
 
 from layerwise.analysis.collecting import COMPLETED, MEANING, Collected, differing_keys, read_run, runs_below
 from layerwise.commands.arguments import Parser, named
-from layerwise.config.keys import key_names, suggest_key
+from layerwise.config.keys import key_names, kinds_keys, suggest_key
 from layerwise.config.schema import Config
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import write_atomically
@@ -56,7 +56,7 @@ def main(words: Sequence[str]) -> None:
     if options.each and options.over:
         raise LayerwiseError("--each cannot be combined with --over, which averages; give only one of them.")
     for key in options.over:
-        if key not in key_names(Config()):
+        if key not in (*key_names(Config()), *kinds_keys()):
             raise LayerwiseError(f"--over {key}: unknown key.{suggest_key(key)}")
     runs = collect(options.folders)
     table = one_by_one(runs) if options.each else averages(runs, options.over) if options.over else rows_of(runs)
@@ -115,11 +115,12 @@ def averages(runs: dict[str, Collected], over: Sequence[str]) -> list[Row]:
     keys = [key for key in differing_keys(readable) if key not in over]
     groups: dict[str, list[Collected]] = {}
     for run in sorted(readable, key=lambda run: order(run.config, keys)):
-        groups.setdefault(json.dumps([run.config[key] for key in keys]), []).append(run)
+        groups.setdefault(json.dumps([run.config.get(key, UNKNOWN) for key in keys]), []).append(run)
     rows = []
     for group in groups.values():
         completed = [run for run in group if run.status == COMPLETED]
-        labels = {**{key: group[0].config[key] for key in keys}, "runs": len(group), "completed": len(completed)}
+        labels = {key: group[0].config.get(key, UNKNOWN) for key in keys}
+        labels |= {"runs": len(group), "completed": len(completed)}
         values = {name: [run.figures[name] for run in completed if name in run.figures] for name in FIGURES}
         rows.append(Row(labels, {name: found for name, found in values.items() if found}))
     return rows

@@ -167,7 +167,7 @@ def plan(options: argparse.Namespace) -> Record:
         }
 
     return {
-        "title": f"{config.model.name} k={config.k} J={config.J}, {config.plan.name.value}; "
+        "title": f"{config.model.name} k={config.k} J={config.J}, {config.plan.name}; "
         f"{config.dataset.name}: {images:,} samples, batches of {config.batch_size}; {precision.name}",
         "cache": f"{views} views in {codec.dtype.value}",
         "stages": [asdict(work) for work in works],

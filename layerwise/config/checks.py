@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from layerwise.config.groups.plan import HeadStart, Plan
 from layerwise.config.groups.training import Keep, OptimizerKind, Parallel
 from layerwise.config.heads import HEADS, kind_of
-from layerwise.config.networks.simcnn import SimCnnConfig
 from layerwise.config.schema import Config
 from layerwise.core.choices import PrecisionName
 from layerwise.core.errors import LayerwiseError
@@ -19,16 +17,13 @@ def check_options(config: Config) -> None:
         LayerwiseError: names the keys, and what to do.
     """
     _check_names(config)
-    _check_growth(config)
-    _check_plan(config)
-    _check_warm_start(config)
-    _check_pretrained(config)
     _check_data(config)
     _check_mixing(config)
     _check_optimizer(config)
     _check_objective(config)
     _check_block_parallelism(config)
     config.model.check()
+    config.plan.check(config)
 
 
 def _check_names(config: Config) -> None:
@@ -38,82 +33,6 @@ def _check_names(config: Config) -> None:
         value, known = getattr(getattr(config, group), name, None), list(HEADS if name == "head" else LOSSES)
         if value is not None and value not in known:
             raise LayerwiseError(f"{key}: Invalid value '{value}', expected one of [{', '.join(known)}].")
-
-
-def _check_growth(config: Config) -> None:
-    """Choosing the depth, and carried heads."""
-    plan = config.plan
-    held_out = config.dataset.validation > 0 or config.dataset.folds is not None
-    if plan.max_blocks is not None and not config.grows:
-        raise LayerwiseError(
-            f"plan.max_blocks={plan.max_blocks}: only plan=greedy and plan=autoencoder grow. Use J={plan.max_blocks}."
-        )
-    if plan.max_blocks is not None and config.J not in (None, plan.max_blocks):
-        raise LayerwiseError(f"plan.max_blocks={plan.max_blocks} conflicts with J={config.J}; set only one of them.")
-    if plan.head is not HeadStart.fresh and not config.grows:
-        raise LayerwiseError(
-            f"plan.head={plan.head.value}: only plan=greedy and plan=autoencoder carry a head from block to block. "
-            "Use plan.head=fresh."
-        )
-    for key, value in {"plan.patience": plan.patience, "plan.search_fraction": plan.search_fraction}.items():
-        if value is None:
-            continue
-        if not config.grows:
-            raise LayerwiseError(
-                f"{key}={value}: only plan=greedy and plan=autoencoder grow block by block. "
-                f"Choose one of them, or leave {key} out."
-            )
-        if not held_out:
-            raise LayerwiseError(f"{key}={value} needs validation samples to choose the depth: dataset.validation=0.1.")
-        if isinstance(config.model, SimCnnConfig) and config.model.final_head_width is not None:
-            raise LayerwiseError(
-                f"{key}={value} cannot be combined with model.final_head_width: the last head is not known in advance. "
-                "Leave one of them out."
-            )
-
-
-def _check_plan(config: Config) -> None:
-    plan = config.plan
-    if plan.name is Plan.own and config.function("plan") is None:
-        raise LayerwiseError("plan=own: name a function with plan._target_, such as mypkg.plans.build.")
-    if plan.reuse is not None and plan.name is not Plan.greedy:
-        raise LayerwiseError(
-            "plan.reuse: only the stages of plan=greedy can be shared by two runs. "
-            "Use plan=greedy, or leave plan.reuse out."
-        )
-    if plan.reuse is not None and plan.search_fraction is not None:
-        raise LayerwiseError(
-            "plan.reuse cannot be combined with plan.search_fraction: a searched run shares no stages with other runs. "
-            "Leave one of them out."
-        )
-
-
-def _check_warm_start(config: Config) -> None:
-    """Whether the blocks can be the identity is seen when they are built."""
-    plan = config.plan
-    if plan.warm_start and (plan.name is not Plan.greedy or plan.blocks_per_stage > 1):
-        raise LayerwiseError(
-            "plan.warm_start=true needs plan=greedy and plan.blocks_per_stage=1: one block behind a trained one."
-        )
-
-
-def _check_pretrained(config: Config) -> None:
-    plan = config.plan
-    if config.model.pretrained is not None and plan.warm_start:
-        raise LayerwiseError(
-            "plan.warm_start=true cannot be combined with model.pretrained: a block begins with one of them."
-        )
-    if plan.frozen_blocks == 0:
-        return
-    others = {
-        "plan.prune_to": plan.prune_to is not None,
-        "plan.head=frozen": plan.head is HeadStart.frozen,
-        "distributed.parallel=blocks": config.distributed.parallel is Parallel.blocks,
-    }
-    for key in (key for key, chosen in others.items() if chosen):
-        raise LayerwiseError(
-            f"plan.frozen_blocks={plan.frozen_blocks} cannot be combined with {key}. Leave one of them out."
-        )
 
 
 def _check_data(config: Config) -> None:
@@ -163,10 +82,6 @@ def _check_objective(config: Config) -> None:
         raise LayerwiseError(
             f"objective.reconstruction={objective.reconstruction} is for classes. Use {losses_for('unit')}."
         )
-    if config.plan.name is Plan.autoencoder and decoded.wanted == "unit" and config.dataset.standardise:
-        raise LayerwiseError(
-            f"objective.reconstruction={objective.reconstruction} needs inputs in [0, 1]: dataset.standardise=false."
-        )
     if objective.single_logit and "single_logit" not in loss.keys:
         raise LayerwiseError(
             f"objective.single_logit=true has a binary cross-entropy. Leave out objective.loss={objective.loss}."
@@ -178,8 +93,7 @@ def _check_objective(config: Config) -> None:
         )
     if config.dataset.regression and not head.regression:
         raise LayerwiseError(f"dataset.task=regression cannot be combined with model.head={name}, for classes.")
-    at_once = (Plan.simultaneous, Plan.deep_supervision, Plan.joint)
-    if head.reconstructs and (config.plan.name not in at_once or config.plan.frozen_blocks > 0):
+    if head.reconstructs and (config.plan.in_turn or config.plan.frozen_blocks > 0):
         raise LayerwiseError(
             f"model.head={name} reconstructs the images, which stages behind frozen blocks do not read. Use "
             "plan=simultaneous and plan.frozen_blocks=0."
@@ -199,10 +113,9 @@ def _check_block_parallelism(config: Config) -> None:
     """What processes that each train some of the blocks cannot do."""
     if config.distributed.parallel is not Parallel.blocks:
         return
-    finetune = config.plan.finetune
-    if config.plan.name is not Plan.simultaneous:
+    if not config.plan.local:
         raise _not_by_blocks("only plan=simultaneous trains all blocks at once. Use distributed.parallel=data.")
-    if finetune.epochs > 0 or finetune.autoencoder_epochs > 0:
+    if config.plan.finetune.wanted:
         raise _not_by_blocks(
             "fine-tuning passes gradients through all blocks. Leave out plan.finetune, or use parallel=data."
         )

@@ -14,11 +14,10 @@ from omegaconf import MISSING
 
 from layerwise.config.groups.data import CacheKind
 from layerwise.config.groups.outputs import WandbMode
-from layerwise.config.groups.plan import Plan
 from layerwise.config.groups.training import OptimizerKind, ScheduleName
 from layerwise.config.heads import HEADS, WIDTHS, kind_of
-from layerwise.config.keys import key_names
-from layerwise.config.kinds import KINDS, blank
+from layerwise.config.kinds import KINDS, blank, values_of
+from layerwise.config.plans import PLANS, PlanConfig
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import Config
 
@@ -33,25 +32,19 @@ class Effect:
     holds: Condition
 
 
-def _plan(*names: Plan) -> Effect:
-    return Effect(" or ".join(f"plan={name.value}" for name in names), lambda config: config.plan.name in names)
+def _plan(fact: Callable[[type[PlanConfig]], bool]) -> Effect:
+    names = [name for name, plan in PLANS.items() if fact(plan)]
+    return Effect(" or ".join(f"plan={name}" for name in names), lambda config: fact(type(config.plan)))
 
 
 def _schedule(name: ScheduleName) -> Effect:
     return Effect(f"optimizer.schedule={name.value}", lambda config: config.optimizer.schedule is name)
 
 
-def in_turn(config: Config) -> bool:
-    """Whether blocks may be trained in turn."""
-    return config.grows or config.plan.name is Plan.own
-
-
 def _cached(*kinds: CacheKind) -> Effect:
     """Only a block behind a frozen one reads a cache."""
     words = " or ".join(f"cache={kind.value}" for kind in kinds)
-    return Effect(
-        f"{words}, and a plan that trains blocks in turn", lambda config: in_turn(config) and config.cache.kind in kinds
-    )
+    return Effect(f"{words}, and a plan that trains blocks in turn", lambda c: c.plan.in_turn and c.cache.kind in kinds)
 
 
 def _head(config: ResolvedConfig) -> str | None:
@@ -65,9 +58,7 @@ def _heads_with(key: str) -> Effect:
 
 
 ALWAYS = Effect("nothing", lambda config: True)
-_GROWS = _plan(Plan.greedy, Plan.autoencoder)
-_AT_ONCE = _plan(Plan.simultaneous, Plan.deep_supervision)
-_GROUPS = _plan(Plan.greedy, Plan.simultaneous, Plan.deep_supervision)
+_AT_ONCE = _plan(lambda plan: plan.several_heads)
 _OF_HEADS = {key: _heads_with(key) for kind in HEADS.values() for key in kind.keys}
 _SIMILAR = _OF_HEADS["objective.similarity"]
 _WIDE = _OF_HEADS["model.head_width"]
@@ -88,7 +79,8 @@ _MOMENTUM = Effect(
 )
 _WANDB = Effect("logger=wandb", lambda c: c.logger.wandb.mode is not WandbMode.disabled)
 _CUT = Effect(
-    "a plan other than joint, which leaves a network of timm whole", lambda c: not (c.joint and c.model.kind == "timm")
+    "a plan other than joint, which leaves a network of timm whole",
+    lambda c: not (c.plan.whole and c.model.kind == "timm"),
 )
 
 EFFECTS: dict[str, Effect] = {
@@ -137,31 +129,24 @@ EFFECTS: dict[str, Effect] = {
         lambda c: _AUGMENTS.holds(c) and getattr(c.dataset, "mirrored", False),
     ),
     "dataset.fresh_views": Effect(
-        f"{_AUGMENTS.needs}, and a plan of several stages", lambda c: _AUGMENTS.holds(c) and not c.joint
+        f"{_AUGMENTS.needs}, and a plan of several stages", lambda c: _AUGMENTS.holds(c) and not c.plan.whole
     ),
     "dataset.class_weights": _CLASS_LOSS,
     **dict.fromkeys(("plan.name", "plan.epochs", "plan.finetune.epochs"), ALWAYS),
-    "plan.blocks_per_stage": Effect(
-        f"{_GROUPS.needs}, and at least as many blocks (J)",
-        lambda c: _GROUPS.holds(c) and c.plan.blocks_per_stage <= c.J,
-    ),
+    "plan.blocks_per_stage": Effect("at least as many blocks (J)", lambda c: c.plan.blocks_per_stage <= c.J),
     "plan.patience": Effect(
-        f"{_GROWS.needs}, and at least as many blocks (J or plan.max_blocks)",
-        lambda c: _GROWS.holds(c) and (c.plan.patience is None or c.plan.patience <= c.J),
+        "at least as many blocks (J or plan.max_blocks)",
+        lambda c: c.plan.patience is None or c.plan.patience <= c.J,
     ),
-    **dict.fromkeys(("plan.head", "plan.max_blocks", "plan.search_fraction"), _GROWS),
-    **dict.fromkeys(("plan.warm_start", "plan.prune_to", "plan.reuse"), _plan(Plan.greedy)),
+    **dict.fromkeys(("plan.head", "plan.max_blocks", "plan.search_fraction", "plan.classifier_epochs"), ALWAYS),
+    **dict.fromkeys(("plan.warm_start", "plan.prune_to", "plan.reuse", "plan.finetune.autoencoder_epochs"), ALWAYS),
     **dict.fromkeys(("plan.prune_epochs", "plan.prune_rounds", "plan.last_head_width"), _PRUNES),
     "plan.frozen_blocks": Effect(
         "model.pretrained, and at least as many blocks (J)",
         lambda c: c.model.pretrained is not None and c.plan.frozen_blocks <= c.J,
     ),
-    "plan.classifier_epochs": _plan(Plan.autoencoder),
-    "plan.finetune.autoencoder_epochs": _plan(Plan.autoencoder),
-    "plan.finetune.lr": Effect(
-        "plan.finetune.epochs", lambda c: c.plan.finetune.epochs > 0 or c.plan.finetune.autoencoder_epochs > 0
-    ),
-    "cache.kind": _plan(Plan.greedy, Plan.autoencoder, Plan.own),
+    "plan.finetune.lr": Effect("plan.finetune.epochs", lambda c: c.plan.finetune.wanted),
+    "cache.kind": _plan(lambda plan: plan.in_turn),
     "cache.views": Effect(f"{_CACHED.needs}, and {_AUGMENTS.needs}", lambda c: _CACHED.holds(c) and _AUGMENTS.holds(c)),
     **dict.fromkeys(("cache.dtype", "cache.budget_gb"), _CACHED),
     **dict.fromkeys(("cache.dir", "cache.keep"), _cached(CacheKind.disk, CacheKind.auto)),
@@ -193,7 +178,7 @@ EFFECTS: dict[str, Effect] = {
     **dict.fromkeys(("objective.loss", "objective.l1", "objective.l2"), ALWAYS),
     "objective.label_smoothing": _CLASS_LOSS,
     "objective.single_logit": _CLASSES,
-    "objective.reconstruction": _plan(Plan.autoencoder),
+    "objective.reconstruction": _plan(lambda plan: plan.reconstructs),
     "objective.head_weights": Effect(
         f"{_AT_ONCE.needs}, and no objective of your own or of InfoPro",
         lambda c: _AT_ONCE.holds(c) and c.function("objective") is None and not kind_of(c.model).reconstructs,
@@ -202,7 +187,7 @@ EFFECTS: dict[str, Effect] = {
     "objective.similarity": Effect(_SIMILAR.needs, lambda c: _SIMILAR.holds(c) and c.function("objective") is None),
     "ensemble.on": Effect(
         f"{_CLASSES.needs}, and a plan other than joint, which has one head",
-        lambda c: _CLASSES.holds(c) and not c.joint,
+        lambda c: _CLASSES.holds(c) and not c.plan.whole,
     ),
     "evaluation.every": Effect("stages of as many epochs", lambda c: c.evaluation.every <= c.plan.epochs),
     **dict.fromkeys(("evaluation.train", "evaluation.mirror", "evaluation.gradients"), ALWAYS),
@@ -217,7 +202,7 @@ EFFECTS: dict[str, Effect] = {
 REFUSED = {
     *("plan.prune_rounds", "plan.last_head_width", "plan.frozen_blocks"),
     *("dataset.randaugment", "dataset.randaugment_ops", "dataset.erasing", "dataset.mixup", "dataset.cutmix"),
-    *("dataset.fold", "dataset.cutout", "plan.finetune.lr", "plan.finetune.autoencoder_epochs"),
+    *("dataset.fold", "dataset.cutout", "plan.finetune.lr"),
     *("plan.blocks_per_stage", "plan.patience", "dataset.class_weights"),
     *("objective.label_smoothing", "objective.single_logit", "objective.head_weights"),
     *(_OF_HEADS.keys() - {"model.head_width", "objective.similarity"}),
@@ -242,14 +227,13 @@ def without_effect(given: Config, resolved: ResolvedConfig) -> Iterator[tuple[st
 
 
 def defaults(config: Config) -> dict[str, Any]:
-    """The schema's defaults by dotted key, with the keys of a configuration's network and data set."""
+    """The schema's defaults by dotted key, with the keys of a configuration's network, data set and plan."""
     return _defaults(tuple(kinds.of(config) for kinds in KINDS))
 
 
 @cache
 def _defaults(classes: tuple[type[Any], ...]) -> dict[str, Any]:
-    config = blank(classes)
-    return {key: value_of(config, key) for key in key_names(config)}
+    return values_of(blank(classes))
 
 
 def value_of(config: Any, key: str) -> Any:

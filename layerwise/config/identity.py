@@ -15,6 +15,7 @@ from layerwise.config.keys import key_names
 from layerwise.config.kinds import KINDS
 from layerwise.config.networks.base import TIMM
 from layerwise.config.outside import as_keys, put_back
+from layerwise.config.plans.greedy import GreedyConfig
 from layerwise.config.resolve import resolve
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import Config
@@ -77,7 +78,8 @@ def chosen(config: ResolvedConfig) -> dict[str, Any]:
     """
     wanted = identity(config)
     draft: Config = config
-    left_out, chosen_by = set(), [kinds.choice for kinds in KINDS]
+    chosen_by = [kinds.choice for kinds in KINDS]
+    left_out = {"plan.name"} if config.plan.name == GreedyConfig.name else set()
     for key in (key for key in key_names(config) if key not in chosen_by):
         trial = _with(draft, key.split("."), defaults(config)[key])
         try:
@@ -92,7 +94,7 @@ def chosen(config: ResolvedConfig) -> dict[str, Any]:
 
 def run_stem(config: ResolvedConfig) -> str:
     """The readable part of a run folder's name."""
-    parts = (config.model.label, config.dataset.name, config.plan.name.value)
+    parts = (config.model.label, config.dataset.name, config.plan.name)
     return f"{'-'.join(parts)}-k{config.k}-J{config.J}-seed{config.seed}"
 
 

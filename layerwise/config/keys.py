@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from typing import Any
 
-from layerwise.config.kinds import KINDS
+from layerwise.config.kinds import KINDS, values_of
 from layerwise.config.schema import Config
 from layerwise.core.errors import suggest
 
@@ -34,10 +34,6 @@ def where_it_is(full_key: str) -> str:
     return f"{group}={' or '.join(filter(None, (', '.join(having[:-1]), having[-1])))}" if having else ""
 
 
-def key_names(config: Any, prefix: str = "") -> list[str]:
+def key_names(config: Any) -> list[str]:
     """Dotted names of all keys."""
-    names = []
-    for entry in (entry for entry in fields(config) if entry.metadata.get("is_key", True)):
-        value = getattr(config, entry.name)
-        names += key_names(value, f"{prefix}{entry.name}.") if is_dataclass(value) else [prefix + entry.name]
-    return names
+    return list(values_of(config))

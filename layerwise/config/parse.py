@@ -10,7 +10,7 @@ import io
 import re
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import MISSING, Field, fields, replace
+from dataclasses import fields, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,18 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBas
 from yaml import YAMLError
 
 from layerwise.config.checks import check_options
-from layerwise.config.effects import value_of
-from layerwise.config.groups.plan import PlanConfig
 from layerwise.config.groups.training import ObjectiveConfig
-from layerwise.config.keys import key_names, suggest_key, where_it_is
-from layerwise.config.kinds import KINDS, Kinds, blank
+from layerwise.config.keys import suggest_key, where_it_is
+from layerwise.config.kinds import KINDS, Kinds, blank, values_of
 from layerwise.config.outside import TARGET, Outside, put_back
 from layerwise.config.ranges import check_ranges
 from layerwise.config.schema import Config
 from layerwise.config.shapes import check_shapes
 from layerwise.core.errors import LayerwiseError, one_line, suggest
 from layerwise.training.contracts import CONTRACTS
+
+CHOSEN_BY = {"model": "kind", "plan": "name"}
+"""By group, the key that is `own` beside a function of another package; a data set's name is its user's choice."""
 
 
 def parse(composed: DictConfig, trust: bool = True) -> Config:
@@ -64,7 +65,7 @@ def parse(composed: DictConfig, trust: bool = True) -> Config:
         raise LayerwiseError(f"{error.full_key}: {one_line(str(error).splitlines()[0])}.") from error
     assert isinstance(config, Config)
     config = replace(config, outside=outside)
-    check_ranges({name: value_of(config, name) for name in key_names(config)})
+    check_ranges(values_of(config))
     check_options(config)
     return config
 
@@ -94,8 +95,8 @@ def _outside(composed: DictConfig, trust: bool) -> tuple[DictConfig, dict[str, O
         if not isinstance(node, DictConfig) or TARGET not in node:
             continue
         keys = _keys_beside(place)
-        if place == "model" and node.get("kind", "own") != "own":
-            raise LayerwiseError(f"model.{TARGET}: is of model=own, not of model={node.kind}. Add model=own.")
+        if place in CHOSEN_BY and (choice := node.get(CHOSEN_BY[place], "own")) != "own":
+            raise LayerwiseError(f"{place}.{TARGET}: is of {place}=own, not of {place}={choice}. Add {place}=own.")
         arguments = {str(name): _value(node, str(name)) for name in node if name not in (TARGET, *keys)}
         target = _value(node, TARGET)
         if not isinstance(target, str):
@@ -107,18 +108,16 @@ def _outside(composed: DictConfig, trust: bool) -> tuple[DictConfig, dict[str, O
         if not keys:
             group, _, name = place.rpartition(".")
             del OmegaConf.select(rest, group)[name]
-    names = {"model": ("model.kind", "own"), "plan": ("plan.name", "own")}
+        if place in CHOSEN_BY:
+            node[CHOSEN_BY[place]] = "own"
     if "dataset" in found and rest.dataset.get("name", "own") == "own":
-        names["dataset"] = ("dataset.name", found["dataset"].target)
-    for key, value in (names[place] for place in found.keys() & names.keys()):
-        OmegaConf.update(rest, key, value)
+        rest.dataset.name = found["dataset"].target
     return rest, dict(sorted(found.items()))  # groups first, so that what lies inside of them is written into them
 
 
 def _keys_beside(place: str) -> list[str]:
     """The keys of the schema that may stand beside a `_target_`."""
-    schema: dict[str, Any] = {kinds.group: kinds.classes["own"] for kinds in KINDS}
-    schema |= {"objective": ObjectiveConfig, "plan": PlanConfig}
+    schema = {kinds.group: kinds.classes["own"] for kinds in KINDS} | {"objective": ObjectiveConfig}
     return [entry.name for entry in fields(schema[place])] if place in schema else []
 
 
@@ -160,26 +159,26 @@ def _without_others(composed: DictConfig, kinds: Kinds, kind: type[Any]) -> Dict
     group = composed.get(kinds.group)
     if not isinstance(group, DictConfig):
         return composed
-    own = {entry.name for entry in fields(kind)}
-    others = {name: entry for name, entry in kinds.all_keys.items() if name not in own}
     kept = composed.copy()
     OmegaConf.set_struct(kept, False)
-    for name in [str(name) for name in group if name in others]:
-        if (value := group[name]) not in (None, _default(others[name])):
+    for name, default in kinds.others(kind).items():
+        if (holder := _holder(kept[kinds.group], name)) is None:
+            continue
+        value = holder.pop(name.rpartition(".")[2])
+        if value not in (None, getattr(default, "value", default)):
             key = f"{kinds.group}.{name}"
             raise LayerwiseError(
                 f"{key}={value}: {kinds.group}={group[kinds.key]} has no such option, which is of {where_it_is(key)}. "
                 "Leave it out."
             )
-        kept[kinds.group].pop(name)
     return kept
 
 
-def _default(entry: Field[Any]) -> Any:
-    if entry.default_factory is not MISSING:
-        return entry.default_factory()
-    value = None if entry.default is MISSING else entry.default
-    return getattr(value, "value", value)
+def _holder(group: DictConfig, name: str) -> DictConfig | None:
+    """The group, or the group inside of it, that has a key such as `finetune.epochs`; None if it is not there."""
+    inside, _, last = name.rpartition(".")
+    holder = group.get(inside) if inside else group
+    return holder if isinstance(holder, DictConfig) and last in holder else None
 
 
 def to_yaml(config: Config) -> str:
@@ -247,11 +246,12 @@ def _update(loaded: DictConfig) -> None:
     for kinds in KINDS:
         group = loaded.get(kinds.group, {})
         kind = kinds.classes["own"] if TARGET in group else kinds.classes.get(group.get(kinds.key))
-        others = kinds.all_keys.keys() - {entry.name for entry in fields(kind)} if kind else set()
-        if TARGET in group and others - group.keys():
-            continue  # else all are there, and are no arguments
-        for name in others:
+        others = kinds.others(kind) if kind else {}
+        holders = {name: holder for name in others if (holder := _holder(group, name)) is not None}
+        if TARGET in group and 2 * len(holders) < len(others):
+            continue  # they are arguments
+        for name, holder in holders.items():
             if not (isinstance(inner := group.get(name), DictConfig) and TARGET in inner):  # a head of another package
-                group.pop(name, None)  # every class had the keys of all
+                del holder[name.rpartition(".")[2]]  # every class had the keys of all
     if model.get("kind") == "simcnn" and loaded.get("k") == 1 and model.get("batch_norm") is False:
         model.setdefault("bias", True)  # every block had one

@@ -10,21 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from layerwise.config.groups import WHERE
-from layerwise.config.groups.plan import PlanConfig
 from layerwise.config.groups.training import EnsembleConfig, ObjectiveConfig, OptimizerConfig
 from layerwise.config.networks.base import ResolvedNetwork
+from layerwise.config.plans.base import ResolvedPlan
 from layerwise.config.schema import Config
 from layerwise.models.choices import EnsembleOn
 
 C = TypeVar("C")
-
-
-@dataclass(kw_only=True)
-class ResolvedPlan(PlanConfig):
-    """`plan`, with the epochs of each kind of stage."""
-
-    epochs: int
-    classifier_epochs: int
 
 
 @dataclass(kw_only=True)

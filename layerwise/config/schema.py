@@ -13,7 +13,6 @@ from layerwise.config.datasets.images import TorchvisionConfig
 from layerwise.config.groups import WHERE
 from layerwise.config.groups.data import CacheConfig
 from layerwise.config.groups.outputs import LoggerConfig, ProgressName, SlurmConfig, Summary
-from layerwise.config.groups.plan import Plan, PlanConfig
 from layerwise.config.groups.training import (
     CheckpointConfig,
     DistributedConfig,
@@ -25,6 +24,8 @@ from layerwise.config.groups.training import (
 from layerwise.config.networks.base import Choices, NetworkConfig
 from layerwise.config.networks.simcnn import SimCnnConfig
 from layerwise.config.outside import Outside
+from layerwise.config.plans.base import PlanConfig
+from layerwise.config.plans.greedy import GreedyConfig
 from layerwise.core.choices import PrecisionName
 
 
@@ -51,7 +52,7 @@ class Config:
     debug: bool = field(default=False, metadata=WHERE)
     model: NetworkConfig = field(default_factory=SimCnnConfig)
     dataset: DatasetConfig = field(default_factory=TorchvisionConfig)
-    plan: PlanConfig = field(default_factory=PlanConfig)
+    plan: PlanConfig = field(default_factory=GreedyConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -68,11 +69,6 @@ class Config:
         return self.outside.get(place)
 
     @property
-    def joint(self) -> bool:
-        """Whether all blocks are trained end to end."""
-        return self.plan.name is Plan.joint
-
-    @property
     def choices(self) -> Choices:
         """What the network depends on beside its own keys."""
         J, key = (self.J, "J") if self.plan.max_blocks is None else (self.plan.max_blocks, "plan.max_blocks")
@@ -81,13 +77,8 @@ class Config:
             J,
             key,
             self.dataset.like_imagenet,
-            self.plan.name.value,
-            self.joint,
+            self.plan.name,
+            self.plan.whole,
             self.function("model"),
             "model.head" in self.outside,
         )
-
-    @property
-    def grows(self) -> bool:
-        """Whether the network grows block by block, until its depth is chosen."""
-        return self.plan.name in (Plan.greedy, Plan.autoencoder)

@@ -6,9 +6,10 @@ D depths with a head.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Shape = tuple[int, ...]
 """Shape of one sample without the batch axis: (C, H, W) for images, (N, C) for N tokens, (F,) for vectors."""

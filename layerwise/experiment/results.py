@@ -59,7 +59,7 @@ def assemble_results(
         "seed": config.seed,
         "model": config.model.name,
         "dataset": data,
-        "plan": config.plan.name.value,
+        "plan": config.plan.name,
         "k": config.k,
         "J": config.J,
         "mirrored": config.evaluation.mirror,  # whether class scores are means over an image and its mirror image

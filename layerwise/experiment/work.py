@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 
 from layerwise.config.build.data import sample_counts
-from layerwise.config.build.network import pruned_widths
 from layerwise.config.groups.training import Keep
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.data.dataset import Dataset, DatasetSpec
@@ -31,6 +30,7 @@ def workload(
         views: stored views of each training sample; 0 without a cache.
         data: the samples; None takes their numbers from `spec`, which rounds held-out fractions.
     """
+    widths = config.plan.pruned_widths(config)
     if data is None:
         train, held_out = sample_counts(config, spec)
         validation = held_out - min(config.dataset.limit_test or spec.test_samples, spec.test_samples)
@@ -41,8 +41,8 @@ def workload(
         held_out = sum(len(labels) for split, labels in data.labels.items() if split != "train")
     return Workload(
         costs=costs,
-        unpruned=costs if config.plan.prune_to is None else costs_before_pruning(config, network, spec),
-        tuned=None if config.plan.last_head_width is None else costs_before_the_last_head(config, network, spec),
+        unpruned=costs if widths is None else costs_before_pruning(widths, network, spec),
+        tuned=costs_before_the_last_head(widths, network, spec) if widths and config.plan.last_head_width else None,
         samples={"labels": labelled, "inputs": train},
         stored=train,
         held_out=held_out,
@@ -55,15 +55,15 @@ def workload(
     )
 
 
-def costs_before_pruning(config: ResolvedConfig, network: BlockNet, spec: DatasetSpec) -> list[BlockCost]:
+def costs_before_pruning(widths: Sequence[int], network: BlockNet, spec: DatasetSpec) -> list[BlockCost]:
     """The costs of each block and its head while the block still has all its filters and those before it do not."""
     network, costs = meta_copy(network), []
-    for depth, n in enumerate(pruned_widths(config), 1):
+    for depth, n in enumerate(widths, 1):
         costs.append(block_costs(network, spec.shape, torch.float32)[depth - 1])
         prune_block(network, depth, range(n))
     return costs
 
 
-def costs_before_the_last_head(config: ResolvedConfig, network: BlockNet, spec: DatasetSpec) -> list[BlockCost]:
+def costs_before_the_last_head(widths: Sequence[int], network: BlockNet, spec: DatasetSpec) -> list[BlockCost]:
     """The costs of the pruned blocks, the last one with its first head."""
-    return block_costs(pruned_copy(meta_copy(network), pruned_widths(config)), spec.shape, torch.float32)
+    return block_costs(pruned_copy(meta_copy(network), widths), spec.shape, torch.float32)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from layerwise.config.groups.plan import FinetuneConfig
 from layerwise.config.parse import from_yaml
+from layerwise.config.plans.base import ResolvedGrowing
 from layerwise.config.resolve import resolve
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.core.errors import LayerwiseError
@@ -20,6 +20,7 @@ from layerwise.runs.run_files import CONFIG, RESULTS, SEARCH, DamagedRunFile, re
 def search_config(config: ResolvedConfig, folder: Path, samples: int) -> ResolvedConfig:
     """The search that belongs to a run: without patience it grows to the end and takes the best depth."""
     plan, fraction = config.plan, config.plan.search_fraction
+    assert isinstance(plan, ResolvedGrowing)
     assert fraction is not None
     wandb = replace(config.logger.wandb, job_type=SEARCH)  # a run of its own there, too, beside those it serves
     return replace(
@@ -32,7 +33,7 @@ def search_config(config: ResolvedConfig, folder: Path, samples: int) -> Resolve
             plan,
             search_fraction=None,
             patience=config.J if plan.patience is None else plan.patience,
-            finetune=FinetuneConfig(),
+            finetune=type(plan.finetune)(),
         ),
         logger=replace(config.logger, wandb=wandb),
     )
@@ -40,6 +41,7 @@ def search_config(config: ResolvedConfig, folder: Path, samples: int) -> Resolve
 
 def final_config(config: ResolvedConfig, depth: int) -> ResolvedConfig:
     """The run on all data, once the depth is known."""
+    assert isinstance(config.plan, ResolvedGrowing)
     plan = replace(config.plan, search_fraction=None, patience=None, max_blocks=None)
     return replace(config, J=depth, model=config.model.first_blocks(depth), plan=plan)
 

@@ -36,7 +36,7 @@ def find_weights(config: ResolvedConfig, spec: DatasetSpec, network: BlockNet, f
     assert source is not None
     if source == TIMM:
         assert isinstance(config.model, ResolvedTimm)
-        architecture = config.model.architecture(config.k, config.J, config.joint)
+        architecture = config.model.architecture(config.k, config.J, config.plan.whole)
         found = architecture.pretrained_blocks(spec.shape, spec.outputs)
     elif Path(source).resolve() == folder.resolve():
         raise LayerwiseError(f"model.pretrained={source}: is the folder of this run. Name another run's.")

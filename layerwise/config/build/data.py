@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 
 from layerwise.config.datasets.images import ImagesConfig
-from layerwise.config.groups.plan import Plan
 from layerwise.config.groups.training import Parallel
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.core import distributed
@@ -97,12 +96,13 @@ def check_data_suffice(config: ResolvedConfig, data: Dataset, stages: Sequence[S
             than there is work for, or inputs outside [0, 1] that a binary cross-entropy is to reconstruct.
     """
     _check_processes(config, data, stages)
-    for target in {stage.target for stage in stages}:
+    targets = {stage.target for stage in stages}
+    for target in targets:
         which = "labelled " if target == "labels" and config.dataset.labelled < 1 else ""
         _check_batches(config, data.having(target), which, data.shards["train"].ranks)
     loss = config.objective.reconstruction
     in_unit = LOSSES[loss].wanted == "unit"
-    if config.plan.name is Plan.autoencoder and in_unit and not data.within_unit_interval():
+    if "inputs" in targets and in_unit and not data.within_unit_interval():
         raise LayerwiseError(
             f"objective.reconstruction={loss} needs inputs in [0, 1], and this table has others. "
             f"Use {losses_for('values')}, or scale the table."

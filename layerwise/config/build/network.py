@@ -8,7 +8,6 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from layerwise.config.groups.plan import HeadStart, Plan
 from layerwise.config.networks.base import DescribedNetwork
 from layerwise.config.networks.own import ResolvedOwn
 from layerwise.config.networks.simcnn import ResolvedSimCnn
@@ -22,68 +21,14 @@ from layerwise.models.costs import BlockCost, block_costs
 from layerwise.models.heads import SingleLogit, linear_decoder
 from layerwise.models.own import own_blocks, own_heads
 from layerwise.training.beginnings import check_warm_starts
-from layerwise.training.plan import (
-    Agenda,
-    FineTuning,
-    Stage,
-    autoencoder,
-    behind,
-    checked_stages,
-    compressed,
-    deep_supervision,
-    greedy,
-    joint,
-    simultaneous,
-)
+from layerwise.training.plan import Agenda, Stage, behind
 from layerwise.training.pruning import check_pruning, pruned_copy
 
 
 def build_agenda(config: ResolvedConfig) -> Agenda:
     """The plan's stages, and how they depend on what the first of them give."""
     plan = config.plan
-    finetuning = FineTuning(
-        plan.finetune.epochs, plan.finetune.autoencoder_epochs, plan.classifier_epochs, plan.finetune.lr
-    )
-    return Agenda(_build_growth(config), finetuning, plan.patience)
-
-
-def _build_growth(config: ResolvedConfig) -> list[Stage]:
-    stages = behind(_stages_of_plan(config), config.plan.frozen_blocks)
-    if config.plan.head is HeadStart.frozen:
-        return [replace(stage, freeze_head=stage.carry_from is not None) for stage in stages]
-    return stages
-
-
-def _stages_of_plan(config: ResolvedConfig) -> list[Stage]:
-    J, epochs, plan = config.J, config.plan.epochs, config.plan
-    carried = plan.head is not HeadStart.fresh
-    own = config.function("plan")
-    if own is not None:
-        return checked_stages(own(J=J, epochs=epochs, k=config.k), J, own.key)
-    if plan.name is Plan.joint:
-        return joint(J, epochs)
-    if plan.name is Plan.simultaneous:
-        return simultaneous(J, epochs, blocks_per_stage=plan.blocks_per_stage)
-    if plan.name is Plan.deep_supervision:
-        return deep_supervision(J, epochs, blocks_per_stage=plan.blocks_per_stage)
-    if plan.name is Plan.autoencoder:
-        return autoencoder(J, epochs, classifier_epochs=plan.classifier_epochs, carried=carried)
-    if plan.prune_to is not None:
-        return compressed(
-            J,
-            epochs,
-            prune_to=pruned_widths(config),
-            prune_epochs=plan.prune_epochs,
-            rounds=plan.prune_rounds,
-            last_head_width=plan.last_head_width,
-        )
-    return greedy(J, epochs, blocks_per_stage=plan.blocks_per_stage, carried=carried, warm_start=plan.warm_start)
-
-
-def pruned_widths(config: ResolvedConfig) -> list[int]:
-    """Filters that block j keeps, at position j−1, with `plan.prune_to`."""
-    assert config.plan.prune_to is not None
-    return config.model.pruned_widths(config.plan.prune_to, config.J)
+    return Agenda(behind(plan.stages(config), plan.frozen_blocks), plan.finetuning, plan.patience)
 
 
 def build_network(config: ResolvedConfig, spec: DatasetSpec, stages: Sequence[Stage]) -> BlockNet:
@@ -115,7 +60,7 @@ def _build_blocks_and_heads(config: ResolvedConfig, shape: Shape, outputs: int, 
     else:
         assert isinstance(model, DescribedNetwork)
         needed = () if make_head is not None else depths
-        built = model.architecture(k, J, config.joint).build(shape, outputs, depths=needed, seed=config.seed)
+        built = model.architecture(k, J, config.plan.whole).build(shape, outputs, depths=needed, seed=config.seed)
         if make_head is None:
             return built
         blocks = list(built.blocks)
@@ -152,7 +97,7 @@ def build_last_head(config: ResolvedConfig, network: BlockNet, spec: DatasetSpec
     """A fresh last head of a width, on the CPU, for the blocks of a network as they are."""
     assert isinstance(config.model, ResolvedSimCnn)
     model = replace(config.model, head_width=None, head_widths=[width] * config.J, final_head_width=None)
-    head = model.architecture(config.k, config.J, config.joint).heads[-1]
+    head = model.architecture(config.k, config.J, config.plan.whole).heads[-1]
     shape = block_costs(network, spec.shape, torch.float32)[-1].output_shape
     single = config.objective.single_logit
     with seeded(key("head", config.seed, config.J, width)):
@@ -173,7 +118,8 @@ def _build_decoders(network: BlockNet, spec: DatasetSpec, depths: Collection[int
 
 def build_costs(config: ResolvedConfig, network: BlockNet, spec: DatasetSpec, dtype: torch.dtype) -> list[BlockCost]:
     """What the network costs in the end (pruned, if it will be)."""
-    final = network if config.plan.prune_to is None else pruned_copy(network, pruned_widths(config))
+    widths = config.plan.pruned_widths(config)
+    final = network if widths is None else pruned_copy(network, widths)
     if config.plan.last_head_width is not None:
         final.heads[str(config.J)] = build_last_head(config, final, spec, config.plan.last_head_width)
     return block_costs(final, spec.shape, dtype)

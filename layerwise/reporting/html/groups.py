@@ -112,7 +112,7 @@ def title_of(groups: Sequence[Group]) -> str:
 
 def _shared(groups: Sequence[Group]) -> list[str]:
     """What all groups have in common of plan, network and k."""
-    plans = {plan_words(group.first.config.plan.name.value) for group in groups}
+    plans = {plan_words(group.first.config.plan.name) for group in groups}
     networks = {network_words(group.first) for group in groups}
     if len(networks) > 1:  # such as SimCNN with several k
         networks = {words.partition(",")[0] for words in networks}

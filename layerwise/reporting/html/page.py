@@ -19,6 +19,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from layerwise.config.kinds import differs
 from layerwise.core.measures import ACCURACY
 from layerwise.core.spread import binomial_margin, with_spread
 from layerwise.reporting.html.charts import all_charts
@@ -267,19 +268,17 @@ class Setting:
 
     key: str
     values: list[str]
-
-    @property
-    def differs(self) -> bool:
-        return len(set(self.values)) > 1
+    differs: bool
 
 
 def compare_settings(groups: Sequence[Group]) -> list[Setting]:
     """A row for each key; of the runs of a group all values that differ, such as the seeds."""
-    keys = dict.fromkeys(key for group in groups for run in group.runs for key in run.settings)
-    return [
-        Setting(key, [", ".join(dict.fromkeys(shown(run.settings.get(key)) for run in g.runs)) for g in groups])
-        for key in keys
+    told = [
+        {key: ", ".join(dict.fromkeys(shown(run.settings[key]) for run in group.runs)) for key in group.first.settings}
+        for group in groups
     ]
+    keys = dict.fromkeys(key for values in told for key in values)
+    return [Setting(key, [values.get(key, shown(None)) for values in told], differs(key, told)) for key in keys]
 
 
 def _asset(name: str) -> Markup:

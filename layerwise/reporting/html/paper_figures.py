@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from layerwise.config.groups.plan import Plan
 from layerwise.config.networks.simcnn import SimCnnConfig
 from layerwise.config.networks.vgg import VggConfig
+from layerwise.config.plans.greedy import GreedyConfig
 from layerwise.config.schema import Config
 
 
@@ -57,9 +57,9 @@ def experiment_of(config: Config) -> str | None:
     model, data, plan = config.model, config.dataset.name, config.plan
     if data not in ("cifar10", "imagenet") or config.outside:
         return None
-    if plan.name is Plan.joint:
+    if plan.whole:
         names = [f"baseline_{data}_{model.label}", f"baseline_{data}_{model.label}_joint"]
-    elif plan.name is not Plan.greedy:
+    elif not isinstance(plan, GreedyConfig):
         names = []
     elif isinstance(model, VggConfig):
         names = [f"paper_{data}_{model.label}"]

@@ -6,7 +6,6 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from layerwise.config.groups.plan import Plan
 from layerwise.core.types import Target
 from layerwise.reporting.html.reported_run import ReportedRun
 from layerwise.reporting.html.vega import (
@@ -223,7 +222,7 @@ def _memory_rows(runs: Sequence[ReportedRun], parts: Sequence[str]) -> Rows:
 
 def _against_end_to_end(runs: Sequence[ReportedRun], rows: Rows) -> str:
     """` greedy: 0.72 × the memory of end to end, 0.51 × its activations.`; empty without a pair to compare."""
-    joint = {run.group for run in runs if run.config.plan.name is Plan.joint}
+    joint = {run.group for run in runs if run.config.plan.whole}
     means = averaged(rows, "memory", "part")
     total = {group: sum(row["memory"] for row in means if row["group"] == group) for group in groups_of(runs)}
     kept = {row["group"]: row["memory"] for row in means if row["part"] == "activations"}

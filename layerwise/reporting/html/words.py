@@ -7,11 +7,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from layerwise.config.groups.plan import HeadStart, Plan
+from layerwise.config.plans import PLANS
+from layerwise.config.plans.base import HeadStart
 from layerwise.reporting.html.reported_run import ReportedRun
-
-PLANS = {Plan.joint: "end to end", Plan.greedy: "greedy", Plan.autoencoder: "stacked autoencoder"}
-"""What titles and labels call a plan, if not by its name."""
 
 NETWORKS = {"mlp": "perceptron", "simcnn": "SimCNN", "timm": "timm's"}
 """What titles call a kind of network, if not by its name."""
@@ -34,7 +32,7 @@ COLLAPSED = 2.0
 
 def plan_words(name: str) -> str:
     """`end to end` for `joint`."""
-    return PLANS.get(Plan(name), name)
+    return PLANS[name].title or name
 
 
 def network_words(run: ReportedRun) -> str:
@@ -55,7 +53,7 @@ def kind_of(run: ReportedRun) -> str:
     """`SimCNN, k = 3, on CIFAR-10, greedy, 4 blocks, pruned to 32 filters`."""
     config, plan = run.config, run.config.plan
     depth = config.J if config.J is not None else len(run.rows)
-    words = [network_words(run), f"on {data_words(run.data)}", plan_words(plan.name.value)]
+    words = [network_words(run), f"on {data_words(run.data)}", plan_words(plan.name)]
     words.append(f"{depth} {'block' if depth == 1 else 'blocks'}")
     if run.spec.target:
         words.append(f"predicts {run.spec.target}")

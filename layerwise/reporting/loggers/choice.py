@@ -48,9 +48,9 @@ def build_loggers(config: Config, folder: Path, note: Callable[[str], None]) -> 
             project=wandb.project,
             entity=wandb.entity,
             group=wandb.group or group_of(folder.parent if searching else folder),
-            job_type=wandb.job_type or (SEARCH if searching else config.plan.name.value),
+            job_type=wandb.job_type or (SEARCH if searching else config.plan.name),
             name=f"{folder.parent.name}/{folder.name}" if searching else folder.name,
-            tags=list(dict.fromkeys([config.plan.name.value, f"k={config.k}", *wandb.tags])),
+            tags=list(dict.fromkeys([config.plan.name, f"k={config.k}", *wandb.tags])),
             mode=mode,
             artifacts=wandb.artifacts,
             note=note,
@@ -64,7 +64,7 @@ def group_of(folder: Path) -> str:
     """Returns a name that runs share that differ in the seed alone: `simcnn-cifar10-greedy-k3-J4-1a2b3c`."""
     config = from_yaml(folder / CONFIG)  # as each command reads it, then and later
     digest = hashlib.sha256(all_but_the_seed(config).encode()).hexdigest()[:6]
-    words = (config.model.label, config.dataset.name, config.plan.name.value, f"k{config.k}", f"J{config.J}")
+    words = (config.model.label, config.dataset.name, config.plan.name, f"k{config.k}", f"J{config.J}")
     return "-".join((*words, digest))
 
 
