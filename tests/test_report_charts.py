@@ -373,7 +373,7 @@ def test_long_names_are_told_by_what_differs(seeds):
 
 
 def test_names_beside_bars_are_broken_and_the_longest_bars_drawn(seeds):
-    name = "a group with a name that is far longer than a phone has place for"
+    name = "a group, with a name that is far longer, k = 3, than a phone has place for"
     many = [
         replace(seeds[0], group=f"{name} {i:02}", results=seeds[0].results | {"blocks": [row]})
         for i in range(30)
@@ -382,6 +382,7 @@ def test_names_beside_bars_are_broken_and_the_longest_bars_drawn(seeds):
     (chart,) = [chart for chart in all_charts(many) if chart.id == "time"]
     places = chart.spec["layer"][0]["encoding"]["y"]["sort"]
     assert [place.replace("\n", " ")[-2:] for place in places] == [f"{i:02}" for i in range(10, 30)]
+    assert "k\u00a0=\u00a03" in places[0]  # which no line breaks
     assert max(len(line) for place in places for line in place.split("\n")) <= 26
     assert chart.note.endswith("Of 30 bars the 20 longest.")
 

@@ -66,10 +66,25 @@ def scenes(tmp_path_factory) -> Path:
     return folder
 
 
+PALE = """
+() => {
+  const linear = (v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  const light = (colour) => {
+    const [r, g, b] = colour.match(/[\\d.]+/g).map((v) => linear(v / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+  };
+  const ground = light(getComputedStyle(document.querySelector(".plot")).backgroundColor);
+  const lines = [...document.querySelectorAll("[data-chart=loss-curves] .mark-line path")];
+  const ratios = lines.map((line) => light(getComputedStyle(line).stroke) / ground);
+  return ratios.filter((ratio) => Math.max(ratio, 1 / ratio) < 1.5);
+}
+"""
+
+
 @contextmanager
-def opened(path: Path, size):
+def opened(path: Path, size, theme="light"):
     complaints: list[str] = []
-    with browser("light", size) as page:
+    with browser(theme, size) as page:
         page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(path.as_uri())
@@ -93,6 +108,13 @@ def test_nothing_is_cut_overlaps_or_runs_over(scene, scenes):
         assert page.locator(".chart").count() == page.locator(".chart svg").count()  # also in what was folded
         heights = "[...document.querySelectorAll('.plot')].map((plot) => plot.getBoundingClientRect().height)"
         assert max(page.evaluate(heights)) <= PAGE  # no page ends inside a plot
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_lines_of_twenty_stages_are_seen(theme, scenes):
+    with opened(report_of("depths", scenes), DESKTOP, theme) as page:
+        assert page.locator("[data-chart=loss-curves] .mark-line path").count() == 20
+        assert page.evaluate(PALE) == []
 
 
 def test_the_plots_of_folded_parts_are_printed(scenes, tmp_path):

@@ -259,7 +259,7 @@ def _trained_rows(runs: Sequence[ReportedRun], alone: bool) -> Iterator[tuple[di
 def _stacked(name: str, title: str, note: str, rows: Rows, kinds: Sequence[str], kind: str, x: Spec) -> Chart | None:
     """Bars of the means of groups, each of several kinds of a cost."""
     cost = x["field"]
-    rows = [row | {"place": "\n".join(textwrap.wrap(row["place"], LETTERS))} for row in rows]
+    rows = [row | {"place": _broken(row["place"])} for row in rows]
     means = averaged(rows, cost, "place", "trained", kind, "order")
     places, left = _largest(means, cost)
     note += f" Of {left + len(places)} bars the {len(places)} longest." if left else ""
@@ -284,6 +284,11 @@ def _stacked(name: str, title: str, note: str, rows: Rows, kinds: Sequence[str],
     mark = {"type": "bar", "cornerRadiusEnd": 2}
     height = (10 + LINE * (1 + max(counts, default=0))) * len(places)
     return plotted(name, title, note, means, mark, encoding, columns, height)
+
+
+def _broken(name: str) -> str:
+    """A name in lines; `k = 3` stays whole."""
+    return "\n".join(textwrap.wrap(name.replace(" = ", "\u00a0=\u00a0"), LETTERS))
 
 
 def _largest(means: Rows, cost: str) -> tuple[list[str], int]:

@@ -61,7 +61,7 @@
         columns, symbolStrokeWidth: 2.25, labelLimit: width - 100, symbolLimit: 0, offset: 12,
         layout: { top: { anchor: "start", direction: "vertical", margin: 8 } },
       },
-      range: { category: palette, ordinal: { scheme: "viridis" }, phase: [1, 2, 3, 4].map((i) => of(`--p${i}`)), heatmap: [of("--cell-low"), of("--cell-high")], ramp: [of("--cell-low"), of("--cell-high")] },
+      range: { category: palette, ordinal: { scheme: "viridis", extent: [Number(of("--first")), Number(of("--last"))] }, phase: [1, 2, 3, 4].map((i) => of(`--p${i}`)), heatmap: [of("--cell-low"), of("--cell-high")], ramp: [of("--cell-low"), of("--cell-high")] },
       style: { reference: { stroke: of("--muted") }, "reference-words": { fill: of("--muted"), font, fontSize: 11 } },
       line: { strokeJoin: "round" },
       mark: { color: of("--p1") },
