@@ -33,7 +33,15 @@ DIGITS = [
     *("dataset=digits", "k=1", "J=3", "epochs=3", "batch_size=32", "model.width=8", "model.head_width=8"),
     *("model.downsample=[2]", "dataset.limit_test=200", "optimizer.lr=0.05", "model.batch_norm=true"),
 ]
-PERCEPTRON = ["model=mlp", "k=1", "model.widths=[16,8]", "epochs=4", "batch_size=16", "optimizer=adam"]
+PERCEPTRON = [
+    "model=mlp",
+    "k=1",
+    "model.widths=[16,8]",
+    "epochs=4",
+    "batch_size=16",
+    "optimizer=adam",
+    "optimizer.lr=0.01",
+]
 LONG = "a_long_name_of_a_run_without_a_single_space_that_{}_and_goes_on"
 SCALES = product(("0.2", "0.1", "0.05", "0.02", "0.01"), (2, 4, 6, 8), ("greedy", "joint"))
 

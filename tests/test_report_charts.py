@@ -264,6 +264,14 @@ def test_the_headline_is_the_mean_of_each_group_and_never_a_single_run(seeds):
     assert "best" not in page.words
 
 
+def test_seeds_of_one_configuration_have_no_table_of_differences(seeds):
+    one, several = render(seeds[:2]), render(seeds)
+    assert 'id="differences"' in several
+    assert 'id="differences"' not in one
+    assert "only-differences" not in one.partition('id="config"')[0].rpartition("<table")[2]
+    assert "test accuracy, mean" not in " ".join(Page(one).words.split())  # which the line above it says
+
+
 def test_an_unfinished_run_does_not_count_in_the_mean_of_its_group(seeds):
     begun = replace(seeds[1], results=seeds[1].results | {"status": "running"})
     (group,) = grouped([seeds[0], begun])
