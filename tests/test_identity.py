@@ -78,6 +78,8 @@ def test_a_new_key_with_a_default_renames_no_folder(tmp_path):
         *("model=mlp dataset=blobs", "dataset=digits plan.prune_to=8", "plan=joint", "plan=simultaneous"),
         *("plan=autoencoder plan.finetune.autoencoder_epochs=2", "plan._target_=layerwise.training.plan.greedy"),
         "plan._target_=layerwise.training.plan.greedy plan.carried=true",
+        *("model=mlp dataset=table dataset.path=x.csv dataset.drop=[a]", "dataset=imagefolder dataset.size=16"),
+        "dataset._target_=layerwise.data.adapters.torchvision dataset.source=CIFAR10 dataset.side=16",
     ],
 )
 def test_a_configuration_with_the_keys_of_all_networks_data_sets_and_plans_is_read(tmp_path, words):
