@@ -396,3 +396,12 @@ def test_the_example_trains_from_another_folder(tmp_path):
     done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert results_of(only_run(tmp_path))["status"] == "completed"
+
+
+def test_an_own_plan_may_reconstruct_so_that_its_loss_names_the_folder():
+    arguments = ("plan.classifier_epochs=1", "plan.carried=true")
+    names = {
+        run_name(configured("plan._target_=layerwise.training.plan.autoencoder", *arguments, *more))
+        for more in ((), ("objective.reconstruction=absolute_error",))
+    }
+    assert len(names) == 2

@@ -60,7 +60,7 @@ class PlanConfig(ABC):
         in_turn: whether blocks may be trained in turn, the later ones behind those before them.
         several_heads: whether one stage trains several heads.
         local: whether it trains all blocks at once, and each group of them only learns from its own head.
-        reconstructs: whether it has stages that reconstruct the inputs.
+        reconstructs: whether it may have stages that reconstruct the inputs.
     """
 
     title: ClassVar[str] = ""

@@ -19,6 +19,7 @@ class OwnPlanConfig(PlanConfig):
     """The keys of conf/plan/own.yaml; all others are arguments of the function."""
 
     in_turn: ClassVar = True
+    reconstructs: ClassVar = True
 
     name: str = "own"
 
