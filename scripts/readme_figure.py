@@ -1,6 +1,8 @@
 """Draws the figure of the README, docs/figures/layerwise.svg, from files of results/ only.
 
-Left: CIFAR-10 test accuracy after each block, mean over seeds, of our recipes; the paper's figure; end to end.
+Left: CIFAR-10 test accuracy over the operations of training, for each way to train. Small points are seeds, large ones
+their means. Filled: width and epochs were chosen on held-out images (frontier.json); open: they were not (pooled.json,
+fast.json).
 Right: memory of training steps of VGG-11: parameters (with gradients and momenta) and activations, of the greedy stage
 that needs most and end to end.
 
@@ -10,11 +12,12 @@ that needs most and end to end.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from operator import itemgetter
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-from layerwise.analysis.drawing import PALETTE, pyplot, save
+from layerwise.analysis.drawing import MARKERS, PALETTE, pyplot, save
 from layerwise.reporting.html.paper_figures import paper_figure
 
 ROOT = Path(__file__).parent.parent
@@ -25,21 +28,41 @@ def read(name: str) -> Any:
     return json.loads((ROOT / "results" / name).read_text())
 
 
+WAYS = {
+    "plan=joint": "end to end",
+    "plan=simultaneous": "all blocks at once, k = 3",
+    "k=1": "block by block, k = 1",
+    "k=2": "block by block, k = 2",
+    "": "block by block, k = 3",
+}
+"""Names of the ways to train, by the word of the command that tells them; the last one has none."""
+
+PAPER_PFLOP = 67
+"""Of the paper's network with k = 3: `layerwise train experiment=paper_cifar10_k3 summary=table`."""
+
+
+def way_of(row: Mapping[str, Any]) -> str:
+    """How a row of a table was trained."""
+    return next(way for word, way in WAYS.items() if not word or word in row["command"].split())
+
+
 def draw_accuracy(panel: Any) -> None:
-    rows = {row["experiment"]: row for name in ("pooled", "fast") for row in read(f"{name}.json")["rows"]}
-    for color, name in zip(PALETTE, ("fast_cifar10", "pooled_cifar10 epochs=4", "pooled_cifar10"), strict=False):
-        row = rows[name]
-        depths = range(1, len(row["blocks"][0]) + 1)
-        mean = [fmean(seeds) for seeds in zip(*row["blocks"], strict=True)]
-        label = f"{name}: {row['pflop']['total_train']:.2g} PFLOP, n = {len(row['blocks'])}"
-        panel.plot(depths, mean, "-o", color=color, markersize=3, label=label)
-    joint = rows["fast_cifar10 plan=joint plan.epochs=20"]
-    if "ours" in joint:
-        label = f"the first end to end: {joint['pflop']['total_train']:.2g} PFLOP, n = {len(joint['blocks'])}"
-        panel.axhline(joint["ours"]["top1"]["mean"], linestyle="--", color=PALETTE[0], label=label)
+    rows = [(name, row) for name in ("frontier", "pooled", "fast") for row in read(f"{name}.json")["rows"]]
+    for color, marker, way in zip(PALETTE, MARKERS, reversed(WAYS.values()), strict=False):
+        mine = [(row["pflop"]["total_train"], row, name) for name, row in rows if "ours" in row and way_of(row) == way]
+        mine.sort(key=itemgetter(0))
+        label = f"{way}, n = {'/'.join(str(len(row['seeds'])) for _, row, _ in mine)}"
+        costs, means = [cost for cost, _, _ in mine], [row["ours"]["top1"]["mean"] for _, row, _ in mine]
+        panel.plot(costs, means, color=color, linewidth=1, marker=marker, markersize=5, label=label)
+        for cost, row, name in mine:
+            values = row["ours"]["top1"]["values"]
+            panel.plot([cost] * len(values), values, ".", color=color, markersize=3)
+            if name != "frontier":
+                panel.plot(cost, row["ours"]["top1"]["mean"], marker, color=color, markersize=5, fillstyle="none")
+                panel.plot(cost, row["ours"]["top1"]["mean"], marker, color="white", markersize=3)
     paper = paper_figure("paper_cifar10_k3").top1
-    panel.axhline(paper, linestyle=":", color="#666666", label=f"the paper's last head, k = 3: {paper} %")
-    panel.set(xlabel="trained blocks", ylabel="test accuracy in %", title="CIFAR-10, block by block, last head")
+    panel.plot(PAPER_PFLOP, paper, "*", color="#666666", markersize=9, label=f"the paper, k = 3: {paper} %")
+    panel.set(xscale="log", xlabel="PFLOP of training", ylabel="test accuracy in %", title="CIFAR-10, last head")
     panel.legend(fontsize=8, loc="lower right")
 
 

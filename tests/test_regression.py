@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def test_a_run_is_scored_and_predicts_in_the_unit_of_the_table(train_py, options
     assert shown in outcome.out
     assert "train R² 0." in outcome.err
     report = (folder / "report.html").read_text()
-    assert f"<dt>test R²</dt><dd>{shown}</dd>" in report
+    assert re.search(rf"<dt>test R²</dt>\s*<dd[^>]*>{re.escape(shown)}</dd>\s*<dd class=\"n\">{len(tested)} ", report)
     assert "accuracy" not in report.split("<script")[0]
 
     collected = run_script("collect", str(folder)).out

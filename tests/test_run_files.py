@@ -45,7 +45,7 @@ def test_a_configuration_is_read_anew_where_its_file_changed_and_is_never_shared
     path = run / "config.yaml"
     first, again = from_yaml(path), from_yaml(path)
     assert first == again
-    first.dataset.drop.append("changed")
+    first.logger.wandb.tags.append("changed")
     assert from_yaml(path) == again
     path.write_text(path.read_text().replace("seed: 0", "seed: 7"))
     assert from_yaml(path).seed == 7
