@@ -6,6 +6,12 @@ from _frontier_rows import CHOICE_ROWS, FRONTIER_ROWS, GAP_ROWS, HELD_OUT
 from _method_rows import METHOD_ROWS
 from _row import Row
 
+FIVE = (
+    *("J=5", "model.widths=[64,256,256,256,256]", "model.head_widths=[128,256,256,256,256]"),
+    "model.downsample=[1,2,4]",
+)
+"""The network of which `fast_cifar10` is the first three blocks."""
+
 SETS: dict[str, tuple[Row, ...]] = {
     "methods": METHOD_ROWS,
     "cifar10": (
@@ -28,9 +34,15 @@ SETS: dict[str, tuple[Row, ...]] = {
     ),
     "fast": (
         Row("fast_cifar10", "fast"),
-        Row("fast_cifar10", "fast_joint", ("plan=joint", "plan.epochs=20")),
+        Row("fast_cifar10", "five", FIVE, label="fast_cifar10, 5 blocks"),
+        Row(
+            "fast_cifar10",
+            "five_joint",
+            (*FIVE, "plan=joint", "plan.epochs=20"),
+            label="fast_cifar10, 5 blocks, end to end",
+        ),
     ),
-    "fast_choice": (Row("fast_cifar10", "fast", HELD_OUT),),
+    "fast_choice": (Row("fast_cifar10", "five", (*FIVE, *HELD_OUT), label="fast_cifar10, 5 blocks, held out"),),
     "frontier_choice": CHOICE_ROWS,
     "frontier": FRONTIER_ROWS,
     "gap": GAP_ROWS,
@@ -73,6 +85,8 @@ _NARROW = ("dataset.limit=5000", "batch_size=64", "optimizer.lr=0.1", "model.wid
 _TINY = ("dataset.limit=400", "dataset.limit_test=200", "batch_size=50", "epochs=1")
 _TINY_POOLED = (*_TINY, "model.widths=[4,4,8,8,8,8]")
 _SMALL_POOLED = ("model.widths=[16,16,32,32,32,32]", "epochs=3")
+_TINY_FIVE = (*_TINY, "model.widths=[4,8,8,8,8]", "model.head_widths=[8,8,8,8,8]")
+_SMALL_FIVE = ("model.widths=[16,32,32,32,32]", "model.head_widths=[32,32,32,32,32]", "epochs=3")
 _AS_GREEDY = "plan.epochs=null"  # a joint row's own epochs give way to J times the smaller `epochs`
 SCALES: dict[str, dict[str, tuple[str, ...]]] = {
     "full": {},
@@ -110,11 +124,9 @@ SCALES: dict[str, dict[str, tuple[str, ...]]] = {
         "frontier": (*_SMALL_POOLED, "model.head_widths=[32,32,32,32,32,32]"),
         "frontier_k1": _SMALL_POOLED,
         "frontier_at_once": (*_SMALL_POOLED, "model.head_widths=[32,32,32,32,32,32]", _AS_GREEDY),
-        "fast": ("model.widths=[16,32,32,32,32]", "model.head_widths=[32,32,32,32,32]", "epochs=3"),
-        "fast_joint": (
-            *("model.widths=[16,32,32,32,32]", "model.head_widths=[32,32,32,32,32]", "epochs=3"),
-            _AS_GREEDY,
-        ),
+        "fast": ("model.widths=[16,32,32]", "model.head_widths=[32,32,32]", "epochs=3"),
+        "five": _SMALL_FIVE,
+        "five_joint": (*_SMALL_FIVE, _AS_GREEDY),
         "vit": (
             *("dataset.limit=10000", "epochs=3", "model.options.depth=3", "model.options.embed_dim=96"),
             "model.options.num_heads=3",
@@ -143,8 +155,9 @@ SCALES: dict[str, dict[str, tuple[str, ...]]] = {
         "frontier": (*_TINY_POOLED, "model.head_widths=[8,8,8,8,8,8]"),
         "frontier_k1": _TINY_POOLED,
         "frontier_at_once": (*_TINY_POOLED, "model.head_widths=[8,8,8,8,8,8]", _AS_GREEDY),
-        "fast": (*_TINY, "model.widths=[4,8,8,8,8]", "model.head_widths=[8,8,8,8,8]"),
-        "fast_joint": (*_TINY, "model.widths=[4,8,8,8,8]", "model.head_widths=[8,8,8,8,8]", _AS_GREEDY),
+        "fast": (*_TINY, "model.widths=[4,8,8]", "model.head_widths=[8,8,8]"),
+        "five": _TINY_FIVE,
+        "five_joint": (*_TINY_FIVE, _AS_GREEDY),
         "vit": (*_TINY, "model.options.depth=1", "model.options.embed_dim=12", "model.options.num_heads=1"),
     },
 }

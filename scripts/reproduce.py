@@ -187,12 +187,18 @@ def describe(row: Row, campaign: Campaign, error: str | None) -> dict[str, Any]:
         entry["pflop"] = runs[0]["pflop"]
     if all("memory_mb" in block for block in runs[0]["blocks"]):
         entry["memory_mb"] = max(sum(block["memory_mb"].values()) for block in runs[0]["blocks"])
-    entry["seconds"] = spread([run["seconds"] for run in runs])
+    entry["seconds"] = spread([seconds_of(run) for run in runs])
     entry["hardware"] = runs[0]["hardware"]
     entry["git_commit"] = sorted({str(run["git_commit"]) for run in runs})
     if any(run["probes"] for run in runs):
         entry["probes"] = [run["probes"] for run in runs]
     return entry
+
+
+def seconds_of(run: dict[str, Any]) -> float:
+    """Seconds that a network took, with those of stages that were taken over from another run (`plan.reuse`)."""
+    reused = [block["seconds"] for block in run["blocks"] if "reused" in block]
+    return float(run["seconds"]) + sum(sum(seconds.values()) for seconds in reused)
 
 
 COLUMNS = (
