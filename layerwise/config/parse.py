@@ -78,7 +78,7 @@ def _schema(classes: tuple[type[Any], ...]) -> DictConfig:
 
 
 def _outside(composed: DictConfig, trust: bool) -> tuple[DictConfig, dict[str, Outside]]:
-    """Takes the functions of other packages and their arguments out of a configuration.
+    """Takes the functions of other packages and their arguments out of a configuration, which it changes.
 
     Returns:
         The rest, and the functions by their places.
@@ -88,7 +88,7 @@ def _outside(composed: DictConfig, trust: bool) -> tuple[DictConfig, dict[str, O
     """
     if "outside" in composed:
         raise LayerwiseError(f"unknown key 'outside'.{suggest_key('outside')}")
-    rest, found = composed.copy(), {}
+    rest, found = composed, {}
     OmegaConf.set_struct(rest, False)
     for place in CONTRACTS:
         node = OmegaConf.select(rest, place)
@@ -151,7 +151,7 @@ def _class(kinds: Kinds, composed: DictConfig, own: bool) -> type[Any]:
 
 
 def _without_others(composed: DictConfig, kinds: Kinds, kind: type[Any]) -> DictConfig:
-    """The configuration without a group's keys of other classes, which an experiment file may set to their defaults.
+    """Takes a group's keys of other classes out of a configuration; an experiment file may set them to their defaults.
 
     Raises:
         LayerwiseError: such a key has another value.
@@ -159,10 +159,9 @@ def _without_others(composed: DictConfig, kinds: Kinds, kind: type[Any]) -> Dict
     group = composed.get(kinds.group)
     if not isinstance(group, DictConfig):
         return composed
-    kept = composed.copy()
-    OmegaConf.set_struct(kept, False)
+    OmegaConf.set_struct(composed, False)
     for name, default in kinds.others(kind).items():
-        if (holder := _holder(kept[kinds.group], name)) is None:
+        if (holder := _holder(group, name)) is None:
             continue
         value = holder.pop(name.rpartition(".")[2])
         if value not in (None, getattr(default, "value", default)):
@@ -171,7 +170,7 @@ def _without_others(composed: DictConfig, kinds: Kinds, kind: type[Any]) -> Dict
                 f"{key}={value}: {kinds.group}={group[kinds.key]} has no such option, which is of {where_it_is(key)}. "
                 "Leave it out."
             )
-    return kept
+    return composed
 
 
 def _holder(group: DictConfig, name: str) -> DictConfig | None:
