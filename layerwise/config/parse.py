@@ -47,10 +47,10 @@ def parse(composed: DictConfig, trust: bool = True) -> Config:
     """
     try:
         composed = OmegaConf.create(_each_text(OmegaConf.to_container(composed, resolve=False), _at_home))
-        composed, outside = _outside(composed, trust)
+        outside = _take_outside(composed, trust)
         classes = tuple(_class(kinds, composed, kinds.group in outside) for kinds in KINDS)
         for kinds, kind in zip(KINDS, classes, strict=True):
-            composed = _without_others(composed, kinds, kind)
+            _drop_others(composed, kinds, kind)
         schema = _schema(classes)
         check_shapes(schema, composed)
         config = OmegaConf.to_object(OmegaConf.merge(schema, composed))
@@ -77,18 +77,18 @@ def _schema(classes: tuple[type[Any], ...]) -> DictConfig:
     return schema
 
 
-def _outside(composed: DictConfig, trust: bool) -> tuple[DictConfig, dict[str, Outside]]:
-    """Takes the functions of other packages and their arguments out of a configuration, which it changes.
+def _take_outside(rest: DictConfig, trust: bool) -> dict[str, Outside]:
+    """Takes the functions of other packages and their arguments out of a configuration.
 
     Returns:
-        The rest, and the functions by their places.
+        The functions by their places.
 
     Raises:
         LayerwiseError: there is no such function, or it has other parameters.
     """
-    if "outside" in composed:
+    if "outside" in rest:
         raise LayerwiseError(f"unknown key 'outside'.{suggest_key('outside')}")
-    rest, found = composed, {}
+    found: dict[str, Outside] = {}
     OmegaConf.set_struct(rest, False)
     for place in CONTRACTS:
         node = OmegaConf.select(rest, place)
@@ -112,7 +112,7 @@ def _outside(composed: DictConfig, trust: bool) -> tuple[DictConfig, dict[str, O
             node[CHOSEN_BY[place]] = "own"
     if "dataset" in found and rest.dataset.get("name", "own") == "own":
         rest.dataset.name = found["dataset"].target
-    return rest, dict(sorted(found.items()))  # groups first, so that what lies inside of them is written into them
+    return dict(sorted(found.items()))  # groups first, so that what lies inside of them is written into them
 
 
 def _keys_beside(place: str) -> list[str]:
@@ -150,7 +150,7 @@ def _class(kinds: Kinds, composed: DictConfig, own: bool) -> type[Any]:
     return kinds.classes[str(value)]
 
 
-def _without_others(composed: DictConfig, kinds: Kinds, kind: type[Any]) -> DictConfig:
+def _drop_others(composed: DictConfig, kinds: Kinds, kind: type[Any]) -> None:
     """Takes a group's keys of other classes out of a configuration; an experiment file may set them to their defaults.
 
     Raises:
@@ -158,7 +158,7 @@ def _without_others(composed: DictConfig, kinds: Kinds, kind: type[Any]) -> Dict
     """
     group = composed.get(kinds.group)
     if not isinstance(group, DictConfig):
-        return composed
+        return
     OmegaConf.set_struct(composed, False)
     for name, default in kinds.others(kind).items():
         if (holder := _holder(group, name)) is None:
@@ -170,7 +170,6 @@ def _without_others(composed: DictConfig, kinds: Kinds, kind: type[Any]) -> Dict
                 f"{key}={value}: {kinds.group}={group[kinds.key]} has no such option, which is of {where_it_is(key)}. "
                 "Leave it out."
             )
-    return composed
 
 
 def _holder(group: DictConfig, name: str) -> DictConfig | None:

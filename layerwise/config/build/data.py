@@ -200,6 +200,6 @@ def build_batch_plan(config: ResolvedConfig, data: Dataset) -> BatchPlan:
         config.seed,
         data.shards["train"],
         batches_a_pass,
-        fresh_views=getattr(config.dataset, "fresh_views", False),
+        fresh_views=config.dataset.fresh_views,
         accumulate=config.accumulate,
     )

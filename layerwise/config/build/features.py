@@ -67,7 +67,7 @@ def build_cache_decision(
         views=None if config.cache.views == "epochs" else config.cache.views,
         epochs=cached_epochs(stages),
         augmented=config.dataset.augments and spec.augmented,
-        fresh_views=getattr(config.dataset, "fresh_views", False),
+        fresh_views=config.dataset.fresh_views,
         codec=codec(config, precision),
         computed=precision.dtype,
         budget_bytes=None if budget is None else int(budget * 1e9),

@@ -69,6 +69,11 @@ class DatasetConfig(ABC):
         return False
 
     @property
+    def fresh_views(self) -> bool:
+        """Whether every stage augments them anew."""
+        return False
+
+    @property
     def regression(self) -> bool:
         """Whether the labels are quantities and no classes."""
         return False
