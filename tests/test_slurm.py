@@ -21,7 +21,7 @@ from helpers.run_folders import metrics_of, numbers, results_of
 
 pytestmark = pytest.mark.slurm
 
-SECONDS = 300
+SECONDS = 600
 """Longer than any job here takes: what waits for so long has failed."""
 
 LONG = {"epochs": 150}
