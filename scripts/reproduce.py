@@ -237,7 +237,7 @@ def markdown(document: dict[str, Any]) -> str:
         machine = row["hardware"].get("gpu") or f"{row['hardware']['threads']} threads, {row['hardware']['cpu']}"
         pflop = f"{row['pflop']['total_train']:.3g}" if "pflop" in row else ""
         cells = [row["experiment"], paper, shown, len(row["seeds"]), f"{row['parameters']:,}", pflop]
-        cells += [f"{row['memory_mb']:,.0f} MB" if "memory_mb" in row else ""]
+        cells += [f"{row['memory_mb']:,.0f} MiB" if "memory_mb" in row else ""]
         cells += [f"{row['seconds']['mean'] / 60:.1f} min", machine, f"`{row['command']}`"]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines + probe_lines(document["rows"])) + "\n"

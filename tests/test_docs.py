@@ -146,7 +146,7 @@ def test_the_figures_of_the_readme_are_those_of_results():
 
 
 def test_the_figures_of_the_methods_page_are_those_of_results():
-    shown = re.findall(r"^(\| `[\w.= ]+` \|.*MB \|.*)$", (ROOT / "docs" / "methods.md").read_text(), re.MULTILINE)
+    shown = re.findall(r"^(\| `[\w.= ]+` \|.*MiB \|.*)$", (ROOT / "docs" / "methods.md").read_text(), re.MULTILINE)
     measured = [row for row in read_rows("methods_small.json") if "ours" in row]
     assert len(shown) == len(measured) > 0
     for line, row in zip(shown, measured, strict=True):
@@ -154,7 +154,7 @@ def test_the_figures_of_the_methods_page_are_those_of_results():
         name = re.sub(r"_cifar10_resnet32| plan\.epochs=\d+", "", row["experiment"])
         cells = [f"`{name}`", str(row["paper"]["top1"] or "–")]
         cells += [both(ours, ensemble and ensemble["mean"], ".2f"), f"{row['pflop']['total_train']:.5f}"]
-        cells += [f"{row['memory_mb']:.0f} MB", f"{row['seconds']['mean'] / 60:.1f} min"]
+        cells += [f"{row['memory_mb']:.0f} MiB", f"{row['seconds']['mean'] / 60:.1f} min"]
         assert line == f"| {' | '.join(cells)} |"
 
 

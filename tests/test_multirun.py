@@ -20,7 +20,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, MissingConfigException
 from hydra.plugins.launcher import Launcher
 
-from helpers.commands import Outcome, TrainPy, assert_refused
+from helpers.commands import Outcome, TrainPy, assert_refused, run_script
 from helpers.configs import composed
 from helpers.run_folders import results_of
 from layerwise.commands.multirun import Failure, ends_all_jobs
@@ -312,6 +312,8 @@ def test_a_trial_that_ended_early_is_trained_to_its_end_by_itself(multirun, trai
     options = {"J": 2, "epochs": 1, "dataset.limit": 500, "dataset.validation": 0.2}
     assert multirun("hydra/sweeper=halving", "hydra.sweeper.n_trials=6", LEARNING_RATE, **options).code == 0
     folder = next(path for path, results in runs_of(tmp_path).items() if results["status"] == "ended early")
+    table = run_script("collect", str(tmp_path))
+    assert (table.code, table.err, "| ended early |" in table.out) == (0, "", True)
     rate = from_yaml(folder / "config.yaml").optimizer.lr
     assert train_py(**QUICK | options | {"optimizer.lr": rate}).code == 0
     results = results_of(folder)

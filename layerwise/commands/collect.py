@@ -11,7 +11,7 @@ the seed alone: its name, its status, the configuration keys in which the runs d
 the stages that are finished. Markdown goes to stdout, unless --csv or --markdown names a file.
 
 Incomplete runs are named on stderr with the reason, and make the exit code 1: failed, interrupted, running (a process
-works on it), stopped (none does), not begun to report, or damaged.
+works on it), stopped (none does), not begun to report, or damaged. A trial that its search ended early is not one.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import write_atomically
 from layerwise.core.measures import ACCURACY, R2
 from layerwise.core.spread import spread, with_spread
+from layerwise.runs.run_files import ENDED_EARLY
 
 FIGURES = (
     *("depth", "test %", "ensemble %", "validation %"),
@@ -65,7 +66,7 @@ def main(words: Sequence[str]) -> None:
             write_atomically(path, text(table), kept="The runs are intact.")
     if options.csv is None and options.markdown is None:
         print(as_markdown(table), end="")
-    unfinished = {name: run for name, run in runs.items() if run.status != COMPLETED}
+    unfinished = {name: run for name, run in runs.items() if run.status not in (COMPLETED, ENDED_EARLY)}
     for name, run in unfinished.items():
         print(f"{run.status}: {name}: {run.error or MEANING.get(run.status, 'no reason given')}", file=sys.stderr)
     if unfinished:

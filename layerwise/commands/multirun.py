@@ -32,6 +32,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from layerwise.commands import trials
 from layerwise.commands.errors import concerns_all, end, explain, explained, joined, reported, say, wants_tracebacks
+from layerwise.config.plans.greedy import GreedyConfig
 from layerwise.core.errors import Interrupted, LaunchError, LayerwiseError, LostProcess, NonFiniteLoss, one_line
 
 BEST = "optimization_results.yaml"
@@ -175,7 +176,7 @@ def _check_trial(composed: DictConfig) -> None:
             "a search maximises validation accuracy, but no samples are held out. Use dataset.validation=0.1 to hold "
             "out a tenth of the training samples."
         )
-    if trials.are_judged() and composed.plan.name != "greedy":
+    if trials.are_judged() and composed.plan.name != GreedyConfig.name:
         raise LayerwiseError(
             f"plan={composed.plan.name}: only the trials of plan=greedy end early, between their blocks. Use "
             "hydra/sweeper=optuna."
