@@ -14,6 +14,7 @@ from helpers.configs import composed
 from helpers.package import FILES, ROOMS, imports_of, room_of
 from layerwise.config.parse import parse
 from layerwise.config.resolve import resolve
+from layerwise.core.spread import with_spread
 
 PAGES = sorted(path for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")) if path.name != "CHANGELOG.md")
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
@@ -150,10 +151,10 @@ def test_the_figures_of_the_methods_page_are_those_of_results():
     measured = [row for row in read_rows("methods_small.json") if "ours" in row]
     assert len(shown) == len(measured) > 0
     for line, row in zip(shown, measured, strict=True):
-        ours, ensemble = row["ours"]["top1"]["mean"], row["ours"].get("ensemble_top1")
+        ensemble = f" ({row['ours']['ensemble_top1']['mean']:.2f})" if "ensemble_top1" in row["ours"] else ""
         name = re.sub(r"_cifar10_resnet32| plan\.epochs=\d+", "", row["experiment"])
         cells = [f"`{name}`", str(row["paper"]["top1"] or "–")]
-        cells += [both(ours, ensemble and ensemble["mean"], ".2f"), f"{row['pflop']['total_train']:.5f}"]
+        cells += [with_spread(row["ours"]["top1"]) + ensemble, f"{row['pflop']['total_train']:.5f}"]
         cells += [f"{row['memory_mb']:.0f} MiB", f"{row['seconds']['mean'] / 60:.1f} min"]
         assert line == f"| {' | '.join(cells)} |"
 
