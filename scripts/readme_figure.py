@@ -2,7 +2,7 @@
 
 Left: CIFAR-10 test accuracy over the operations of training, for each way to train. Small points are seeds, large ones
 their means. Filled: width and epochs were chosen on held-out images (frontier.json); open: they were not (pooled.json,
-fast.json).
+fast.json). Diamonds: the paper's networks and recipe at a quarter of the width (cifar10_quarter.json).
 Right: memory of training steps of VGG-11: parameters (with gradients and momenta) and activations, of the greedy stage
 that needs most and end to end.
 
@@ -46,17 +46,22 @@ DEEPER = "fast_cifar10, 5 blocks"
 
 
 def way_of(row: Mapping[str, Any]) -> str:
-    """How a row of a table was trained."""
-    return next(way for word, way in WAYS.items() if not word or word in row["command"].split())
+    """How a row of a table was trained, as in `WAYS`."""
+    words = row["command"].replace("experiment=baseline_cifar10_joint", "plan=joint").split()
+    return next(word for word in WAYS if not word or word in words)
+
+
+COLORS = dict(zip(reversed(WAYS), PALETTE, strict=False))
+"""By way to train, as in `WAYS`."""
 
 
 def draw_accuracy(panel: Any) -> None:
     rows = [(name, row) for name in ("frontier", "pooled", "fast") for row in read(f"{name}.json")["rows"]]
     rows = [(name, row) for name, row in rows if row["experiment"] != DEEPER]
-    for color, marker, way in zip(PALETTE, MARKERS, reversed(WAYS.values()), strict=False):
+    for (way, color), marker in zip(COLORS.items(), MARKERS, strict=False):
         mine = [(row["pflop"]["total_train"], row, name) for name, row in rows if "ours" in row and way_of(row) == way]
         mine.sort(key=itemgetter(0))
-        label = f"{way}, n = {'/'.join(str(len(row['seeds'])) for _, row, _ in mine)}"
+        label = f"{WAYS[way]}, n = {'/'.join(str(len(row['seeds'])) for _, row, _ in mine)}"
         costs, means = [cost for cost, _, _ in mine], [row["ours"]["top1"]["mean"] for _, row, _ in mine]
         panel.plot(costs, means, color=color, linewidth=1, marker=marker, markersize=5, label=label)
         for cost, row, name in mine:
@@ -65,6 +70,12 @@ def draw_accuracy(panel: Any) -> None:
             if name != "frontier":
                 panel.plot(cost, row["ours"]["top1"]["mean"], marker, color=color, markersize=5, fillstyle="none")
                 panel.plot(cost, row["ours"]["top1"]["mean"], marker, color="white", markersize=3)
+    narrow = [row for row in read("cifar10_quarter.json")["rows"] if "ours" in row]
+    for row in narrow:
+        color = COLORS[way_of(row)]
+        panel.plot(row["pflop"]["total_train"], row["ours"]["top1"]["mean"], "D", color=color, fillstyle="none")
+    label = f"the paper's recipe, a quarter as wide, n = {'/'.join(str(len(row['seeds'])) for row in narrow)}"
+    panel.plot([], [], "D", color="#666666", fillstyle="none", label=label)
     paper = paper_figure("paper_cifar10_k3").top1
     panel.plot(PAPER_PFLOP, paper, "*", color="#666666", markersize=9, label=f"the paper, k = 3: {paper} %")
     panel.set(xscale="log", xlabel="PFLOP of training", ylabel="test accuracy in %", title="CIFAR-10, last head")
