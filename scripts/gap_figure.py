@@ -1,6 +1,9 @@
-"""Draws docs/figures/gap.svg from results/fast.json: accuracy on training and on test images after each block.
+"""Draws the figures of docs/gap.md: accuracy on training and on test images after each block.
 
-python scripts/gap_figure.py
+gap.svg is from results/fast.json; gap_steps.svg, from results/gap.json, has three ways with equally many epochs for
+each block.
+
+    python scripts/gap_figure.py
 """
 
 from __future__ import annotations
@@ -13,11 +16,20 @@ from typing import Any
 from layerwise.analysis.drawing import PALETTE, pyplot, save
 
 ROOT = Path(__file__).parent.parent
-OUTPUT = ROOT / "docs" / "figures" / "gap.svg"
+FIGURES = ROOT / "docs" / "figures"
+LINES = {"training": "--", "blocks": "-"}
+"""By key of a row of results, whose curves are on training and on test images."""
+
+WAYS = {"greedy k=3": "block by block", "simultaneous": "all blocks at once", "joint": "end to end"}
+"""Names of the ways, by the beginnings of the rows' names."""
+
+
+def rows_of(name: str) -> dict[str, Any]:
+    return {row["experiment"]: row for row in json.loads((ROOT / "results" / name).read_text())["rows"]}
 
 
 def draw(panel: Any) -> None:
-    rows = {row["experiment"]: row for row in json.loads((ROOT / "results" / "fast.json").read_text())["rows"]}
+    rows = rows_of("fast.json")
     greedy, joint = rows["fast_cifar10, 5 blocks"], rows["fast_cifar10, 5 blocks, end to end"]
     for color, (key, what) in zip(PALETTE, {"training": "training", "blocks": "test"}.items(), strict=False):
         depths = range(1, len(greedy[key][0]) + 1)
@@ -39,10 +51,32 @@ def draw(panel: Any) -> None:
     panel.legend(fontsize=8, loc="lower right")
 
 
+def draw_steps(panel: Any, epochs: int) -> None:
+    """Test accuracy (solid) and training accuracy (dashed) of three ways."""
+    rows = rows_of("gap.json")
+    for color, (way, label) in zip(PALETTE, WAYS.items(), strict=False):
+        row = rows[f"{way}, {epochs} epochs"]
+        for key, line in LINES.items():
+            values = row[key][0]
+            shown = label if key == "blocks" else None
+            if way == "joint":
+                panel.axhline(values[-1], linestyle=line, color=color, linewidth=1, label=shown)
+            else:
+                panel.plot(range(1, len(values) + 1), values, f"{line}o", color=color, markersize=3, label=shown)
+    panel.set(xlabel="depth", title=f"{epochs} epochs for each block", xticks=range(1, 7))
+
+
 def main() -> None:
-    figure, panel = pyplot().subplots(figsize=(5.5, 3.4), layout="constrained")
+    plt = pyplot()
+    figure, panel = plt.subplots(figsize=(5.5, 3.4), layout="constrained")
     draw(panel)
-    save(figure, OUTPUT)
+    save(figure, FIGURES / "gap.svg")
+    figure, panels = plt.subplots(1, 2, figsize=(7, 3.2), sharey=True, layout="constrained")
+    for panel, epochs in zip(panels, (4, 12), strict=True):
+        draw_steps(panel, epochs)
+    panels[0].set_ylabel("accuracy in %: test solid, training dashed")
+    panels[0].legend(fontsize=8, loc="lower right")
+    save(figure, FIGURES / "gap_steps.svg")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.commands import run_script
+from helpers.commands import assert_refused, run_script
 from helpers.run_folders import results_of
 from layerwise.analysis import probing
 from layerwise.core.types import Batch
@@ -63,6 +63,16 @@ def test_what_was_measured_with_the_same_settings_is_used_again(folder, monkeypa
     second = rows_of(folder)
     assert run_script("probe", f"run={folder}", *QUICK).code == 0
     assert (rows_of(folder), probes_of(folder)["earlier"]) == (first, second)
+
+
+def test_the_learning_rate_of_the_probes_can_be_chosen(folder):
+    for bad in ("0", "nan", "fast"):
+        assert_refused(run_script("probe", str(folder), "--lr", bad), "--lr")
+    outcome = run_script("probe", str(folder), "--epochs=1", "--lr=1e30")
+    assert_refused(outcome, "the CNN-1 probe at depth 1 diverged with the learning rate 1e+30. Use --lr")
+    outcome = run_script("probe", str(folder), "--epochs=1", "--lr=0.02")
+    assert (outcome.code, "learning rate 0.02" in outcome.out) == (0, True)
+    assert [row["settings"]["lr"] for row in rows_of(folder)] == [0.02, 0.02]
 
 
 def test_after_an_interruption_only_what_is_missing_is_probed(folder, monkeypatch):

@@ -27,7 +27,7 @@ from layerwise.config.build import (
     data_listing,
 )
 from layerwise.config.resolved import ResolvedConfig
-from layerwise.core.errors import LayerwiseError
+from layerwise.core.errors import LayerwiseError, NonFiniteLoss
 from layerwise.core.files import fingerprint
 from layerwise.core.interrupt import StopRequest
 from layerwise.core.machine import git_commit, hardware, versions
@@ -70,6 +70,7 @@ class ProbeSettings:
         limit: number of training images of the logistic regression, class-balanced; None for all.
         seed: seed of initialisation and shuffles, and of the choice of these images.
         precision: name of the format in which features are computed.
+        lr: learning rate of the CNN probes; None for that of the run.
     """
 
     epochs: int
@@ -77,6 +78,11 @@ class ProbeSettings:
     limit: int | None
     seed: int
     precision: str
+    lr: float | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Returns an entry `settings` of probes.json, without what has its default there."""
+        return {name: value for name, value in asdict(self).items() if name != "lr" or value is not None}
 
 
 def probe_run(
@@ -89,6 +95,7 @@ def probe_run(
     device: str,
     note: Callable[[str], None],
     trust: bool = False,
+    lr: float | None = None,
 ) -> dict[str, Any]:
     """Probes each finished depth of a run and saves the accuracies in its probes.json.
 
@@ -102,6 +109,7 @@ def probe_run(
         seed: see `ProbeSettings`.
         device: auto, cpu, cuda or cuda:N.
         trust: see `runs.loading.load`.
+        lr: see `ProbeSettings`.
 
     Returns:
         The content of probes.json: `name`, `k`, `width` (M), `seed`, `planned` (J), `settings`, and `depths`, a row
@@ -110,7 +118,7 @@ def probe_run(
 
     Raises:
         Interrupted: a signal arrived; finished depths are saved.
-        LayerwiseError: not a run folder, no block is finished, or the data set cannot be read.
+        LayerwiseError: not a run folder, no block is finished, a probe diverged, or the data set cannot be read.
     """
     folder = Path(run_folder)
     place = choose_device(device)
@@ -119,7 +127,7 @@ def probe_run(
     check_data(folder, build_spec(config), lambda: data_listing(config))
     precision = choose_precision(config.precision, place)
     width = width or config.model.first_head_width or DEFAULT_WIDTH
-    settings = ProbeSettings(epochs, width, images, seed, precision.name)
+    settings = ProbeSettings(epochs, width, images, seed, precision.name, lr)
     planned, trained = build_agenda(config).stages()[-1].stop, len(network.blocks)
     with torch.no_grad():
         deepest = network.features(torch.zeros(1, *network.spec.shape, device=place), trained)
@@ -137,7 +145,7 @@ def probe_run(
         "width": config.model.first_width,
         "seed": config.seed,
         "planned": planned,
-        "settings": asdict(settings),
+        "settings": settings.record(),
         "depths": [],
         "earlier": stored,
     }
@@ -146,7 +154,7 @@ def probe_run(
         for depth in range(1, trained + 1):
             identity = {
                 "block": depth,
-                "settings": asdict(settings),
+                "settings": settings.record(),
                 "network": fingerprint(network.blocks[:depth].state_dict()),
             }
             row = next((row for row in stored if all(row[name] == value for name, value in identity.items())), None)
@@ -262,7 +270,7 @@ def cnn_separability(
         classes = len(data.spec.classes)
         head = CnnHead(p + 1, settings.width).build(shape, classes)
     head.to(data.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    stage = Stage(index=depth - 1, start=depth, stop=depth, depths=(depth,), epochs=settings.epochs)
+    stage = Stage(index=depth - 1, start=depth, stop=depth, depths=(depth,), epochs=settings.epochs, lr=settings.lr)
     probed = BlockNet(list(network.blocks[:depth]), {depth: head}, network.ensemble_on)
     segment = Segment(probed, stage.start, stage.stop, stage.depths)
     trainer = StageTrainer(
@@ -273,8 +281,14 @@ def cnn_separability(
         replace(build_recipe(config, stage, data), seed=settings.seed),
         precision,
     )
-    for _ in trainer.run(source, stop):
-        stop.all_check()
+    try:
+        for _ in trainer.run(source, stop):
+            stop.all_check()
+    except NonFiniteLoss as error:
+        rate = trainer.recipe.lr
+        raise LayerwiseError(
+            f"the CNN-{p} probe at depth {depth} diverged with the learning rate {rate:g}. Use --lr with a smaller one."
+        ) from error
     trainer.end()
     scores = predict(segment, stop.all_watch(source.evaluate("test")), precision)[depth]
     return accuracies(scores, data.splits["test"].labels)["top1"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -48,6 +49,18 @@ def at_least(minimum: int) -> Callable[[str], int]:
         value = int(text)
         if value < minimum:
             raise argparse.ArgumentTypeError(f"{text} is too small: use {minimum} or more")
+        return value
+
+    return number
+
+
+def above(minimum: float) -> Callable[[str], float]:
+    """The `type=` of an argument that is a finite number larger than `minimum`."""
+
+    def number(text: str) -> float:
+        value = float(text)
+        if not minimum < value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text}: use a number above {minimum:g}")
         return value
 
     return number

@@ -5,8 +5,9 @@
 
 Linear separability: one-vs-rest logistic regression on features averaged to 2×2 per channel.
 CNN-1 and CNN-2 separability: classifiers with one and two hidden convolutions on frozen features, trained with the
-optimiser settings of the run. Of an unfinished run the finished depths are probed.
-Test accuracies are saved depth by depth in probes.json of each run folder; the same command reads them from there.
+optimiser settings of the run, or with another learning rate (--lr). Of an unfinished run the finished depths are
+probed. Test accuracies are saved depth by depth in probes.json of each run folder; the same command reads them from
+there.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from rich.table import Table
 from layerwise.analysis.drawing import pyplot, save
 from layerwise.analysis.probing import probe_run
 from layerwise.analysis.separability import PROBES, draw, labels
-from layerwise.commands.arguments import Parser, at_least, modern, named
+from layerwise.commands.arguments import Parser, above, at_least, modern, named
 from layerwise.reporting.tables import numbers_table, show
 
 
@@ -34,6 +35,9 @@ def parser() -> Parser:
     made.add_argument(
         "--limit", type=at_least(1), metavar="N", help="training images of the slow logistic regression (default: all)"
     )
+    made.add_argument(
+        "--lr", type=above(0), metavar="X", help="learning rate of the CNN probes (default: optimizer.lr of the run)"
+    )
     made.add_argument("--seed", type=int, default=0, metavar="N", help="of the probes (default: 0)")
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     made.add_argument("--out", type=named, metavar="FILE", help="the figure (default: probes.png in the first run)")
@@ -42,7 +46,7 @@ def parser() -> Parser:
 
 
 def main(words: Sequence[str]) -> None:
-    options = parser().parse_args(modern(words, ["run"], ["epochs", "width", "limit", "seed", "device", "out"]))
+    options = parser().parse_args(modern(words, ["run"], ["epochs", "width", "limit", "lr", "seed", "device", "out"]))
     plt = pyplot()
     runs = [
         probe_run(
@@ -54,6 +58,7 @@ def main(words: Sequence[str]) -> None:
             device=options.device,
             note=lambda text: print(text, file=sys.stderr),
             trust=options.trust,
+            lr=options.lr,
         )
         for folder in options.runs
     ]
@@ -75,6 +80,8 @@ def table(run: dict[str, Any], label: str) -> Table:
         made.add_row(str(depth), *(["not finished"] * len(PROBES)))
     images = "all" if settings["limit"] is None else settings["limit"]
     made.caption = (
-        f"CNN probes: {settings['epochs']} epochs, width {settings['width']}; logistic regression: {images} images"
+        f"CNN probes: {settings['epochs']} epochs, width {settings['width']}"
+        + (f", learning rate {settings['lr']:g}" if "lr" in settings else "")
+        + f"; logistic regression: {images} images"
     )
     return made
