@@ -74,8 +74,10 @@ def main() -> None:
     figure, panels = plt.subplots(1, 2, figsize=(7, 3.2), sharey=True, layout="constrained")
     for panel, epochs in zip(panels, (4, 12), strict=True):
         draw_steps(panel, epochs)
-    panels[0].set_ylabel("accuracy in %: test solid, training dashed")
-    panels[0].legend(fontsize=8, loc="lower right")
+    panels[0].set_ylabel("accuracy in %")
+    for line, label in zip(LINES.values(), ("training", "test"), strict=True):
+        panels[1].plot([], [], line, color="#666666", label=label)
+    panels[1].legend(fontsize=8, loc="lower right")
     save(figure, FIGURES / "gap_steps.svg")
 
 
