@@ -129,14 +129,7 @@ def probe_run(
     width = width or config.model.first_head_width or DEFAULT_WIDTH
     settings = ProbeSettings(epochs, width, images, seed, precision.name, lr)
     planned, trained = build_agenda(config).stages()[-1].stop, len(network.blocks)
-    with torch.no_grad():
-        deepest = network.features(torch.zeros(1, *network.spec.shape, device=place), trained)
-    if deepest.dim() != 4:
-        raise LayerwiseError(
-            f"{folder}: {config.model.name} returns {'tokens' if deepest.dim() == 3 else 'vectors'} at its last depth, "
-            "but probes need feature maps. "
-            "Probe a run of model=simcnn or of a network whose blocks return maps."
-        )
+    check_maps(network, f"{folder}: {config.model.name}", place)
     stored = read_probes(folder / PROBES)
     probes: dict[str, Any] = {
         "schema": SCHEMA,
@@ -169,6 +162,24 @@ def probe_run(
         missing = f"depth {planned} is" if trained + 1 == planned else f"depths {trained + 1} … {planned} are"
         note(f"{folder.name}: {missing} not finished, so not probed; finish the run first")
     return probes
+
+
+def check_maps(network: TrainedNet, name: str, device: torch.device) -> None:
+    """Refuses a network whose last block returns no feature maps [B, C, H, W].
+
+    Args:
+        name: of the network, for the message.
+
+    Raises:
+        LayerwiseError: it returns tokens or vectors.
+    """
+    with torch.no_grad():
+        deepest = network.features(torch.zeros(1, *network.spec.shape, device=device), len(network.blocks))
+    if deepest.dim() != 4:
+        raise LayerwiseError(
+            f"{name} returns {'tokens' if deepest.dim() == 3 else 'vectors'} at its last depth, but probes need "
+            "feature maps. Probe a run of model=simcnn or of a network whose blocks return maps."
+        )
 
 
 def read_probes(path: Path) -> list[dict[str, Any]]:
