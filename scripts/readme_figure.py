@@ -47,9 +47,11 @@ DEEPER = "fast_cifar10, 5 blocks"
 
 def way_of(row: Mapping[str, Any]) -> str:
     """How a row of a table was trained, as in `WAYS`."""
-    words = row["command"].replace("experiment=baseline_cifar10_joint", "plan=joint").split()
-    return next(word for word in WAYS if not word or word in words)
+    return next(word for word in WAYS if not word or word in row["command"].split())
 
+
+QUARTER = {"paper_cifar10_k3": "", "baseline_cifar10_joint": "plan=joint"}
+"""Experiments of the paper's recipe that are shown, with their ways to train."""
 
 COLORS = dict(zip(reversed(WAYS), PALETTE, strict=False))
 """By way to train, as in `WAYS`."""
@@ -70,9 +72,9 @@ def draw_accuracy(panel: Any) -> None:
             if name != "frontier":
                 panel.plot(cost, row["ours"]["top1"]["mean"], marker, color=color, markersize=5, fillstyle="none")
                 panel.plot(cost, row["ours"]["top1"]["mean"], marker, color="white", markersize=3)
-    narrow = [row for row in read("cifar10_quarter.json")["rows"] if "ours" in row]
+    narrow = [row for row in read("cifar10_quarter.json")["rows"] if row["experiment"] in QUARTER]
     for row in narrow:
-        color = COLORS[way_of(row)]
+        color = COLORS[QUARTER[row["experiment"]]]
         panel.plot(row["pflop"]["total_train"], row["ours"]["top1"]["mean"], "D", color=color, fillstyle="none")
     label = f"the paper's recipe, a quarter as wide, n = {'/'.join(str(len(row['seeds'])) for row in narrow)}"
     panel.plot([], [], "D", color="#666666", fillstyle="none", label=label)
