@@ -123,8 +123,9 @@ def save(figures: dict[str, Any], folder: Path) -> None:
 
 
 def hardware_name(found: dict[str, Any]) -> str:
-    """`cpu_2_cores`, `nvidia_h200`."""
-    return re.sub(r"\W+", "_", found["gpu"].lower()) if "gpu" in found else f"cpu_{found['cores']}_cores"
+    """`cpu_2_cores_avx2`, `nvidia_h200`."""
+    name = found["gpu"] if "gpu" in found else f"cpu_{found['cores']}_cores_{found['instructions']}"
+    return re.sub(r"\W+", "_", name.lower())
 
 
 if __name__ == "__main__":

@@ -170,7 +170,7 @@ def test_the_command_prints_and_saves_what_the_parts_give_beside_earlier_figures
         command.main()
     assert "run (0 s)" in capsys.readouterr().out
     assert set(json.loads((tmp_path / "run.json").read_text())) == {"hardware", "versions", "run"}
-    (saved,) = (tmp_path / "results").glob("benchmark_cpu_*_cores.json")
+    (saved,) = (tmp_path / "results").glob("benchmark_cpu_*_cores_*.json")
     figures = json.loads(saved.read_text())
     assert (figures["cache"], figures["run"]) == ({"share": 0.25}, {"k = 3": {"images": 640}})
     assert "## cache" in saved.with_suffix(".md").read_text()
@@ -184,6 +184,7 @@ def test_figures_become_a_table():
     assert header == ["", "a", "b", "side"]
     assert rows == [["j = 1", "1", "", ""], ["j = 2", "2", "1, 2", ""], ["", "", "", "64"]]
     assert command.hardware_name({"gpu": "NVIDIA H200", "cores": 16}) == "nvidia_h200"
+    assert command.hardware_name({"cores": 2, "instructions": "AVX512 BF16"}) == "cpu_2_cores_avx512_bf16"
 
 
 def test_every_part_says_what_its_figures_are():

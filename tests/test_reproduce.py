@@ -18,7 +18,8 @@ from layerwise.reporting.html.paper_figures import PAPER_FIGURES
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import reproduce
-from reproduce import SCALES, SET_SCALES, SETS, Campaign, Row, describe, markdown, with_spread
+from _set_table import describe, markdown, with_spread, with_stored
+from reproduce import SCALES, SET_SCALES, SETS, Campaign, Row
 
 DIGITS = (
     Row("demo_digits", "demo", ("J=2",)),
@@ -79,6 +80,32 @@ def test_the_same_command_goes_on_and_keeps_what_is_finished(digits, tmp_path):
     assert row["ours"]["top1"]["std"] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
 
 
+def test_seeds_of_another_machine_stay_in_the_table(digits, tmp_path):
+    digits("--only", "demo_digits J=2", "--seeds", "0", "1")
+    (tmp_path / "out").rename(tmp_path / "other_machine")
+    table = tmp_path / "results" / "digits_tiny.json"
+    before = json.loads(table.read_text())["rows"][0]
+    assert digits("--only", "demo_digits J=2", "--seeds", "1", "2", "dataset.root=/tmp") == 0
+    row = json.loads(table.read_text())["rows"][0]
+    assert row["seeds"] == [0, 1, 2]
+    for values in (row["ours"]["top1"], row["ours"]["ensemble_top1"], row["seconds"]):
+        assert len(values["values"]) == 3
+        assert values["mean"] == pytest.approx(sum(values["values"]) / 3)
+    assert row["ours"]["top1"]["values"][:2] == before["ours"]["top1"]["values"]  # seed 1 was trained again
+    assert row["seconds"]["values"][0] == before["seconds"]["values"][0]
+    assert row["seconds"]["values"][1] != before["seconds"]["values"][1]
+    assert [len(row[name]) for name in ("blocks", "training", "ensembles")] == [3, 3, 3]
+    assert "| 3 | " in table.with_suffix(".md").read_text()
+    (tmp_path / "out").rename(tmp_path / "a_third_machine")
+    assert digits("--only", "demo_digits k=0") == 2  # fails, and loses nothing
+    assert json.loads(table.read_text())["rows"][0] == row
+
+
+def test_seeds_of_another_command_do_not():
+    entry = {"command": "layerwise train k=3", "seeds": [], "status": "not run"}
+    assert with_stored(entry, {"command": "layerwise train k=2", "seeds": [0], "ours": {}}) == entry
+
+
 def test_an_unknown_row_is_refused_with_the_nearest(digits, capfd):
     assert digits("--only", "demo_digit") == 2
     assert "Did you mean 'demo_digits'?" in capfd.readouterr().err
@@ -86,7 +113,7 @@ def test_an_unknown_row_is_refused_with_the_nearest(digits, capfd):
 
 def test_nothing_is_filled_in_by_hand():
     campaign = Campaign("imagenet", "full", [0], Path("/nowhere"), ())
-    rows = [describe(row, campaign, None) for row in SETS["imagenet"]]
+    rows = [describe(row, campaign.command(row), []) for row in SETS["imagenet"]]
     assert all(row["status"] == "not run" and "ours" not in row for row in rows)
     table = markdown({"set": "imagenet", "scale": "full", "rows": rows})
     assert "| paper_imagenet_k3 | 69.7 (71.6) | not run |" in table

@@ -65,6 +65,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
     described: dict[str, Any] = {
         "device": str(device),
         "cpu": _cpu_name(),
+        "instructions": _instructions(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
@@ -73,6 +74,11 @@ def hardware(device: torch.device) -> dict[str, Any]:
         properties = torch.cuda.get_device_properties(device)
         described |= {"gpu": properties.name, "gpu_memory_gb": round(properties.total_memory / 2**30, 1)}
     return described
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Whether the processor has units for bfloat16."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def versions() -> dict[str, str]:
@@ -195,6 +201,11 @@ def _control_group(name: str) -> str:
     """Returns a value of the control group that this process is in; `max` means no limit."""
     group = Path("/proc/self/cgroup").read_text().split("::", 1)[1].strip().lstrip("/")
     return (Path("/sys/fs/cgroup") / group / name).read_text().strip()
+
+
+def _instructions() -> str:
+    """`AVX2`, `AVX512 BF16`: what decides the speed of processors of one name."""
+    return torch.backends.cpu.get_cpu_capability() + (" BF16" if cpu_multiplies_bf16() else "")
 
 
 def _cpu_name() -> str:

@@ -10,6 +10,7 @@ import torch
 from layerwise.core.choices import PrecisionName
 from layerwise.core.distributed import ALONE, Place
 from layerwise.core.errors import LaunchError, LayerwiseError
+from layerwise.core.machine import cpu_multiplies_bf16
 
 _DTYPES = {
     PrecisionName.fp32: torch.float32,
@@ -78,7 +79,7 @@ def has_bf16_units(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 itself (emulated bfloat16 is slower than float32)."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return cpu_multiplies_bf16()
 
 
 def choose_precision(name: PrecisionName, device: torch.device) -> Precision:

@@ -231,7 +231,7 @@ def machine_of(run: ReportedRun) -> str:
     """What a run was computed on, as far as it is known."""
     found = run.results.get("hardware", {})
     cores = f"{found['cores']} cores" if found.get("cores") else None
-    return ", ".join(filter(None, (found.get("gpu"), found.get("cpu"), cores)))
+    return ", ".join(filter(None, (found.get("gpu"), found.get("cpu"), found.get("instructions"), cores)))
 
 
 def origin_of(run: ReportedRun) -> dict[str, Any]:
