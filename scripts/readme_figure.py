@@ -1,8 +1,8 @@
 """Draws the figure of the README, docs/figures/layerwise.svg, from files of results/ only.
 
 Left: CIFAR-10 test accuracy over the operations of training, for each way to train. Small points are seeds, large ones
-their means. Filled: width and epochs were chosen on held-out images (frontier.json); open: they were not (pooled.json,
-fast.json). Diamonds: the paper's networks and recipe at a quarter of the width (cifar10_quarter.json).
+their means. Filled: width and epochs were chosen on held-out images; open: they were not (pooled.json, fast.json, some
+of frontier.json). Diamonds: the paper's networks and recipe at a quarter of the width (cifar10_quarter.json).
 Right: memory of training steps of VGG-11: parameters (with gradients and momenta) and activations, of the greedy stage
 that needs most and end to end.
 
@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
+
+from _frontier_rows import CHOSEN, row
 
 from layerwise.analysis.drawing import MARKERS, PALETTE, pyplot, save
 from layerwise.reporting.html.paper_figures import paper_figure
@@ -45,9 +46,18 @@ DEEPER = "fast_cifar10, 5 blocks"
 """Held-out images chose three blocks."""
 
 
-def way_of(row: Mapping[str, Any]) -> str:
+CHOSEN_ROWS = {row(*key, *pair).name for key, pair in CHOSEN.items()}
+"""Names of the rows of frontier.json that held-out images chose."""
+
+
+def way_of(entry: Mapping[str, Any]) -> str:
     """How a row of a table was trained, as in `WAYS`."""
-    return next(word for word in WAYS if not word or word in row["command"].split())
+    return next(word for word in WAYS if not word or word in entry["command"].split())
+
+
+def cost_of(entry: Mapping[str, Any]) -> float:
+    """PFLOP of training of a row of a table."""
+    return float(entry["pflop"]["total_train"])
 
 
 QUARTER = {"paper_cifar10_k3": "", "baseline_cifar10_joint": "plan=joint"}
@@ -58,25 +68,24 @@ COLORS = dict(zip(reversed(WAYS), PALETTE, strict=False))
 
 
 def draw_accuracy(panel: Any) -> None:
-    rows = [(name, row) for name in ("frontier", "pooled", "fast") for row in read(f"{name}.json")["rows"]]
-    rows = [(name, row) for name, row in rows if row["experiment"] != DEEPER]
+    rows = [one for name in ("frontier", "pooled", "fast") for one in read(f"{name}.json")["rows"]]
+    rows = [one for one in rows if one["experiment"] != DEEPER and "ours" in one]
     for (way, color), marker in zip(COLORS.items(), MARKERS, strict=False):
-        mine = [(row["pflop"]["total_train"], row, name) for name, row in rows if "ours" in row and way_of(row) == way]
-        mine.sort(key=itemgetter(0))
-        label = f"{WAYS[way]}, n = {'/'.join(str(len(row['seeds'])) for _, row, _ in mine)}"
-        costs, means = [cost for cost, _, _ in mine], [row["ours"]["top1"]["mean"] for _, row, _ in mine]
+        mine = sorted((one for one in rows if way_of(one) == way), key=cost_of)
+        label = f"{WAYS[way]}, n = {'/'.join(str(len(one['seeds'])) for one in mine)}"
+        costs, means = [cost_of(one) for one in mine], [one["ours"]["top1"]["mean"] for one in mine]
         panel.plot(costs, means, color=color, linewidth=1, marker=marker, markersize=5, label=label)
-        for cost, row, name in mine:
-            values = row["ours"]["top1"]["values"]
+        for one, cost, mean in zip(mine, costs, means, strict=True):
+            values = one["ours"]["top1"]["values"]
             panel.plot([cost] * len(values), values, ".", color=color, markersize=3)
-            if name != "frontier":
-                panel.plot(cost, row["ours"]["top1"]["mean"], marker, color=color, markersize=5, fillstyle="none")
-                panel.plot(cost, row["ours"]["top1"]["mean"], marker, color="white", markersize=3)
-    narrow = [row for row in read("cifar10_quarter.json")["rows"] if row["experiment"] in QUARTER]
-    for row in narrow:
-        color = COLORS[QUARTER[row["experiment"]]]
-        panel.plot(row["pflop"]["total_train"], row["ours"]["top1"]["mean"], "D", color=color, fillstyle="none")
-    label = f"the paper's recipe, a quarter as wide, n = {'/'.join(str(len(row['seeds'])) for row in narrow)}"
+            if one["experiment"] not in CHOSEN_ROWS:
+                panel.plot(cost, mean, marker, color=color, markersize=5, fillstyle="none")
+                panel.plot(cost, mean, marker, color="white", markersize=3)
+    narrow = [one for one in read("cifar10_quarter.json")["rows"] if one["experiment"] in QUARTER]
+    for one in narrow:
+        color = COLORS[QUARTER[one["experiment"]]]
+        panel.plot(cost_of(one), one["ours"]["top1"]["mean"], "D", color=color, fillstyle="none")
+    label = f"the paper's recipe, a quarter as wide, n = {'/'.join(str(len(one['seeds'])) for one in narrow)}"
     panel.plot([], [], "D", color="#666666", fillstyle="none", label=label)
     paper = paper_figure("paper_cifar10_k3").top1
     panel.plot(PAPER_PFLOP, paper, "*", color="#666666", markersize=9, label=f"the paper, k = 3: {paper} %")
