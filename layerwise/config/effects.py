@@ -138,7 +138,6 @@ EFFECTS: dict[str, Effect] = {
         "at least as many blocks (J or plan.max_blocks)",
         lambda c: c.plan.patience is None or c.plan.patience <= c.J,
     ),
-    "plan.hardest": Effect("more than one stage", lambda c: c.plan.blocks_per_stage < c.J),
     **dict.fromkeys(("plan.head", "plan.max_blocks", "plan.search_fraction", "plan.classifier_epochs"), ALWAYS),
     **dict.fromkeys(("plan.warm_start", "plan.prune_to", "plan.reuse", "plan.finetune.autoencoder_epochs"), ALWAYS),
     **dict.fromkeys(("plan.prune_epochs", "plan.prune_rounds", "plan.last_head_width"), _PRUNES),

@@ -132,7 +132,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         lambda value: 0 < value < 1,
     ),
     (
-        ("dataset.labelled", "model.norm_momentum", "plan.hardest"),
+        ("dataset.labelled", "model.norm_momentum"),
         "must be more than 0 and at most 1",
         lambda value: 0 < value <= 1,
     ),

@@ -83,7 +83,7 @@ def stage_entry(stage: Stage, outcome: FinishedStage) -> dict[str, Any]:
         "target": stage.target,
         "block": stage.stop,
         "epochs": stage.epochs,
-        **{name: row[name] for name in ("kept_epoch", "hardest") if name in row},
+        **({"kept_epoch": row["kept_epoch"]} if "kept_epoch" in row else {}),
         **{name: row[name] for name in MEASURES if name in row},
     }
 
@@ -100,7 +100,7 @@ def improvements(rows: list[dict[str, Any]]) -> dict[int, dict[str, bool]]:
         if "validation" in row:
             found[row["block"]]["improved"] = quality(row["validation"]) > best
             best = max(best, quality(row["validation"]))
-        if "train" in row and "hardest" not in row:  # losses of other samples do not compare
+        if "train" in row:
             found[row["block"]]["improved_loss"] = row["train"]["loss"] < loss
             loss = min(loss, row["train"]["loss"])
     return found

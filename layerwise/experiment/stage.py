@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from layerwise.config import build
 from layerwise.config.groups.training import Keep
@@ -27,7 +26,6 @@ from layerwise.runs.finished import FinishedStage, segment_of
 from layerwise.runs.metrics import metrics_line
 from layerwise.training import pruning
 from layerwise.training.beginnings import carry_head, have_same_shape, warm_start, whiten_input
-from layerwise.training.hardest import hardest_samples
 from layerwise.training.plan import Stage
 from layerwise.training.pruning import prune_block
 from layerwise.training.reports import EpochReport
@@ -109,7 +107,6 @@ def begin(run: Run, stages: Sequence[Stage], stage: Stage, source: Source, advan
             synchronised(head, run.data.device)
         run.network.heads[str(stage.stop)] = head
     segment = segment_of(run.network, stage)
-    source.kept = hardest(run, stage, source) if stage.hardest < 1 else None
     segment.requires_grad_(True)  # fine-tuning trains blocks that were frozen
     readers = run.network.readers(stage.target)
     if stage.freeze_head and stage.carry_from and have_same_shape(readers, stage.carry_from, stage.stop):
@@ -125,16 +122,6 @@ def begin(run: Run, stages: Sequence[Stage], stage: Stage, source: Source, advan
     if lost := run.metrics.truncate(stage.index + 1, trainer.epoch):
         run.display.warn(lost)
     return training
-
-
-def hardest(run: Run, stage: Stage, source: Source) -> Tensor:
-    """Returns the positions of the training samples that a stage is trained on, as the head before it chooses them."""
-    head = Segment(run.network, stage.start, stage.start, [stage.start])
-    n = run.data.having("labels")
-    batches = source.read("train", torch.arange(n, device=run.data.device), source.view(stage.index, 0))
-    with run.display.doing(f"{title_of(run, stage)}  choosing its samples"):
-        watched = run.stop.all_watch(batches, source.most_batches("train"))
-        return hardest_samples(head, watched, run.precision, run.config.objective.loss, stage.samples(n))
 
 
 def restore_training(run: Run, training: StageInTraining, saved: SavedTraining) -> None:
@@ -240,8 +227,7 @@ def evaluate(
         **trainer.team.gather_utilisation(),
     }
     kept = {} if training.best is None else {"kept_epoch": report.epoch + 1}
-    part = {} if stage.hardest == 1 else {"hardest": stage.hardest}  # of which `train` is the score
-    return from_main(lambda: [row | kept | part | costs for row in rows]), scores
+    return from_main(lambda: [row | kept | costs for row in rows]), scores
 
 
 def finish(

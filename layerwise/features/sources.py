@@ -35,17 +35,12 @@ class TrainingSource(Protocol):
 
 
 class Source(ABC):
-    """Features x_depth of all splits, in batches.
-
-    Attributes:
-        kept: positions of the training samples that `train` gives; None: all.
-    """
+    """Features x_depth of all splits, in batches."""
 
     def __init__(self, data: Dataset, plan: BatchPlan, precision: Precision, prefix: Sequence[nn.Module] = ()) -> None:
         self.data, self.plan, self.precision = data, plan, precision
         freeze(prefix)
         self.prefix = list(prefix)
-        self.kept: Tensor | None = None
 
     @property
     def depth(self) -> int:
@@ -53,10 +48,8 @@ class Source(ABC):
         return len(self.prefix)
 
     def train(self, stage: int, epoch: int, first_step: int = 0, target: Target = "labels") -> Iterator[Batch]:
-        """Yields the shuffled, augmented batches of an epoch from a step on: those `kept` that have the target."""
-        n = self.data.having_here(target) if self.kept is None else len(self.kept)
-        order = self.plan.order(stage, epoch, n, self.data.device)
-        order = order if self.kept is None else self.kept[order]
+        """Yields the shuffled, augmented batches of an epoch from a step on: all samples that have the target."""
+        order = self.plan.order(stage, epoch, self.data.having_here(target), self.data.device)
         return self.batches(
             "train", order[first_step * self.plan.size :], self.plan.size, self.view(stage, epoch), target
         )

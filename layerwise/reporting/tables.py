@@ -121,8 +121,6 @@ def results_table(results: dict[str, Any]) -> Table:
         notes.append(f"* best validation {measure.title} so far")
     if kept := [f"{row['block']}: {row['kept_epoch']}" for row in rows if "kept_epoch" in row]:
         notes.append(f"kept epoch of each depth, by validation: {', '.join(kept)}")
-    if chosen := [f"{row['block']}: {100 * row['hardest']:g} %" for row in rows if "hardest" in row]:
-        notes.append(f"trained on the hardest samples, of which train is the score, at depth {', '.join(chosen)}")
     if worse := [str(row["block"]) for row in rows if row.get("improved_loss") is False]:
         notes.append(f"no better training loss than before at depth {', '.join(worse)}")
     if any(column.cell(row) == UNKNOWN for column in columns for row in rows):

@@ -58,19 +58,18 @@ def class_loss(
         class_weights: [c] factor of the loss of a sample by its class; the sum is still divided by B, so that the mean
             over processes is that over the batch.
     """
-    if targets.dim() == 2 or class_weights is not None:
-        return sample_losses(name, z, targets, label_smoothing, class_weights).mean()
-    return _losses(name, z, targets, label_smoothing, "mean")
-
-
-def sample_losses(
-    name: str, z: Tensor, targets: Tensor, label_smoothing: float = 0.0, class_weights: Tensor | None = None
-) -> Tensor:
-    """Returns the loss [B] of each sample's class scores; see `class_loss`."""
     if targets.dim() == 2:
         shares, labels = targets.topk(2, dim=1)
         pairs = zip(shares.unbind(1), labels.unbind(1), strict=True)
-        return total([s * sample_losses(name, z, of, label_smoothing, class_weights) for s, of in pairs])
+        return total([s * _sample_losses(name, z, of, label_smoothing, class_weights) for s, of in pairs]).mean()
+    if class_weights is not None:
+        return _sample_losses(name, z, targets, label_smoothing, class_weights).mean()
+    return _losses(name, z, targets, label_smoothing, "mean")
+
+
+def _sample_losses(
+    name: str, z: Tensor, targets: Tensor, label_smoothing: float, class_weights: Tensor | None
+) -> Tensor:
     losses = _losses(name, z, targets, label_smoothing, "none").view(len(targets), -1).mean(dim=1)
     return losses if class_weights is None else class_weights[targets] * losses
 

@@ -2,8 +2,7 @@
 
 Only convolutions and linear layers count, a multiply-accumulate as two operations. Conventions:
 
-- a training step is three forward passes of the trained blocks and their heads: one forward, two backward. A head that
-  chooses the samples of a later stage is one forward pass over all of them;
+- a training step is three forward passes of the trained blocks and their heads: one forward, two backward;
 - a frozen prefix is one forward pass, each time that it is recomputed. A cache runs each block once over all stored
   views of the training samples and over the held-out ones;
 - evaluation is one forward pass of what the stage trained, behind the prefix unless a cache holds its outputs, and
@@ -91,7 +90,7 @@ class Workload:
         return total
 
     def _train(self, stage: Stage) -> Operations:
-        n, costs = stage.samples(self.samples[stage.target]), self._costs_of(stage)
+        n, costs = self.samples[stage.target], self._costs_of(stage)
         heads = sum(costs[depth - 1].reader_macs(stage.target, training=True) for depth in stage.depths)
         macs = n * stage.epochs * TRAINING_PASSES * (self._trained_blocks(stage) + heads)
         epochs = stage.epochs
@@ -99,11 +98,7 @@ class Workload:
             cost = costs[stage.stop - 1]  # of all filters: later rounds have fewer
             macs += n * stage.prune_rounds * (cost.block_macs + 2 * cost.head_macs)
             epochs += stage.prune_rounds
-        passed = n * epochs
-        if stage.hardest < 1:  # the head before looks at all samples once
-            macs += self.samples[stage.target] * costs[stage.start - 1].reader_macs("labels")
-            passed += self.samples[stage.target]
-        recomputed = 0 if self.views else passed * self._prefix(stage.start)
+        recomputed = 0 if self.views else n * epochs * self._prefix(stage.start)
         return Operations(train=2 * macs, prefix=2 * recomputed)
 
     def _evaluate(self, stage: Stage) -> Operations:

@@ -8,7 +8,6 @@ autoencoder grows by two stages per block: one reconstructs the input, the other
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,8 +39,6 @@ class Stage:
         prune_rounds: number of times that the importance of the filters is measured meanwhile.
         head_width: a fresh head of this width takes the place of the one at `stop`, or None.
         lr: base learning rate of this stage, or None for that of the run.
-        hardest: share of the training samples that it trains on: those on which the head at `start` has the largest
-            loss; 1 for all.
     """
 
     index: int
@@ -59,11 +56,6 @@ class Stage:
     prune_rounds: int = 1
     head_width: int | None = None
     lr: float | None = None
-    hardest: float = 1.0
-
-    def samples(self, n: int) -> int:
-        """Returns how many of n training samples it trains on."""
-        return max(1, round(self.hardest * n))
 
     @property
     def title(self) -> str:
@@ -78,13 +70,7 @@ class Stage:
 
 
 def greedy(
-    J: int,
-    epochs: int,
-    *,
-    blocks_per_stage: int = 1,
-    carried: bool = False,
-    warm_start: bool = False,
-    hardest: float = 1.0,
+    J: int, epochs: int, *, blocks_per_stage: int = 1, carried: bool = False, warm_start: bool = False
 ) -> list[Stage]:
     """Returns one stage per group of blocks, each with a head behind its last block.
 
@@ -92,14 +78,12 @@ def greedy(
         epochs: epochs of each stage.
         carried: whether each head begins with the weights of the head before it.
         warm_start: whether each block begins as the identity, and its head with the weights of the head before it.
-        hardest: share of the training samples that stages behind the first are trained on.
     """
     stops = group_ends(J, blocks_per_stage)
-    stages = [Stage(0, 0, stops[0], (stops[0],), epochs)]
-    for start, stop in itertools.pairwise(stops):
-        before = start if carried or warm_start else None
-        stage = Stage(len(stages), start, stop, (stop,), epochs, carry_from=before, warm_start=warm_start)
-        stages.append(replace(stage, hardest=hardest))
+    stages = []
+    for i, (start, stop) in enumerate(zip([0, *stops], stops, strict=False)):
+        before = start if i > 0 and (carried or warm_start) else None
+        stages.append(Stage(i, start, stop, (stop,), epochs, carry_from=before, warm_start=warm_start and i > 0))
     return stages
 
 
@@ -165,7 +149,10 @@ def checked_stages(stages: Any, J: int, name: str) -> list[Stage]:
             raise LayerwiseError(f"{name}: stage {n} has {stage.epochs} epochs; it needs 1 or more.")
         if stage.lr is not None and not 0 < stage.lr < math.inf:
             raise LayerwiseError(f"{name}: stage {n} has lr={stage.lr}; it must be above 0, or None for optimizer.lr.")
-        _check_earlier_heads(stage, trained, f"{name}: stage {n}")
+        if stage.carry_from is not None and (stage.target, stage.carry_from) not in trained:
+            raise LayerwiseError(
+                f"{name}: stage {n} carries the head of depth {stage.carry_from}, which no stage before has trained."
+            )
         trained |= {(stage.target, depth) for depth in stage.depths}
         if stage.stop not in stage.depths or any(
             not max(1, stage.start) <= depth <= stage.stop for depth in stage.depths
@@ -178,23 +165,6 @@ def checked_stages(stages: Any, J: int, name: str) -> list[Stage]:
     if not any(stage.target == "labels" and stage.stop == deepest for stage in stages):
         raise LayerwiseError(f"{name}: no stage trains a classifier at depth {deepest}, the last.")
     return [replace(stage, index=index) for index, stage in enumerate(stages)]
-
-
-def _check_earlier_heads(stage: Stage, trained: set[tuple[Target, int]], name: str) -> None:
-    """Refuses a stage that needs a head which no stage before has trained.
-
-    Args:
-        trained: target and depth of the heads of those stages.
-    """
-    if stage.carry_from is not None and (stage.target, stage.carry_from) not in trained:
-        raise LayerwiseError(f"{name} carries the head of depth {stage.carry_from}, which no stage before has trained.")
-    if not 0 < stage.hardest <= 1:
-        raise LayerwiseError(f"{name} has hardest={stage.hardest}; it must be above 0 and at most 1.")
-    if stage.hardest < 1 and ("labels", stage.start) not in trained:
-        raise LayerwiseError(
-            f"{name} has hardest={stage.hardest}, but no stage before has trained a classifier at depth {stage.start} "
-            "that could choose the samples."
-        )
 
 
 def _check_types(stage: Stage, name: str) -> None:

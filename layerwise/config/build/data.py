@@ -97,10 +97,9 @@ def check_data_suffice(config: ResolvedConfig, data: Dataset, stages: Sequence[S
     """
     _check_processes(config, data, stages)
     targets = {stage.target for stage in stages}
-    for target, hardest in sorted({(stage.target, stage.hardest) for stage in stages}, reverse=True):
+    for target in targets:
         which = "labelled " if target == "labels" and config.dataset.labelled < 1 else ""
-        samples = min(stage.samples(data.having(target)) for stage in stages if stage.hardest == hardest)
-        _check_batches(config, samples, "hardest " * (hardest < 1) + which, data.shards["train"].ranks)
+        _check_batches(config, data.having(target), which, data.shards["train"].ranks)
     loss = config.objective.reconstruction
     in_unit = LOSSES[loss].wanted == "unit"
     if "inputs" in targets and in_unit and not data.within_unit_interval():
@@ -117,11 +116,6 @@ def _check_processes(config: ResolvedConfig, data: Dataset, stages: Sequence[Sta
         raise LayerwiseError(
             f"distributed.parallel=blocks: {ranks()} processes were started for {groups} group(s) of blocks. "
             f"Start {groups} or fewer."
-        )
-    if ranks() > 1 and any(stage.hardest < 1 for stage in stages):
-        raise LayerwiseError(
-            f"plan.hardest needs one process, and {ranks()} were started: each would choose among its own samples. "
-            "Start one, or use plan.hardest=1."
         )
     few, split = min((len(data.labels[split]), split) for split in data.splits if split != "train")
     if few < ranks():

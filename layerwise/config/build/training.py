@@ -218,7 +218,7 @@ def build_recipe(config: ResolvedConfig, stage: Stage, data: Dataset) -> Recipe:
     """How a stage is optimised."""
     return Recipe(
         epochs=stage.epochs,
-        samples=stage.samples(data.having(stage.target)),
+        samples=data.having(stage.target),
         batch_size=config.batch_size,
         lr=config.optimizer.lr if stage.lr is None else stage.lr,
         schedule=build_schedule(config),

@@ -22,7 +22,6 @@ class GreedyConfig(GrowingConfig):
     name: str = "greedy"
     blocks_per_stage: int = 1
     warm_start: bool = False
-    hardest: float = 1.0
     prune_to: int | None = None
     prune_epochs: int = 20
     prune_rounds: int = 1
@@ -45,14 +44,6 @@ class GreedyConfig(GrowingConfig):
                 "plan.warm_start=true cannot be combined with model.pretrained: a block begins with one of them."
             )
 
-        others = {
-            "plan.prune_to": self.prune_to is not None,
-            "plan.frozen_blocks": self.frozen_blocks > 0,
-            "dataset.task=regression": config.dataset.regression,
-        }
-        for key in (key for key, chosen in others.items() if chosen and self.hardest < 1):
-            raise LayerwiseError(f"plan.hardest={self.hardest} cannot be combined with {key}. Leave one of them out.")
-
     def resolve(self, epochs: int, lr: float) -> ResolvedGreedy:
         return ResolvedGreedy(**self._resolved(epochs, lr))
 
@@ -66,8 +57,8 @@ class ResolvedGreedy(GreedyConfig, ResolvedGrowing):
         if widths is not None:
             values = {"prune_epochs": self.prune_epochs, "rounds": self.prune_rounds}
             return compressed(J, self.epochs, prune_to=widths, last_head_width=self.last_head_width, **values)
-        begins = {"carried": self.carries, "warm_start": self.warm_start}
-        return self.freeze_heads(greedy(J, self.epochs, blocks_per_stage=size, hardest=self.hardest, **begins))
+        stages = greedy(J, self.epochs, blocks_per_stage=size, carried=self.carries, warm_start=self.warm_start)
+        return self.freeze_heads(stages)
 
     def pruned_widths(self, config: ResolvedConfig) -> list[int] | None:
         return None if self.prune_to is None else config.model.pruned_widths(self.prune_to, config.J)
