@@ -168,6 +168,7 @@ def both(last: float, ensemble: float | None, form: str) -> str:
 
 
 def test_the_figure_of_the_readme_shows_what_its_script_draws(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     script = runpy.run_path(str(ROOT / "scripts" / "readme_figure.py"))
     drawn = tmp_path / "drawn.svg"
     monkeypatch.setitem(script["main"].__globals__, "OUTPUT", drawn)
