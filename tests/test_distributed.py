@@ -26,6 +26,9 @@ from layerwise.runs import folder as run_folder
 from layerwise.training.block_parallel import cuts
 
 SIMULTANEOUS = {"plan": "simultaneous", "J": 3}
+BLOCKS = {**SIMULTANEOUS, "distributed.parallel": "blocks"}
+GROUPS = {"optimizer.shift_lr": 4, "optimizer.norm_decay": "false"}
+"""Groups of parameters are in another order than the parameters of the network."""
 RUNS: dict[str, dict[str, Any]] = {
     "greedy": {"J": 3},
     "reused": {"J": 4, "plan.reuse": "out/greedy"},
@@ -37,10 +40,10 @@ RUNS: dict[str, dict[str, Any]] = {
     "one-view": {"cache": "memory", "cache.views": 1},
     "joint": {"plan": "joint", "optimizer.clip_norm": 0.5, "evaluation.gradients": "true"},
     "simultaneous": SIMULTANEOUS,
-    "blocks": {**SIMULTANEOUS, "distributed.parallel": "blocks"},
+    "blocks": BLOCKS,
     "whitened": {"model.whiten_input": "true", "model.activation": "gelu", "model.initialisation": "dirac"},
     "averaged": {"optimizer.average": 0.9, "evaluation.every": 1},
-    "averaged-blocks": {**SIMULTANEOUS, "distributed.parallel": "blocks", "optimizer.average": 0.9},
+    "averaged-blocks": {**BLOCKS, "optimizer.average": 0.9},
     "carried": {"plan.head": "carried", "model.downsample": "[]"},
     "frozen": {"plan.head": "frozen", "model.downsample": "[]"},
     "warm-start": {"plan.warm_start": "true", "model.downsample": "[]"},
@@ -49,7 +52,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "outside": OWN,
     "penalised": {"objective.l2": 1e-3, "optimizer": "adam", "optimizer.lr": 1e-3},
     "best": {"checkpoint.keep": "best", "dataset.validation": 0.2, "epochs": 3},
-    "best-blocks": {**SIMULTANEOUS, "distributed.parallel": "blocks", "checkpoint.keep": "best", "dataset.folds": 4},
+    "best-blocks": {**BLOCKS, "checkpoint.keep": "best", "dataset.folds": 4},
     "mixed": {
         "dataset.mixup": 0.4,
         "dataset.cutmix": 1,
@@ -57,7 +60,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "dataset.randaugment": 9,
         "cache": "memory",
     },
-    "mixed-blocks": {**SIMULTANEOUS, "distributed.parallel": "blocks", "dataset.mixup": 0.4},
+    "mixed-blocks": {**BLOCKS, "dataset.mixup": 0.4},
     "held-out": {"dataset.validation": 0.2, "evaluation.every": 1, "evaluation.train": "true", "plan.patience": 1},
     "searched": {"dataset.validation": 0.2, "plan.search_fraction": 0.5, "batch_size": 32},
     "autoencoder": {
@@ -194,7 +197,7 @@ def test_norms_of_their_own_see_half_the_batch(folders):
     assert losses(folders[1] / "out" / "own-norms") == losses(folders[1] / "out" / "recomputed")
 
 
-@pytest.mark.parametrize("options", [{}, {**SIMULTANEOUS, "distributed.parallel": "blocks"}], ids=["data", "blocks"])
+@pytest.mark.parametrize("options", [{}, BLOCKS, {**BLOCKS, **GROUPS}], ids=["data", "blocks", "blocks, groups"])
 def test_a_run_that_two_processes_began_goes_on_with_one(train_py, tmp_path, one_thread, options):
     options = {"epochs": 25, "precision": "fp32", "cache": "disk", **options}
     assert train_py(name="whole", **options).code == 0
@@ -331,7 +334,7 @@ DIVERGES = "job #0 (optimizer.lr=1000000000000.0) failed: the loss became NaN or
         ({**SHORT, "k": "2,0,1"}, "job #1 (k=0) failed: k=0: must be 1 or more", ["completed", "completed"]),
         ({"optimizer.lr": "1e12,0.05"}, DIVERGES, ["completed", "failed"]),
         (
-            {**SIMULTANEOUS, "distributed.parallel": "blocks", "optimizer.lr": "1e12,0.05"},
+            {**BLOCKS, "optimizer.lr": "1e12,0.05"},
             *(DIVERGES, ["completed", "failed"]),
         ),
     ],

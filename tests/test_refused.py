@@ -144,7 +144,6 @@ REFUSED = {
     "distributed.parallel=blocks plan=simultaneous plan.finetune.epochs=1": "plan.finetune",
     "distributed.parallel=blocks plan=simultaneous optimizer.clip_norm=1": "optimizer.clip_norm=null",
     "distributed.parallel=blocks plan=simultaneous precision=fp16": "precision=bf16",
-    "distributed.parallel=blocks plan=simultaneous optimizer.norm_decay=false": "optimizer.norm_decay",
     "slurm.gpus=-1": "slurm.gpus=-1: must be 0 or more.",
     "slurm.cpus=0": "slurm.cpus=0: must be 1 or more.",
     "slurm.memory_gb=0": "slurm.memory_gb=0: must be 1 or more.",

@@ -125,11 +125,6 @@ def _check_block_parallelism(config: Config) -> None:
         raise _not_by_blocks("no process knows all blocks' gradients. Use evaluation.gradients=false.")
     if config.optimizer.clip_norm is not None:
         raise _not_by_blocks("no process knows the norm of all blocks' gradients. Use optimizer.clip_norm=null.")
-    if not config.optimizer.norm_decay:
-        raise _not_by_blocks(
-            "the processes put the optimiser's state together by the order of its parameters, which "
-            "optimizer.norm_decay=false changes. Leave it out, or use parallel=data."
-        )
     if config.accumulate > 1:
         raise _not_by_blocks("the processes pass whole batches on. Use accumulate=1.")
     if config.precision is PrecisionName.fp16:

@@ -25,6 +25,7 @@ from layerwise.features.batches import BatchPlan
 from layerwise.features.sources import TrainingSource
 from layerwise.models.blocknet import Segment
 from layerwise.models.readout import Readout
+from layerwise.training.optim import portable_state
 from layerwise.training.running_sums import RunningSums
 from layerwise.training.team import Forward, Sums, Team, sums_state, totals_of
 
@@ -112,9 +113,10 @@ class BlockParallel(Team):
             for tensor in part.state_dict().values():
                 dist.broadcast(tensor, src=rank)
 
-    def gather_optimizer_state(self, segment: Segment, state: dict[str, Any]) -> dict[str, Any]:
-        own = {id(parameter) for parameter in self._part.parameters()}
-        numbers = [i for i, parameter in enumerate(segment.parameters()) if id(parameter) in own]
+    def gather_optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        state, own = portable_state(optimizer), {id(parameter) for parameter in self._part.parameters()}
+        numbered = enumerate(parameter for group in optimizer.param_groups for parameter in group["params"])
+        numbers = [i for i, parameter in numbered if id(parameter) in own]
         slots = {i: {k: on_host(v) for k, v in state["state"][i].items()} for i in numbers if i in state["state"]}
         parts = distributed.gather(slots)
         return {**state, "state": {i: part[i] for part in parts for i in sorted(part)}}

@@ -18,6 +18,7 @@ from layerwise.core.compiling import compile_for
 from layerwise.features.sources import TrainingSource
 from layerwise.models.blocknet import Segment
 from layerwise.models.readout import Readout
+from layerwise.training.optim import portable_state
 from layerwise.training.running_sums import RunningSums
 
 Forward = Callable[[Tensor], Sequence[Readout]]
@@ -74,9 +75,9 @@ class Team:
     def sync_weights(self, segment: Segment) -> None:
         """Gives all processes the same weights and batch-norm statistics of the whole segment."""
 
-    def gather_optimizer_state(self, segment: Segment, state: dict[str, Any]) -> dict[str, Any]:
+    def gather_optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         """Returns, in the main process, the optimizer's state for all parameters of the segment."""
-        return state
+        return portable_state(optimizer)
 
     def gather_sums(self, sums: RunningSums) -> dict[str, Any]:
         """Returns, in the main process, the state of the sums over all samples and heads."""

@@ -23,7 +23,6 @@ from layerwise.training.objectives import Objective
 from layerwise.training.optim import (
     load_optimizer_state,
     make_capturable,
-    portable_state,
     restart_momentum,
     set_learning_rate,
 )
@@ -239,7 +238,7 @@ class StageTrainer:
         self.sync_weights()
         return {
             "segment": self.segment.state_dict(),
-            "optimizer": self.team.gather_optimizer_state(self.segment, portable_state(self.optimizer)),
+            "optimizer": self.team.gather_optimizer_state(self.optimizer),
             "scaler": self.scaler.state_dict(),
             "average": self.average.state_dict(),
             "epoch": self.epoch,
