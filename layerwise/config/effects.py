@@ -162,6 +162,12 @@ EFFECTS: dict[str, Effect] = {
     "optimizer.epsilon": Effect(
         "optimizer=adam or adamw", lambda c: c.optimizer.kind in (OptimizerKind.adam, OptimizerKind.adamw)
     ),
+    "optimizer.muon_lr": Effect(
+        "optimizer=sgd, and convolutions with batch norms (model.batch_norm=true), since the norms of kernels stay",
+        lambda c: (
+            c.optimizer.kind is OptimizerKind.sgd and c.model.kind != "mlp" and getattr(c.model, "batch_norm", True)
+        ),
+    ),
     "optimizer.nesterov": Effect("optimizer=sgd", lambda c: c.optimizer.kind is OptimizerKind.sgd),
     **dict.fromkeys(("optimizer.decay", "optimizer.decay_at"), _schedule(ScheduleName.step)),
     "optimizer.decay_every": Effect(
@@ -206,7 +212,14 @@ REFUSED = {
     *("plan.blocks_per_stage", "plan.patience", "dataset.class_weights"),
     *("objective.label_smoothing", "objective.single_logit", "objective.head_weights"),
     *(_OF_HEADS.keys() - {"model.head_width", "objective.similarity"}),
-    *("dataset.padding", "dataset.border", "optimizer.warmup", "optimizer.start", "optimizer.final"),
+    *(
+        "dataset.padding",
+        "dataset.border",
+        "optimizer.muon_lr",
+        "optimizer.warmup",
+        "optimizer.start",
+        "optimizer.final",
+    ),
     *("model.whiten_patch", "model.whiten_shift", "model.norm_scale", "model.norm_momentum", "model.norm_epsilon"),
 }
 """Keys that stop a run when they are set without effect; the others are warned about."""

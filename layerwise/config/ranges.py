@@ -104,7 +104,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         (
             *("optimizer.lr", "optimizer.decay", "optimizer.decay_every", "optimizer.clip_norm", "cache.budget_gb"),
             *("plan.finetune.lr", "distributed.timeout", "model.head_scale", "model.norm_epsilon"),
-            *("optimizer.shift_lr", "optimizer.epsilon", "objective.transport"),
+            *("optimizer.shift_lr", "optimizer.muon_lr", "optimizer.epsilon", "objective.transport"),
         ),
         "must be more than 0 and finite",
         lambda value: 0 < value < math.inf,

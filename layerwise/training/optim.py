@@ -148,7 +148,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 def can_be_captured(optimizer: torch.optim.Optimizer) -> bool:
     """Returns whether a CUDA graph can hold the update: a fused kernel never waits for the GPU."""
-    known = isinstance(optimizer, (torch.optim.SGD, torch.optim.Adam))  # AdamW is a subclass of Adam
+    known = type(optimizer) in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)  # not a subclass of another kind
     return known and all(group.get("fused") for group in optimizer.param_groups)
 
 

@@ -27,6 +27,7 @@ from layerwise.models.local_heads import InfoProModule
 from layerwise.training.block_parallel import BlockParallel, cuts
 from layerwise.training.contracts import Loss
 from layerwise.training.methods import InfoPro, Transported, halved_taus, infopro_weights
+from layerwise.training.muon import MuonSGD, with_muon
 from layerwise.training.objectives import LocalLoss, Objective, Penalised, Reconstruction, ValueLoss, check_loss
 from layerwise.training.optim import (
     ADAM_EPSILON,
@@ -104,7 +105,9 @@ def build_optimizer(config: ResolvedConfig, module: nn.Module) -> torch.optim.Op
     if optimizer.kind is OptimizerKind.timm:
         return timm_optimizer(optimizer.name, trained, lr=lr, momentum=momentum, weight_decay=weight_decay)
     if optimizer.kind is OptimizerKind.sgd:
-        return sgd(trained, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=optimizer.nesterov)
+        muon_lr, make = optimizer.muon_lr, sgd if optimizer.muon_lr is None else MuonSGD
+        groups = trained if muon_lr is None else with_muon(trained, muon_lr / lr)
+        return make(groups, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=optimizer.nesterov)
     epsilon = given(optimizer.epsilon, ADAM_EPSILON)
     return (adam if optimizer.kind is OptimizerKind.adam else adamw)(
         trained, lr=lr, weight_decay=weight_decay, epsilon=epsilon

@@ -61,6 +61,7 @@ class OptimizerConfig:
     final: float = 0.0
     start: float = 0.04
     shift_lr: float = 1.0
+    muon_lr: float | None = None
     norm_decay: bool = True
     restart_momentum: bool = True
     clip_norm: float | None = None
