@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import softmax
 from sklearn.metrics import auc, confusion_matrix, roc_auc_score
 
 import layerwise
