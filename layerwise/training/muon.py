@@ -11,8 +11,10 @@ from torch import Tensor
 from layerwise.training.optim import Parameters
 
 MOMENTUM = 0.6
-STEPS = 3
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""μ, that of airbench94."""
+
+STEPS, COEFFICIENTS = 3, (3.4445, -4.7750, 2.0315)
+"""Of the Newton–Schulz iteration X ← aX + (bA + cA²)X with A = XXᵀ."""
 
 
 class MuonSGD(torch.optim.SGD):
