@@ -296,7 +296,7 @@ def test_a_job_of_a_multirun_saves_requeues_and_goes_on(with_sacct, tmp_path, re
     assert with_sacct.restarts(log.name.split("_")[0]) == 1
     said = log.read_text()
     assert " DUE TO JOB REQUEUE " in said
-    assert said.count("epoch 1/") == 1  # it went on where it was
+    assert said.count("block 1/2  epoch 1/") == 1  # it went on where it was
     assert numbers(results_of(tmp_path / "out" / "run")) == request.getfixturevalue(reference)
 
 
