@@ -49,7 +49,10 @@ class MuonSGD(torch.optim.SGD):
             self.param_groups = groups
 
     def _step_kernel(self, kernel: Tensor, gradient: Tensor, lr: float) -> None:
-        buffer = self.state[kernel].setdefault("momentum_buffer", torch.zeros_like(kernel))
+        state = self.state[kernel]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(kernel)
+        buffer = state["momentum_buffer"]
         buffer.mul_(MOMENTUM).add_(gradient)
         direction = gradient.add(buffer, alpha=MOMENTUM).reshape(len(kernel), -1)  # [out, in · h · w]
         kernel.mul_(len(kernel) ** 0.5 / kernel.norm())
