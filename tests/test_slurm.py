@@ -220,12 +220,14 @@ def test_a_job_whose_node_fails_goes_on_on_another(cluster, tmp_path, uninterrup
     job = cluster.submit(tmp_path / "log", "slurm/train.sbatch", *words(tmp_path / "out", name="run", **LONG))
     until(lambda: trains(folder), "the training")
     node = cluster.call("squeue", "--noheader", f"--jobs={job}", "--format=%N").stdout.strip()
-    cluster.call("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    # Drained, it takes no job when it comes back by itself: the old training may still be ending there, and SLURM
+    # holds a job for ever that it finds on its node already
+    for state in ("drain", "down"):
+        cluster.call("scontrol", "update", f"nodename={node}", f"state={state}", "reason=test")
     try:
         assert cluster.wait(job) == ["COMPLETED"]
     finally:
-        # Refused where the node has come back by itself
-        cluster.call("scontrol", "update", f"nodename={node}", "state=resume", check=False)
+        cluster.call("scontrol", "update", f"nodename={node}", "state=resume")
     assert cluster.restarts(job) == 1
     assert numbers(results_of(folder)) == uninterrupted
 
