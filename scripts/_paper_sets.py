@@ -25,7 +25,7 @@ SETS: dict[str, tuple[Row, ...]] = {
         Row("baseline_cifar10_alexnet", "vgg_joint"),
         Row("baseline_cifar10_vgg11", "vgg_joint"),
     ),
-    "recipes": (Row("modern_cifar10_k3"), Row("best_cifar10")),
+    "recipes": (Row("modern_cifar10_k3"),),
     "pooled": (
         Row("pooled_cifar10", "pooled"),
         Row("pooled_cifar10", "pooled", ("epochs=4",)),
@@ -34,6 +34,7 @@ SETS: dict[str, tuple[Row, ...]] = {
     ),
     "fast": (
         Row("fast_cifar10", "fast"),
+        Row("best_cifar10", "fast"),
         Row("fast_cifar10", "five", FIVE, label="fast_cifar10, 5 blocks"),
         Row(
             "fast_cifar10",
