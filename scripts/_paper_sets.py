@@ -27,15 +27,16 @@ SETS: dict[str, tuple[Row, ...]] = {
     ),
     "recipes": (Row("modern_cifar10_k3"),),
     "pooled": (
-        Row("pooled_cifar10", "pooled"),
-        Row("pooled_cifar10", "pooled", ("epochs=4",)),
-        Row("pooled_cifar10", "pooled", ("epochs=8",)),
+        Row("pooled_cifar10", "pooled", ("cache=disk",), label="pooled_cifar10"),
+        Row("pooled_cifar10", "pooled", ("epochs=4", "cache=disk")),
+        Row("pooled_cifar10", "pooled", ("epochs=4", "cache=disk", "optimizer.muon_lr=0.1")),
+        Row("pooled_cifar10", "pooled", ("epochs=8", "cache=disk")),
         Row("pooled_cifar10", "pooled", ("plan=joint", "plan.epochs=6")),
     ),
     "fast": (
-        Row("fast_cifar10", "fast"),
+        Row("fast_cifar10", "fast", ("cache=disk",), label="fast_cifar10"),
         Row("best_cifar10", "fast"),
-        Row("fast_cifar10", "five", FIVE, label="fast_cifar10, 5 blocks"),
+        Row("fast_cifar10", "five", (*FIVE, "cache=disk"), label="fast_cifar10, 5 blocks"),
         Row(
             "fast_cifar10",
             "five_joint",
