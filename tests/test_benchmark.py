@@ -89,6 +89,7 @@ def assert_plausible(figures: dict) -> None:
             assert row["ratio"] == pytest.approx(row["ours"] / row["plain"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", TINY)
 def test_a_part_gives_its_figures(part, monkeypatch, tmp_path):
     monkeypatch.setenv("LAYERWISE_DATA", str(tmp_path))  # without CIFAR-10

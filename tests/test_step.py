@@ -181,6 +181,7 @@ def test_stages_of_equal_shape_share_what_is_compiled(tiny_data, monkeypatch):
     assert compilations == [1, 2, 2, 2]  # block 1 has other channels; the batches of 6 images cost none
 
 
+@pytest.mark.slow
 def test_a_compiled_augmentation_gives_the_plain_one_and_serves_all_views(tiny_data):
     parts = tiny_data.spec, tiny_data.splits, replace(tiny_data.augment, cutout=Cutout(3, torch.tensor([9, 5, 1])))
     plain, compiled = (Dataset(*parts, seed=0, device=CPU, compiled_for=size) for size in (None, 16))

@@ -192,6 +192,7 @@ def test_pretraining_uses_all_inputs_and_a_tenth_of_the_labels(train_py, tmp_pat
     assert [line["target"] for line in lines] == ["inputs", "labels", "inputs", "labels", "labels"]
 
 
+@pytest.mark.slow
 def test_the_script_fills_its_tables_into_the_document(tmp_path):
     pytest.importorskip("matplotlib")
     document = tmp_path / "tutorials.md"
@@ -233,10 +234,10 @@ def test_the_document_has_the_published_tables_and_ours():
 @pytest.mark.parametrize(
     ("name", "run", "seed"),
     [
-        ("blobs", "10 a layer", 0),
-        ("autoencoder", "6 layers of 10, gradients clipped", 1),
-        ("labelled", "blobs, pretrained", 0),
-        ("labelled", "digits, pretrained", 0),
+        pytest.param("blobs", "10 a layer", 0, marks=pytest.mark.slow),
+        pytest.param("autoencoder", "6 layers of 10, gradients clipped", 1, marks=pytest.mark.slow),
+        pytest.param("labelled", "blobs, pretrained", 0, marks=pytest.mark.slow),
+        pytest.param("labelled", "digits, pretrained", 0, marks=pytest.mark.slow),
         pytest.param("keras", "head frozen", 0, marks=pytest.mark.real_data),
         pytest.param("pytorch", "1 epoch", 0, marks=pytest.mark.real_data),
     ],
@@ -255,6 +256,7 @@ def test_a_seed_of_each_table_is_what_the_program_gives(train_py, tmp_path, name
                 assert dict(leaves(now[measure]))[what] == near, (now["title"], measure, what)
 
 
+@pytest.mark.slow
 def test_the_figure_of_gradients_is_made_from_runs_and_is_the_recorded_one(tmp_path):
     pytest.importorskip("matplotlib")
     words = [
