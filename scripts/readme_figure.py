@@ -1,8 +1,9 @@
 """Draws the figure of the README, docs/figures/layerwise.svg, from files of results/ only.
 
 Left: CIFAR-10 test accuracy over the operations of training, for each way to train. Small points are seeds, large ones
-their means. Filled: width and epochs were chosen on held-out images; open: they were not (pooled.json, fast.json, some
-of frontier.json). Diamonds: the paper's networks and recipe at a quarter of the width (cifar10_quarter.json).
+their means; a line joins those that nothing trained the same way beats for as much or less. Filled: width and epochs
+were chosen on held-out images; open: they were not (pooled.json, fast.json, some of frontier.json). Diamonds: the
+paper's networks and recipe at a quarter of the width (cifar10_quarter.json).
 Right: memory of training steps of VGG-11: parameters (with gradients and momenta) and activations, of the greedy stage
 that needs most and end to end.
 
@@ -73,13 +74,14 @@ def draw_accuracy(panel: Any) -> None:
     for (way, color), marker in zip(COLORS.items(), MARKERS, strict=False):
         mine = sorted((one for one in rows if way_of(one) == way), key=cost_of)
         label = f"{WAYS[way]}, n = {'/'.join(str(len(one['seeds'])) for one in mine)}"
-        costs, means = [cost_of(one) for one in mine], [one["ours"]["top1"]["mean"] for one in mine]
-        panel.plot(costs, means, color=color, linewidth=1, marker=marker, markersize=5, label=label)
-        for one, cost, mean in zip(mine, costs, means, strict=True):
+        points = [(cost_of(one), one["ours"]["top1"]["mean"]) for one in mine]
+        front = [(cost, mean) for cost, mean in points if all(mean >= other for paid, other in points if paid <= cost)]
+        panel.plot(*zip(*front, strict=True), color=color, linewidth=1, marker=marker, markersize=5, label=label)
+        for one, (cost, mean) in zip(mine, points, strict=True):
             values = one["ours"]["top1"]["values"]
             panel.plot([cost] * len(values), values, ".", color=color, markersize=3)
+            panel.plot(cost, mean, marker, color=color, markersize=5)
             if one["experiment"] not in CHOSEN_ROWS:
-                panel.plot(cost, mean, marker, color=color, markersize=5, fillstyle="none")
                 panel.plot(cost, mean, marker, color="white", markersize=3)
     narrow = [one for one in read("cifar10_quarter.json")["rows"] if one["experiment"] in QUARTER]
     for one in narrow:
