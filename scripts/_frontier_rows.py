@@ -29,11 +29,11 @@ CANDIDATES: dict[tuple[str, float], tuple[tuple[float, int], ...]] = {
     ("greedy k=1", 0.03): ((0.375, 7), (0.5, 4), (0.75, 2)),
     ("simultaneous", 0.03): ((0.375, 5), (0.5, 3), (0.75, 1)),
     ("joint", 0.03): ((0.375, 9), (0.5, 5), (0.75, 3)),
-    ("greedy k=3", 0.1): ((0.75, 4), (1, 2)),
+    ("greedy k=3", 0.1): ((0.5, 8), (0.75, 4), (1, 2)),
     ("greedy k=2", 0.1): ((0.75, 4), (1, 2)),
     ("greedy k=1", 0.1): ((0.75, 7), (1, 4)),
-    ("simultaneous", 0.1): ((0.75, 4), (1, 2)),
-    ("joint", 0.1): ((0.75, 10), (1, 6)),
+    ("simultaneous", 0.1): ((0.5, 9), (0.75, 4), (1, 2)),
+    ("joint", 0.1): ((0.5, 18), (0.75, 10), (1, 6)),
 }
 """By method and budget in PFLOP: pairs of a width factor and epochs (greedy: for each block)."""
 
