@@ -2,8 +2,8 @@
 
 Left: CIFAR-10 test accuracy over the operations of training, for each way to train. Small points are seeds, large ones
 their means; a line joins those that nothing trained the same way beats for as much or less. Filled: width and epochs
-were chosen on held-out images; open: they were not (pooled.json, fast.json). Diamonds: the paper's
-networks and recipe at a quarter of the width (cifar10_quarter.json).
+were chosen on held-out images; open: they were not (pooled.json, fast.json). Diamonds: the paper's networks and recipe
+at a quarter of the width (cifar10_quarter.json).
 Right: memory of training steps of VGG-11: parameters (with gradients and momenta) and activations, of the greedy stage
 that needs most and end to end.
 
