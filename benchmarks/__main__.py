@@ -9,7 +9,7 @@
 `plain` is benchmarks/plain.py, the published training loop in textbook PyTorch. With --gpu, [compile] and [full] run
 without being named.
 
-ceilings    rate of matrix products in float32 and bfloat16, and of copying memory
+ceilings    rate of matrix products in float32 and, where the hardware has units for it, bfloat16; of copying memory
 blocks      images/s of a training step of each block with its data, for k = 1, 2, 3, ours and plain; also as a share
             of the machine's rate of matrix products
 [compile]   images/s of training steps, with compile=true and without

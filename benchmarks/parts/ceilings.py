@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from benchmarks.steps import seconds_of, take_turns
+from layerwise.core.precision import has_bf16_units
 
 SIDES = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192, 16384)}
 """Of the square matrices that are tried; larger ones on a device that needs them to be busy."""
@@ -42,9 +43,12 @@ def fastest_product(dtype: torch.dtype, device: torch.device, sides: Sequence[in
 def measure(
     device: torch.device, sides: Sequence[int] | None = None, copied_bytes: int | None = None
 ) -> dict[str, Any]:
-    """Rate of matrix products (TFLOP/s), and of copying, where a byte is read and written (GB/s)."""
+    """Rate of matrix products (TFLOP/s), and of copying, where a byte is read and written (GB/s).
+
+    Of bfloat16 only where the hardware multiplies it: emulated products of these sizes take minutes each.
+    """
     figures: dict[str, Any] = {}
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in (torch.float32, *([torch.bfloat16] if has_bf16_units(device) else [])):
         product = fastest_product(dtype, device, sides)
         (seconds,) = take_turns([product], rounds=5, steps=2, device=device)
         name = str(dtype).removeprefix("torch.")
