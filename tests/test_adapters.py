@@ -16,6 +16,7 @@ from helpers.commands import assert_refused
 from helpers.run_folders import only_run, results_of
 from layerwise.core.errors import LayerwiseError
 from layerwise.data import adapters
+from layerwise.data.own import checked_samples
 
 CLASSES = ["cat", "dog"]
 
@@ -141,3 +142,48 @@ def test_columns_of_names_are_classes_and_wrong_ones_are_named(tmp_path):
 def test_a_data_set_that_is_nowhere_is_one_message(train_py, tmp_path):
     keys = KEYS | {"dataset": "huggingface", "dataset.repository": tmp_path / "none"}
     assert_refused(train_py(**keys), f"dataset.repository={tmp_path}/none", "cannot be loaded")
+
+
+def test_16_bit_and_palette_images_keep_their_colours(pets, monkeypatch, tmp_path):
+    levels = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000 + 500
+    colours = [Image.new("RGB", (8, 8), colour) for colour in ((250, 10, 20), (0, 0, 255))]
+    for images, expected in (
+        ([Image.fromarray(levels)] * 2, [torch.from_numpy((levels >> 8).astype(np.uint8))[..., None]] * 2),
+        ([c.quantize(2) for c in colours], [torch.from_numpy(np.array(c)) for c in colours]),
+    ):
+        monkeypatch.setattr(Pets, "__getitem__", lambda self, i, images=images: (images[i % 2], i % 2))
+        for part in (
+            adapters.torchvision("Pets", tmp_path).train,
+            checked_samples((Pets("x"), Pets("x", "val")), "x").train,
+        ):
+            torch.testing.assert_close(part[0][:2], torch.stack(expected))
+    monkeypatch.setattr(Pets, "__getitem__", lambda self, i: (Image.fromarray(np.full((8, 8), 7.5, np.float32)), 0))
+    with pytest.raises(LayerwiseError, match=r"Pets: sample 0: its 32-bit floats .* are not in \[0, 1\]"):
+        adapters.torchvision("Pets", tmp_path)
+
+
+def test_splits_by_name_are_refused_where_there_are_none(pets, monkeypatch, tmp_path):
+    monkeypatch.setattr(Pets, "__init__", lambda self, root, train=True: None)
+    with pytest.raises(LayerwiseError, match=r"dataset\.test_split=val: Pets has no splits by name"):
+        adapters.torchvision("Pets", tmp_path, test_split="val")
+
+
+@pytest.mark.parametrize(
+    ("labels", "photos", "message"),
+    [
+        ([0, None, 1], 3, "1 of 3 samples of train have no label in kind"),
+        ([0, -1, -1], 3, "2 of 3 samples of train have no label in kind.*dataset.train_split"),
+        ([0.5, 1.5, 0.5], 3, "dataset.label_column=kind: holds 0.5"),
+        ([0, 1, 0], 2, "sample 2 has no image"),
+    ],
+)
+def test_samples_without_an_image_or_a_class_are_refused(tmp_path, labels, photos, message):
+    datasets = pytest.importorskip("datasets")
+    rows = {"photo": [picture(0, i) if i < photos else None for i in range(3)], "kind": labels}
+    number = "float32" if isinstance(labels[0], float) else "int64"
+    features = datasets.Features({"photo": datasets.Image(), "kind": datasets.Value(number)})
+    (tmp_path / "set").mkdir()
+    for split in ("train", "test"):
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / "set" / f"{split}.parquet"))
+    with pytest.raises(LayerwiseError, match=message):
+        adapters.huggingface(str(tmp_path / "set"), tmp_path / "data", label_column="kind")

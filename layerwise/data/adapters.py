@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from layerwise.core.errors import LayerwiseError, suggest
+from layerwise.data.images.decoding import UnreadableImage, grey_or_colours
 from layerwise.data.own import Samples, check_memory
 
 TEST_SPLITS = ("test", "validation", "valid", "val")
@@ -56,6 +57,9 @@ def torchvision(
 
     try:
         if "train" in parameters:
+            for key, value in (("train_split", train_split), ("test_split", test_split)):
+                if value is not None:
+                    raise LayerwiseError(f"dataset.{key}={value}: {source} has no splits by name. Leave it out.")
             parts = [open_split({"train": True}), open_split({"train": False})]
         elif "split" in parameters:
             parts = [open_split({"split": train_split or "train"}), _first(open_split, test_split)]
@@ -67,7 +71,9 @@ def torchvision(
             "Put its files there, or set dataset.root."
         ) from error
     names = getattr(parts[0], "classes", None)
-    train, test = (_stacked(part, len(part), side, f"dataset.source={source}") for part in parts)
+    train, test = (
+        _stacked((part[i] for i in range(len(part))), len(part), side, f"dataset.source={source}") for part in parts
+    )
     return Samples(train, test, tuple(map(str, names)) if names else (), flip=mirror)
 
 
@@ -131,6 +137,8 @@ def huggingface(
     image = _column("image_column", image_column, features, datasets.Image)
     label = _column("label_column", label_column, features, datasets.ClassLabel)
     kind = features[label]
+    for split in (train_split, test_split):
+        _check_labels(found[split][label], label, split, repository)
     names = list(kind.names) if isinstance(kind, datasets.ClassLabel) else sorted(set(found[train_split][label]))
     numbers = {name: number for number, name in enumerate(names)}
     parts = []
@@ -158,12 +166,32 @@ def _column(key: str, name: str | None, features: Any, kind: type) -> str:
     return name or fitting[0]
 
 
+def _check_labels(labels: Sequence[Any], column: str, split: str, repository: str) -> None:
+    """Refuses a split with samples without a label, and values that are no classes."""
+    absent = sum(value is None or (isinstance(value, int) and value < 0) for value in labels)
+    if absent:
+        raise LayerwiseError(
+            f"dataset.repository={repository}: {absent} of {len(labels)} samples of {split} have no label in {column} "
+            "(None, or a negative number). Choose another split (dataset.train_split, dataset.test_split)."
+        )
+    strange = next((value for value in labels if not isinstance(value, str | int)), None)
+    if strange is not None:
+        raise LayerwiseError(f"dataset.label_column={column}: holds {strange!r}; classes are names or whole numbers.")
+
+
 def _stacked(pairs: Iterable[tuple[Any, Any]], count: int, side: int | None, name: str) -> tuple[Tensor, Tensor]:
     """Images uint8 [N, H, W, C], C = 1 if all are grey, and labels [N], of `count` pairs of a PIL image and a label."""
     images, labels = [], []
     for image, label in pairs:
-        resized = image if side is None or image.size == (side, side) else image.resize((side, side), resample=2)
-        images.append(resized if resized.mode == "L" else resized.convert("RGB"))
+        if image is None:
+            raise LayerwiseError(f"{name}: sample {len(images)} has no image.")
+        try:
+            colours = grey_or_colours(image)  # before resizing, which a palette does not bear
+        except UnreadableImage as error:
+            raise LayerwiseError(f"{name}: sample {len(images)}: {error}.") from error
+        images.append(
+            colours if side is None or colours.size == (side, side) else colours.resize((side, side), resample=2)
+        )
         if len(images) == 1:
             check_memory(count, len(images[0].tobytes()), name)
         labels.append(int(label))

@@ -158,8 +158,20 @@ def _value(value: Any) -> Tensor:
     """A vector [F], or an image [H, W, C]."""
     if isinstance(value, Tensor):
         return value.permute(1, 2, 0) if value.dim() == 3 else value  # torch has channels first
+    if type(value).__module__.startswith("PIL.") and value.mode not in ("L", "LA", "RGB", "RGBA"):
+        value = _colours(value)
     array = torch.from_numpy(np.array(value))
     return array[..., None] if array.dim() == 2 else array
+
+
+def _colours(image: Any) -> Any:
+    """A PIL image of another mode as one of L or RGB: the values of a palette are its indices, not colours."""
+    from layerwise.data.images.decoding import UnreadableImage, grey_or_colours
+
+    try:
+        return grey_or_colours(image)
+    except UnreadableImage as error:
+        raise ValueError(str(error)) from error
 
 
 def _told(values: Tensor) -> str:

@@ -88,9 +88,7 @@ def _decode_with_pillow(encoded: Tensor, start: bytes, exif: bool) -> Tensor:
             warnings.simplefilter("ignore")  # about metadata and about sizes that are no attack here
             with Image.open(BytesIO(encoded.numpy().data), formats=_known_formats()) as file:
                 image = ImageOps.exif_transpose(file) if exif else file
-                if file.mode == "F" or file.mode.startswith("I"):
-                    return _grey_levels(np.asarray(image), file.mode, file.format).expand(3, -1, -1)
-                colours: Tensor = transforms.pil_to_tensor(image.convert("RGB"))
+                colours: Tensor = transforms.pil_to_tensor(grey_or_colours(image, file.format).convert("RGB"))
                 return colours
     except UnreadableImage:
         raise
@@ -98,6 +96,20 @@ def _decode_with_pillow(encoded: Tensor, start: bytes, exif: bool) -> Tensor:
         raise UnreadableImage("it is no image, or of an unknown format") from error
     except Exception as error:  # Pillow passes on OSError, SyntaxError, ValueError, struct.error, …
         raise UnreadableImage((str(error) or type(error).__name__).splitlines()[0]) from error
+
+
+def grey_or_colours(image: Image.Image, file_format: str | None = None) -> Image.Image:
+    """Returns an image of mode L if it is grey, else of mode RGB.
+
+    Args:
+        file_format: of the file that it was read from; by default what the image itself knows.
+
+    Raises:
+        UnreadableImage: its values have a range that is not known.
+    """
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(_grey_levels(np.asarray(image), image.mode, file_format or image.format).numpy())
+    return image if image.mode == "L" else image.convert("RGB")
 
 
 @cache
