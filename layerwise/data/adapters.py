@@ -181,7 +181,8 @@ def _check_labels(labels: Sequence[Any], column: str, split: str, repository: st
 
 def _stacked(pairs: Iterable[tuple[Any, Any]], count: int, side: int | None, name: str) -> tuple[Tensor, Tensor]:
     """Images uint8 [N, H, W, C], C = 1 if all are grey, and labels [N], of `count` pairs of a PIL image and a label."""
-    images, labels = [], []
+    images: list[Any] = []
+    labels: list[int] = []
     for image, label in pairs:
         if image is None:
             raise LayerwiseError(f"{name}: sample {len(images)} has no image.")
