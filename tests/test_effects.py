@@ -45,6 +45,7 @@ WITHOUT = [
     (["objective.similarity=0.5"], "objective.similarity"),
     (["+optimizer.epsilon=1e-7"], "optimizer.epsilon"),
     (["dataset.validation_split=last"], "dataset.validation_split"),
+    (["dataset=table", "dataset.path=a.csv", "dataset.test_path=b.csv", "dataset.test=0.5"], "dataset.test"),
     (["objective.reconstruction=absolute_error"], "objective.reconstruction"),
     (["plan.prune_epochs=3"], "plan.prune_epochs"),
     (["k=1", "model.head_width=7"], "model.head_width"),

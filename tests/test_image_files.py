@@ -117,6 +117,7 @@ def test_tiff_files_of_any_depth_keep_their_grey(values, expected):
         (np.full((4, 5), 90.0, np.float32), r"32-bit floats from 90 to 90 are not in \[0, 1\]"),
         (np.full((4, 5), np.nan, np.float32), "32-bit floats from nan"),
         (np.full((4, 5), 220, np.uint16), "16-bit values up to 220 of 65535 would all be black"),
+        (np.full((4, 5), 1023, np.uint16), "16-bit values up to 1023 of 65535 would leave 4 grey levels"),
     ],
 )
 def test_values_without_a_known_range_are_refused_with_the_reason(values, words):
@@ -395,3 +396,36 @@ def test_the_report_calls_a_folder_and_a_table_by_their_names(root, tmp_path, tr
     assert outcome.code == 0, outcome.err
     assert "on images, greedy" in (tmp_path / "out" / "mine" / "report.html").read_text()
     assert results_of(tmp_path / "out" / "mine")["dataset"] == "images"
+
+
+def test_damaged_metadata_do_not_lose_the_pixels():
+    damaged = tensor(content(picture(), "PNG", exif=b"Exif\0\0no orientation"))
+    assert torch.equal(decode(damaged, exif=True), decode(damaged))
+
+
+def write_records(root: Path, output: Path) -> int:
+    """Returns how many images were written or found."""
+    writer = RecordWriter(ClassFolders(root, 0.25), output, Preparation(8, 90), shard_bytes=10**6, workers=0)
+    return len(writer.write(lambda n: None).classes)
+
+
+def test_records_of_images_that_changed_since_are_not_taken_for_theirs(root, tmp_path):
+    assert write_records(root, tmp_path / "records") == write_records(root, tmp_path / "records") == 2
+    picture(200, (30, 30)).save(next((root / "train" / "cat").iterdir()))
+    with pytest.raises(LayerwiseError, match=r"records of these images before some of them changed.*Remove it"):
+        write_records(root, tmp_path / "records")
+
+
+def test_records_are_not_written_where_they_would_be_a_class(root):
+    shutil.rmtree(root / "val")
+    for images, output in ((root, root / "train" / "records"), (root / "train", root / "train" / "records")):
+        with pytest.raises(LayerwiseError, match=r"records: lies in .*train, where each folder is taken for a class"):
+            write_records(images, output)
+    assert not (root / "train" / "records").exists()
+
+
+def test_a_fraction_to_test_on_is_warned_about_where_there_are_test_images(root, capsys):
+    ImageFolder(root, 8, test=0.5).spec()
+    assert "has test images of its own, so dataset.test=0.5 has no effect" in capsys.readouterr().err
+    ImageFolder(root, 8).spec()
+    assert "no effect" not in capsys.readouterr().err

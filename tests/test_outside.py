@@ -20,6 +20,7 @@ from PIL import Image
 import layerwise
 from helpers.commands import ROOT, assert_refused, run_script, words
 from helpers.configs import configured
+from helpers.data import CPU
 from helpers.outside import FOLDER, LOSS, NETWORK, OWN, PLAN
 from helpers.run_folders import numbers, only_run, results_of
 from layerwise.config import build
@@ -28,6 +29,7 @@ from layerwise.config.identity import run_name
 from layerwise.config.outside import offered
 from layerwise.config.parse import from_yaml, to_yaml
 from layerwise.core.errors import LayerwiseError
+from layerwise.data.factory import load
 from layerwise.data.own import Own, Samples, checked_samples
 from layerwise.models.readout import Readout
 from layerwise.training.contracts import CONTRACTS
@@ -297,9 +299,22 @@ def test_samples_of_every_form_are_taken_and_others_named():
         (((images, labels - 1), vectors), "label -1"),
         (([(1, 2, 3)], vectors), "train: is no data set"),
         (Samples(vectors, vectors, ("one",)), "a label 1 for 1 classes"),
+        (([(vector, 0.5 + label) for vector, label in zip(*vectors, strict=True)], vectors), "0.5 is no whole number"),
+        (((vectors[0] / 0, labels), vectors), "train: sample 0, feature [01] is (inf|nan); give finite numbers"),
     ):
         with pytest.raises(LayerwiseError, match=said):
             checked_samples(given, "f")
+
+
+def test_large_offsets_of_own_vectors_are_taken_off_before_they_are_narrowed():
+    labels = torch.arange(40) % 2
+    seconds = 1.7e9 + 20 * labels.double()[:, None]  # float32 has steps of 128 there
+    samples = checked_samples(((seconds, labels), (seconds.float(), labels)), "f")
+    train = load(Own("mine", samples), CPU).splits["train"]
+    values = torch.cat(list(train.read([torch.arange(40)])))[:, 0]
+    assert torch.equal(values, 2.0 * train.labels - 1)
+    small = checked_samples(((seconds - 1.7e9, labels), (seconds - 1.7e9, labels)), "f")
+    assert small.train[0].dtype == torch.float32  # as in runs of earlier versions
 
 
 class Photographs:

@@ -18,6 +18,7 @@ from layerwise.core.randomness import key
 from layerwise.data.choices import ValidationSplit
 from layerwise.data.dataset import Dataset
 from layerwise.data.factory import load
+from layerwise.data.own import Own, Samples
 from layerwise.data.split import balanced_order, class_weights, fold_out, fraction_of, hold_out, stratified_order
 from layerwise.data.table import Table
 from layerwise.data.table_file import TableFiles
@@ -180,6 +181,14 @@ def test_the_last_samples_can_be_held_out():
     n = len(whole.splits["train"])
     assert numbers_of(data, "validation") == set(range(n - round(0.2 * n), n))
     assert numbers_of(data, "train") == set(range(n - round(0.2 * n)))
+
+
+def test_the_last_samples_are_not_held_out_where_they_are_all_of_a_class():
+    images, labels = torch.zeros(30, 4, 4, 1, dtype=torch.uint8), torch.arange(30) // 10
+    sorted_by_class = Own("mine", Samples((images, labels), (images, labels)))
+    with pytest.raises(LayerwiseError, match=r"dataset\.validation_split=last: .*10 samples .*validation_split=random"):
+        load(sorted_by_class, CPU, validation=1 / 3, validation_split=ValidationSplit.last)
+    assert len(load(sorted_by_class, CPU, validation=1 / 3).splits["validation"]) == 10
 
 
 def test_validation_samples_depend_on_the_seed():

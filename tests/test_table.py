@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -758,3 +759,39 @@ def test_all_options_of_tables_at_once(train_py, tmp_path):
     results = results_of(only_run(tmp_path))
     assert sum(map(sum, results["classification"]["confusion_matrix"])) == 30
     assert "validation" in results["blocks"][0]
+
+
+def test_a_column_that_is_empty_where_training_samples_are_left_is_named(tmp_path):
+    rows = [f"{i},{i if i == 3 else ''},{'ab'[i % 2]}" for i in range(12)]
+    table = Table(TableFiles(write(tmp_path, "\n".join(["x,rare,kind", *rows]) + "\n"), "kind", test=0.25))
+    said = []
+    for fold in range(1, 4):
+        try:
+            load(table, CPU, folds=3, fold=fold)
+        except LayerwiseError as error:
+            said.append(str(error))
+    assert len(said) == 1  # where the only value is held out
+    assert "column 'rare': no sample that is left to train on has a value" in said[0]
+    assert "dataset.drop=[rare]" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"columns": ["length", "length"]}, "dataset.columns: names 'length' twice"),
+        ({"columns": []}, "dataset.columns: names no column"),
+        ({"columns": ["length"], "drop": ["length"]}, "dataset.columns: names no column"),
+        ({"drop": ["species"]}, "dataset.drop: 'species' is the label"),
+    ],
+)
+def test_choices_of_columns_that_cannot_be_meant_are_refused(tmp_path, options, said):
+    with pytest.raises(LayerwiseError, match=re.escape(said)):
+        read_file(write(tmp_path, IRIS), "species", **options)
+
+
+def test_what_test_rows_lack_or_have_alone_is_said(tmp_path):
+    path = write(tmp_path, "sex,x,kind\nmale,1,a\nfemale,2,b\nmale,3,a\nfemale,4,b\n")
+    test = write(tmp_path, "x,sex,kind\n1,0,a\n,male,b\n", "test.csv")
+    notes = Table(TableFiles(path, "kind", test_path=test)).spec().notes
+    assert f"in {test}, column 'sex': '0' occurs in no training row and counts as no category" in notes
+    assert f"in {test}, column 'x' lacks 1 values; they get the median of the training samples" in notes

@@ -114,7 +114,11 @@ EFFECTS: dict[str, Effect] = {
         ALWAYS,
     ),
     **dict.fromkeys(("dataset.standardise", "dataset.limit", "dataset.limit_test", "dataset.augment"), ALWAYS),
-    **dict.fromkeys(("dataset.size", "dataset.workers", "dataset.unreadable", "dataset.exif", "dataset.test"), ALWAYS),
+    **dict.fromkeys(("dataset.size", "dataset.workers", "dataset.unreadable", "dataset.exif"), ALWAYS),
+    "dataset.test": Effect(
+        "dataset.test_path=null, since a table of its own is tested on",
+        lambda c: getattr(c.dataset, "test_path", None) is None,
+    ),
     **dict.fromkeys(("dataset.path", "dataset.task", "dataset.label", "dataset.test_path"), ALWAYS),
     **dict.fromkeys(("dataset.separator", "dataset.columns", "dataset.drop", "dataset.missing"), ALWAYS),
     "dataset.validation_split": Effect("dataset.validation above 0", lambda c: c.dataset.validation > 0),

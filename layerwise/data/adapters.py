@@ -16,7 +16,7 @@ from torch import Tensor
 
 from layerwise.core.errors import LayerwiseError, suggest
 from layerwise.data.images.decoding import UnreadableImage, grey_or_colours
-from layerwise.data.own import Samples, check_memory
+from layerwise.data.own import Samples, check_memory, whole
 
 TEST_SPLITS = ("test", "validation", "valid", "val")
 """Names of the split to test on, the first that a data set has."""
@@ -195,7 +195,10 @@ def _stacked(pairs: Iterable[tuple[Any, Any]], count: int, side: int | None, nam
         )
         if len(images) == 1:
             check_memory(count, len(images[0].tobytes()), name)
-        labels.append(int(label))
+        try:
+            labels.append(whole(label))
+        except (TypeError, ValueError) as error:
+            raise LayerwiseError(f"{name}: is no classification data set: {type(error).__name__}: {error}.") from error
     grey = all(image.mode == "L" for image in images)
     return _pixels(images if grey else [image.convert("RGB") for image in images]), torch.tensor(labels)
 

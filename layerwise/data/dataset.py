@@ -153,6 +153,13 @@ def scaled_exactly(values: Tensor, spec: DatasetSpec) -> Tensor:
     return (values - mean) / std
 
 
+def merged_by_float32(values: Tensor) -> Tensor:
+    """Returns [F], which features of values float64 [N, F] lose a thousandth of their deviation or more in float32."""
+    lost = (values.float() - values).abs().amax(dim=0)
+    spread = values.std(dim=0, correction=0)
+    return (lost > 1e-3 * spread) & (spread > 1e-12 * values.abs().amax(dim=0))
+
+
 class Split(Protocol):
     """Samples of one split, wherever they lie."""
 

@@ -12,7 +12,17 @@ from layerwise.core.errors import LayerwiseError
 from layerwise.data import fingerprint
 from layerwise.data.augmentation import augmentation_of, mixing_of
 from layerwise.data.choices import ValidationSplit
-from layerwise.data.dataset import WHOLE, Dataset, DatasetSpec, Resident, Shards, Split, SplitName, scaled_exactly
+from layerwise.data.dataset import (
+    WHOLE,
+    Dataset,
+    DatasetSpec,
+    Resident,
+    Shards,
+    Split,
+    SplitName,
+    merged_by_float32,
+    scaled_exactly,
+)
 from layerwise.data.reader import InMemory, Reader
 from layerwise.data.split import (
     check_classes,
@@ -24,6 +34,7 @@ from layerwise.data.split import (
     limit,
     limit_both,
 )
+from layerwise.data.table_columns import features_of
 
 
 def load(
@@ -80,6 +91,11 @@ def load(
         labels = train.labels
         last = validation_split is ValidationSplit.last
         kept, held = hold_out(labels, validation, seed, last) if folds is None else fold_out(labels, folds, fold)
+        if last and not labels.is_floating_point() and len(labels[kept].unique()) < len(labels.unique()):
+            raise LayerwiseError(
+                f"dataset.validation_split=last: the last {len(held)} samples hold all that there are of some class. "
+                "Samples that are sorted by class need dataset.validation_split=random."
+            )
         splits |= {"train": train.take(kept), "validation": train.take(held)}
     labels = splits["train"].labels
     some = fraction_of(labels, labelled, seed, "dataset.labelled") if labelled < 1 else None
@@ -119,6 +135,11 @@ def _with_statistics(spec: DatasetSpec, train: Split, standardise: bool) -> Data
         values = train.values.double()  # [N, F]
         if spec.columns is not None and not spec.fill:
             fill = values.nanmedian(dim=0).values
+            if empty := [name for name, absent in zip(features_of(spec.columns), fill.isnan(), strict=True) if absent]:
+                raise LayerwiseError(
+                    f"{spec.title}, column '{empty[0]}': no sample that is left to train on has a value. Leave it out: "
+                    f"dataset.drop=[{','.join(empty)}]."
+                )
             values = torch.where(values.isnan(), fill, values)
             spec = replace(spec, fill=tuple(fill.tolist()))
         if standardise and not spec.mean:
@@ -138,11 +159,9 @@ def _scale_vectors(splits: dict[SplitName, Split], spec: DatasetSpec) -> None:
         assert isinstance(split, Resident)
         exact = scaled_exactly(split.values, spec)
         split.values = exact.float()
-        lost = (split.values - exact).abs().amax(dim=0)
-        spread = exact.std(dim=0, correction=0)
         if not split.values.isfinite().all():
             problem = "are too large for float32"
-        elif ((lost > 1e-3 * spread) & (spread > 1e-12 * exact.abs().amax(dim=0))).any():
+        elif merged_by_float32(exact).any():
             problem = "are so large beside their differences that float32 would merge them"
         else:
             continue

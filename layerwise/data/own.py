@@ -12,7 +12,7 @@ from torch import Tensor
 
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.machine import HOST, available_memory
-from layerwise.data.dataset import DatasetSpec
+from layerwise.data.dataset import DatasetSpec, merged_by_float32
 from layerwise.data.reader import InMemory, Pair
 
 Part = tuple[Tensor, Tensor] | Sequence[tuple[Any, Any]]
@@ -80,6 +80,8 @@ def checked_samples(given: Any, name: str) -> Samples:
             raise LayerwiseError(f"{name}: must return (train, test) or Samples, not {type(given).__name__}.")
         given = Samples(*given)
     train, test = (_tensors(part, f"{name}: {what}") for part, what in ((given.train, "train"), (given.test, "test")))
+    if train[0].dim() == test[0].dim() == 2:
+        train, test = _narrowed(train, test)
     if train[0].shape[1:] != test[0].shape[1:] or train[0].dtype != test[0].dtype:
         raise LayerwiseError(f"{name}: train {_told(train[0])} and test {_told(test[0])} differ in shape or type.")
     largest = int(max(train[1].max(), test[1].max()))
@@ -111,7 +113,10 @@ def _tensors(part: Any, name: str) -> tuple[Tensor, Tensor]:
         raise LayerwiseError(f"{name}: labels are {_told(labels)}; give whole numbers [N], one for each sample.")
     if int(labels.min()) < 0:
         raise LayerwiseError(f"{name}: there is a label {int(labels.min())}; labels count from 0.")
-    return values.float() if values.dim() == 2 else values, labels.long()
+    if values.dim() == 2 and not (finite := values.isfinite()).all():
+        i, j = (int(x) for x in (~finite).nonzero()[0])
+        raise LayerwiseError(f"{name}: sample {i}, feature {j} is {float(values[i, j])}; give finite numbers.")
+    return values, labels.long()
 
 
 def _stacked(samples: Any, name: str) -> Pair:
@@ -126,12 +131,29 @@ def _stacked(samples: Any, name: str) -> Pair:
             value, label = samples[i]
             if (value := _value(value)).shape != first.shape or not torch.can_cast(value.dtype, first.dtype):
                 raise ValueError(f"sample {i} is {_told(value)}, the first is {_told(first)}")
-            values[i], labels[i] = value, int(label)
+            values[i], labels[i] = value, whole(label)
         return values, labels
     except (TypeError, ValueError, RuntimeError) as error:
         raise LayerwiseError(
             f"{name}: is no data set of samples of one shape with labels: {type(error).__name__}: {error}."
         ) from error
+
+
+def whole(label: Any) -> int:
+    """Returns a label as a whole number.
+
+    Raises:
+        ValueError, TypeError: it is none.
+    """
+    if int(label) != float(label):
+        raise ValueError(f"the label {float(label)} is no whole number")
+    return int(label)
+
+
+def _narrowed(*parts: Pair) -> list[Pair]:
+    """The parts with values float32 [N, F], or float64 where float32 would merge values before they are scaled."""
+    exact = any(v.dtype == torch.float64 and bool(merged_by_float32(v).any()) for v, _ in parts)
+    return [(values.double() if exact else values.float(), labels) for values, labels in parts]
 
 
 def check_memory(count: int, size: int, name: str) -> None:

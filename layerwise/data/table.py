@@ -74,6 +74,7 @@ def _read_files(files: TableFiles, changed: tuple[tuple[int, int], ...]) -> tupl
     classes = () if files.regression else classes_of(names)
     labels = _numbers(names, classes)
     rows = held_out = torch.arange(len(labels))
+    unlike: list[str] = []
     if files.test_path is None:
         rows, held_out = test_part(labels, files.test, key("table", "test"), str(files.path))
     columns = [Column(files.path, frame[name], files) for name in frame]
@@ -84,8 +85,10 @@ def _read_files(files: TableFiles, changed: tuple[tuple[int, int], ...]) -> tupl
         other, others = rows_of(files, files.test_path)
         _check_test(files, frame, other, set() if files.regression else set(others) - set(classes))
         test = encode(files.test_path, other, kinds, files), _numbers(others, classes)
+        unlike = [gap for name in kinds for gap in Column(files.test_path, other[name], files).gaps(kinds[name])]
     described = DatasetSpec("table", (features.shape[1],), classes, (), (), len(train[1]), len(test[1]))
     notes = [note for column in columns for note in column.notes(kinds[column.name])]
+    notes += [f"in {files.test_path}, {gap}" for gap in unlike]
     notes += _notes_on_labels(files, names)
     described = replace(
         described, digest=_digest(train, test), columns=kinds, title=files.path.name, notes=tuple(notes)
@@ -116,6 +119,16 @@ def rows_of(files: TableFiles, path: Path) -> tuple[pd.DataFrame, pd.Series]:
     frame = read_columns(files, path)
     label = _label_column(files, path, list(frame))
     names = _labels(files, path, frame.pop(label))
+    if label in files.drop:
+        raise LayerwiseError(
+            f"dataset.drop: '{label}' is the label. Leave it out there, or name another dataset.label."
+        )
+    if twice := [name for name in files.columns or () if (files.columns or ()).count(name) > 1]:
+        raise LayerwiseError(f"dataset.columns: names '{twice[0]}' twice. Leave one out.")
+    if files.columns is not None and not set(files.columns) - {label, *files.drop}:
+        raise LayerwiseError(
+            "dataset.columns: names no column beside the label that is kept. Name one or more, or null."
+        )
     for option, name in [("columns", c) for c in files.columns or ()] + [("drop", c) for c in files.drop]:
         if name not in (*frame, label):
             raise LayerwiseError(f"dataset.{option}: {path} has no column '{name}'.{suggest(name, frame.columns)}")

@@ -26,6 +26,11 @@ Kinds = dict[str, "list[str] | None"]
 """By feature column in order: the categories of a column of text, where "" stands for missing; None for numbers."""
 
 
+def features_of(kinds: Kinds) -> list[str]:
+    """Returns the column that each of the F features comes from."""
+    return [name for name, categories in kinds.items() for _ in ([0] if categories is None else categories)]
+
+
 class Column:
     """The N cells of a feature column.
 

@@ -87,7 +87,7 @@ def _decode_with_pillow(encoded: Tensor, start: bytes, exif: bool) -> Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata and about sizes that are no attack here
             with Image.open(BytesIO(encoded.numpy().data), formats=_known_formats()) as file:
-                image = ImageOps.exif_transpose(file) if exif else file
+                image = _upright(file) if exif else file
                 colours: Tensor = transforms.pil_to_tensor(grey_or_colours(image, file.format).convert("RGB"))
                 return colours
     except UnreadableImage:
@@ -112,6 +112,14 @@ def grey_or_colours(image: Image.Image, file_format: str | None = None) -> Image
     return image if image.mode == "L" else image.convert("RGB")
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """As the EXIF orientation says; where the metadata are damaged as it is, like JPEG by torchvision."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # if it is the pixels, they cannot be converted either
+        return image
+
+
 @cache
 def _known_formats() -> list[str]:
     Image.init()
@@ -130,8 +138,9 @@ def _grey_levels(values: NDArray[Any], mode: str, file_format: str | None) -> Te
     if mode.startswith("I;16") or (
         mode == "I" and file_format in ("PNG", "PPM")
     ):  # of 16 bits, which older versions of Pillow call "I"
-        if 0 < high < 256:
-            raise UnreadableImage(f"its 16-bit values up to {high:g} of 65535 would all be black; save it with 8 bits")
+        if 0 < high < 4096:  # of cameras with 10 or 12 bits, or with 8
+            left = f"leave {int(high) // 256 + 1} grey levels" if high >= 256 else "all be black"
+            raise UnreadableImage(f"its 16-bit values up to {high:g} of 65535 would {left}; save it with 8 bits")
         return torch.from_numpy((values.astype(np.int32) >> 8).astype(np.uint8))
     if mode == "F" and 0 <= low <= high <= 1:
         return torch.from_numpy((values * 255.0).round().astype(np.uint8))

@@ -186,7 +186,7 @@ class EncodedImages:
             LayerwiseError: no image of some class is left.
         """
         chunks = [chunk.tolist() for chunk in torch.arange(len(self)).split(64)]
-        found = WorkerMap(_Check(self.encoded), self.workers)(chunks)
+        found = WorkerMap(_Check(self.encoded, self.cut.exif), self.workers)(chunks)
         console = Console(stderr=True)
         bar = track(
             found, f"checking {self.encoded.place}", len(chunks), console=console, disable=not console.is_terminal
@@ -266,12 +266,13 @@ class _Check:
     """For some positions, the unreadable ones with a message."""
 
     encoded: Encoded
+    exif: bool
 
     def __call__(self, positions: list[int]) -> list[tuple[int, str]]:
         unreadable = []
         for position in positions:
             try:
-                decode(self.encoded[position])
+                decode(self.encoded[position], self.exif)
             except UnreadableImage as error:
                 unreadable.append((position, problem(self.encoded, position, error)))
         return unreadable

@@ -76,7 +76,10 @@ def open_source(folder: Path, test: float = TEST_PART) -> ImageSource:
     Raises:
         LayerwiseError: they are not complete.
     """
-    return Records(folder) if is_records(folder) else ClassFolders(folder, test)
+    source = Records(folder) if is_records(folder) else ClassFolders(folder, test)
+    if test != TEST_PART and (isinstance(source, Records) or source.val is not None):
+        say_once(f"warning: {folder}: has test images of its own, so dataset.test={test} has no effect")
+    return source
 
 
 class ClassFolders:
@@ -150,6 +153,14 @@ class ClassFolders:
     def check_exif(self, exif: bool) -> None:
         """Either will do: the files have their orientations."""
 
+    def check_output(self, output: Path) -> None:
+        """Refuses a folder to write to that would be taken for a class."""
+        for folder in (self.train, self.val):
+            if folder is not None and output.resolve().is_relative_to(folder.resolve()):
+                raise LayerwiseError(
+                    f"{output}: lies in {folder}, where each folder is taken for a class. Choose another folder."
+                )
+
     def _list(self, split: str) -> tuple[Files, Tensor, LeftOut]:
         if self.val is not None:
             return self._files_of(self.train if split == TRAIN else self.val)
@@ -217,7 +228,9 @@ def list_images(folder: Path, roots: Sequence[Path] = ()) -> tuple[Files, Tensor
         if not (found := walk.images_below(class_folder)):
             left_out = walk.left_out.in_words()
             raise LayerwiseError(
-                f"{class_folder} holds no images ({', '.join(EXTENSIONS)})" + (f"; {left_out}." if left_out else ".")
+                f"{class_folder} holds no images ({', '.join(EXTENSIONS)})"
+                + (f"; {left_out}." if left_out else ".")
+                + f" Each folder in {folder} is taken for a class: move it elsewhere. Runs are written to output_dir."
             )
         files += found
         labels += [label] * len(found)

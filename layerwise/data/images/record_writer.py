@@ -119,6 +119,8 @@ class RecordWriter:
         self.splits = {split: source.images(split) for split in (TRAIN, VAL)}
         changes = {name: value for name, value in asdict(preparation).items() if value}  # as before there was `exif`
         self.identity = {"images": self._fingerprint(), **changes}
+        self.digest = source.digest()
+        source.check_output(output)
         self.finished = self._finished()
 
     def __len__(self) -> int:
@@ -149,7 +151,7 @@ class RecordWriter:
             "version": VERSION,
             "identity": self.identity,
             "classes": self.source.classes,
-            "digest": self.source.digest(),
+            "digest": self.digest,
             **asdict(self.preparation),
             "splits": splits,
         }
@@ -172,28 +174,29 @@ class RecordWriter:
         """The records, if they are there already."""
         if _is_free(self.output):
             return None
-        what = "something else"
+        what = "damaged records" if is_records(self.output) else "something else"
         if is_records(self.output):
-            what = "damaged records"
             with suppress(LayerwiseError):
-                if (records := Records(self.output)).identity == self.identity:
-                    return records
-                what = "records of other images or of another size"
+                records, what = Records(self.output), "records of other images or of another size"
+                if records.identity == self.identity:
+                    if records.digest() in ("", self.digest):  # earlier versions knew none
+                        return records
+                    what = "records of these images before some of them changed (in size or time)"
         raise LayerwiseError(f"{self.output}: holds {what}. Remove it, or choose another folder.")
 
     def _begin(self) -> None:
         """Makes the folder of the beginnings, or checks whose it holds."""
-        plan, known = self.partial / PLAN, None
+        plan, known, wanted = self.partial / PLAN, None, {**self.identity, "digest": self.digest}
         with suppress(FileNotFoundError, DamagedFile):
             known = load_tree(plan)
         if known is None:
             if not _is_free(self.partial):
                 raise LayerwiseError(f"{self.partial}: holds something else than the beginnings of records. Remove it.")
-            save_tree(plan, self.identity, KEPT)
-        elif known != self.identity:
+            save_tree(plan, wanted, KEPT)
+        elif {"digest": self.digest, **known} != wanted:
             raise LayerwiseError(
-                f"{self.partial}: was begun with other images, --short-side, --quality or --exif. "
-                "Give the same as then, or remove it to start over."
+                f"{self.partial}: was begun with other images, before some changed, or with other --short-side, "
+                "--quality or --exif. Give the same as then, or remove it to start over."
             )
 
     def _write_split(self, split: str, advance: Callable[[int], None]) -> dict[str, Any]:
