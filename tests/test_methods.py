@@ -58,7 +58,7 @@ def test_each_head_may_have_a_weight_and_there_must_be_as_many():
     segment = Segment(net, 0, 3, (2, 3))
     weights = ("plan=deep_supervision", "plan.blocks_per_stage=2", "J=3")
     with pytest.raises(LayerwiseError, match=r"3 weight\(s\) for 2 heads"):
-        build.build_objective(configured(*weights, "objective.head_weights=[1,2,3]"), "labels", segment)
+        configured(*weights, "objective.head_weights=[1,2,3]")
     objective = build.build_objective(configured(*weights, "objective.head_weights=[0.5,2]"), "labels", segment)
     with pytest.raises(LayerwiseError, match="has no effect: it needs plan=simultaneous or plan=deep_supervision"):
         configured("objective.head_weights=0.3")

@@ -17,7 +17,7 @@ from layerwise.models.costs import BlockCost, block_costs
 from layerwise.models.heads import PredSimHead
 from layerwise.training import pruning
 from layerwise.training.operations import Workload
-from layerwise.training.plan import greedy
+from layerwise.training.plan import FineTuning, compressed, greedy
 from layerwise.training.step import EagerStep
 
 
@@ -132,6 +132,16 @@ def work(**changes) -> Workload:
     options = {"costs": blocks, "unpruned": blocks, "samples": {"labels": 100, "inputs": 100}, "stored": 100}
     options |= {"held_out": 10, "views": 0, "augmented": True, "scores_train": False, "mirror": False, "every": 0}
     return Workload(**options | changes)
+
+
+def test_fine_tuning_counts_the_head_that_took_the_place_of_another():
+    wide = [BlockCost(1, (1, 1, 1), 0, 0, 10, 1, 0), BlockCost(2, (1, 1, 1), 0, 0, 20, 9, 0)]
+    stages = compressed(2, 1, prune_to=[1, 1], prune_epochs=1, last_head_width=3)
+    counts = work(tuned=wide)
+    grown = counts.operations(stages).train
+    tuned = counts.operations([*stages, *FineTuning(epochs=1).stages(2, len(stages))]).train
+    assert tuned - grown == 2 * 3 * 100 * (10 + 20 + 2)
+    assert counts.operations(stages[:4]).train - counts.operations(stages[:3]).train == 2 * 3 * 100 * 9
 
 
 def test_a_cache_runs_the_prefix_once_a_view():

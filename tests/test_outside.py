@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 from PIL import Image
+from torch import nn
 
 import layerwise
 from helpers.commands import ROOT, assert_refused, run_script, words
@@ -31,10 +32,11 @@ from layerwise.config.parse import from_yaml, to_yaml
 from layerwise.core.errors import LayerwiseError
 from layerwise.data.factory import load
 from layerwise.data.own import Own, Samples, checked_samples
+from layerwise.models.blocknet import BlockNet
 from layerwise.models.readout import Readout
 from layerwise.training.contracts import CONTRACTS
 from layerwise.training.objectives import LocalLoss, ValueLoss
-from layerwise.training.plan import Stage, checked_stages
+from layerwise.training.plan import Stage, checked_stages, greedy
 
 GIVEN = words(Path("out"), **OWN)
 
@@ -372,12 +374,23 @@ def test_other_samples_than_a_run_began_with_are_refused(train_py, tmp_path, mon
         ([Stage(0, 0, 2, 2, 1)], r"stage 1 has depths=2; give a tuple of depths, such as \(2,\)"),
         ([Stage(0, 0, 2, (2,), 1.5)], "stage 1 has epochs=1.5; it must be a whole number"),
         ([Stage(0, 0, 2, (2,), 1, lr=-1)], "stage 1 has lr=-1; it must be above 0"),
+        ([Stage(0, 0, 2, (2,), 1, lr="0.1")], "stage 1 has lr='0.1'; it must be a number"),
+        ([Stage(0, 0, 2, (2, 1), 1)], r"stage 1 has depths=\[2, 1\]; give each once, in ascending order"),
+        ([Stage(0, 0, 2, (2, 2), 1)], r"stage 1 has depths=\[2, 2\]; give each once, in ascending order"),
+        ([Stage(0, 0, 2, (2,), 1, target="label")], "stage 1 has target='label'; use labels or inputs"),
         ([Stage(0, 0, 2, (2,), 1, carry_from=1)], "stage 1 carries the head of depth 1, which no stage"),
     ],
 )
 def test_stages_that_do_not_fit_are_refused(stages, said):
     with pytest.raises(LayerwiseError, match=said):
         checked_stages(stages, 2, "f")
+
+
+def test_a_stage_without_any_parameter_is_refused():
+    network = BlockNet([nn.Linear(2, 2), nn.Identity()], {1: nn.Linear(2, 2), 2: nn.Identity()})
+    with pytest.raises(LayerwiseError, match="block 2: neither blocks nor heads have parameters"):
+        build.check_network(network, greedy(2, 1))
+    build.check_network(network, greedy(2, 1, blocks_per_stage=2))
 
 
 def test_a_plan_of_another_package_equals_the_one_that_it_is(trained):

@@ -12,6 +12,8 @@ REFUSED = {
     # Which blocks, how deep
     "plan.patience=2": "plan.patience=2 needs validation samples to choose the depth: dataset.validation",
     "plan.search_fraction=0.2": "plan.search_fraction=0.2 needs validation samples to choose the depth",
+    "optimizer.decay_every=15": "optimizer.decay_every=15.0: must be more than 0 and less than 1",
+    "k=2 model.pool=1 dataset.limit=201 batch_size=50": "leaves a last batch of 1 … batch norm needs at least two",
     "plan.search_fraction=1.5": "must be more than 0 and less than 1",
     "plan.search_fraction=0.5 dataset.validation=0.2 plan.reuse=x": "cannot be combined with plan.search_fraction",
     "plan.search_fraction=0.2 dataset.validation=0.2": "in the search for the depth … batch_size=64: there are only 40",

@@ -96,6 +96,7 @@ def test_every_cut_is_the_same_network():
         ("model.depth=30", "model.depth=30: must be 6n + 2"),
         ("model.modules=17", "model.modules=17: resnet32 has 16 layers"),
         ("model.modules=[9,8]", "resnet32 has 16 layers"),
+        ("model.modules=[3,3]", "resnet32 has 16 layers, .* and these are 6"),
         ("model.modules=[9,0]", "must be a number of modules"),
         ("model.modules=half", "must be a number of modules"),
         ("J=17", "J=17: resnet32 has 16 layers"),

@@ -102,7 +102,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     ),
     (
         (
-            *("optimizer.lr", "optimizer.decay", "optimizer.decay_every", "optimizer.clip_norm", "cache.budget_gb"),
+            *("optimizer.lr", "optimizer.decay", "optimizer.clip_norm", "cache.budget_gb"),
             *("plan.finetune.lr", "distributed.timeout", "model.head_scale", "model.norm_epsilon"),
             *("optimizer.shift_lr", "optimizer.muon_lr", "optimizer.epsilon", "objective.transport"),
         ),
@@ -127,7 +127,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         lambda value: 0 <= value <= 1,
     ),
     (
-        ("dataset.test", "plan.search_fraction"),
+        ("dataset.test", "plan.search_fraction", "optimizer.decay_every"),
         "must be more than 0 and less than 1",
         lambda value: 0 < value < 1,
     ),

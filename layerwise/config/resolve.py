@@ -15,6 +15,7 @@ from layerwise.config.resolved import (
 from layerwise.config.schema import Config
 from layerwise.core.errors import LayerwiseError
 from layerwise.models.choices import EnsembleOn
+from layerwise.training.plan import group_ends
 
 
 def resolve(config: Config) -> ResolvedConfig:
@@ -52,6 +53,11 @@ def resolve(config: Config) -> ResolvedConfig:
     for key, message in without_effect(config, resolved):
         if key in REFUSED:
             raise LayerwiseError(f"{message} Leave it out.")
+    weights, heads = config.objective.head_weights, len(group_ends(resolved.J, resolved.plan.blocks_per_stage))
+    if isinstance(weights, list) and len(weights) != heads:
+        raise LayerwiseError(
+            f"objective.head_weights={weights}: {len(weights)} weight(s) for {heads} heads. Give one for each."
+        )
     return resolved
 
 

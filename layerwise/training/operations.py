@@ -126,7 +126,8 @@ class Workload:
     def _costs_of(self, stage: Stage) -> Sequence[BlockCost]:
         if stage.prune_to is not None:
             return self.unpruned
-        return self.costs if stage.head_width is not None or self.tuned is None else self.tuned
+        only_head = stage.start == stage.stop and stage.head_width is None and not stage.restart_head
+        return self.tuned if self.tuned is not None and only_head else self.costs
 
     def _trained_blocks(self, stage: Stage) -> int:
         return sum(cost.block_macs for cost in self._costs_of(stage)[stage.start : stage.stop])

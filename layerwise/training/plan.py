@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.measures import quality
@@ -168,14 +168,20 @@ def checked_stages(stages: Any, J: int, name: str) -> list[Stage]:
 
 
 def _check_types(stage: Stage, name: str) -> None:
-    """Refuses numbers that are none, which dataclasses do not check."""
+    """Refuses values of other types or an order of depths, which dataclasses do not check."""
     depths = stage.depths
     if not isinstance(depths, Sequence) or not depths:
         raise LayerwiseError(f"{name} has depths={depths}; give a tuple of depths, such as ({stage.stop},).")
+    if stage.lr is not None and not isinstance(stage.lr, int | float):
+        raise LayerwiseError(f"{name} has lr={stage.lr!r}; it must be a number, or None for optimizer.lr.")
     numbers = [("start", stage.start), ("stop", stage.stop), ("epochs", stage.epochs)]
     for field, value in [*numbers, *(("depths", depth) for depth in depths)]:
         if not isinstance(value, int):
             raise LayerwiseError(f"{name} has {field}={value!r}; it must be a whole number.")
+    if list(depths) != sorted(set(depths)):
+        raise LayerwiseError(f"{name} has depths={list(depths)}; give each once, in ascending order.")
+    if stage.target not in get_args(Target):
+        raise LayerwiseError(f"{name} has target={stage.target!r}; use {' or '.join(get_args(Target))}.")
 
 
 def joint(J: int, epochs: int) -> list[Stage]:

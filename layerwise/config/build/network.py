@@ -89,6 +89,9 @@ def check_network(network: BlockNet, stages: Sequence[Stage]) -> None:
         head = network.readers(stage.target)[str(stage.stop)]
         if stage.start == stage.stop and not any(True for _ in head.parameters()):
             raise LayerwiseError(f"depth {stage.stop}: a stage trains its head alone, which has no parameters.")
+        heads = [network.readers(stage.target)[str(depth)] for depth in stage.depths]
+        if not any(True for part in (*network.blocks[stage.start : stage.stop], *heads) for _ in part.parameters()):
+            raise LayerwiseError(f"{stage.title}: neither blocks nor heads have parameters, so nothing can be trained.")
     check_warm_starts(network, stages)
     check_pruning(network, stages)
 

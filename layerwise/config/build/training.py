@@ -156,18 +156,10 @@ def _infopro(config: ResolvedConfig, plain: LocalLoss, module: Segment, data: Da
 
 
 def head_weights(config: ResolvedConfig, depths: Sequence[int]) -> list[float]:
-    """The weights of the losses of the heads at some depths.
-
-    Raises:
-        LayerwiseError: there are not as many weights as heads.
-    """
+    """The weights of the losses of the heads at some depths."""
     chosen = config.objective.head_weights
     ends = group_ends(config.J, config.plan.blocks_per_stage)
     weights = chosen if isinstance(chosen, list) else [chosen] * (len(ends) - 1) + [1.0]
-    if len(weights) != len(ends):
-        raise LayerwiseError(
-            f"objective.head_weights={chosen}: {len(weights)} weight(s) for {len(ends)} heads. Give one for each."
-        )
     by_depth = dict(zip(ends, weights, strict=True))
     return [by_depth[depth] for depth in depths]
 

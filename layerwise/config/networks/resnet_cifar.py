@@ -69,6 +69,11 @@ class ResNetCifarConfig(NetworkConfig):
             raise LayerwiseError(
                 f"{asked}: {self.label} has {layers} layers, the stem and {layers - 1} units. Use less."
             )
+        if isinstance(modules, list) and sum(sizes) < layers:
+            raise LayerwiseError(
+                f"{asked}: {self.label} has {layers} layers, the stem and {layers - 1} units, and these are "
+                f"{sum(sizes)}. Give sizes of all, or a smaller model.depth."
+            )
         return J, ResolvedResNetCifar(**{**vars(self), "name": self.label, "modules": sizes})
 
 

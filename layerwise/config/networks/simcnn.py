@@ -183,4 +183,4 @@ class ResolvedSimCnn(SimCnnConfig, DescribedNetwork):
 
     @property
     def norms_vectors(self) -> bool:
-        return self.batch_norm and HEADS[self.head].norms_vectors
+        return self.batch_norm and (HEADS[self.head].norms_vectors or (self.head == "cnn" and self.pool == 1))
