@@ -153,6 +153,22 @@ def test_a_run_folder_of_another_configuration_is_refused(train_py, tmp_path):
     assert numbers(results_of(tmp_path / "out" / "mine")) == before
 
 
+@pytest.mark.parametrize("text", ["foo: 1", "", "seed: 1"])
+def test_starting_over_deletes_no_folder_of_another_program(train_py, tmp_path, text):
+    folder = tmp_path / "out" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(text)
+    (folder / "thesis.txt").write_text("years")
+    assert_refused(train_py(name="mine", fresh="true"), f"{folder} is no run folder", "name=")
+    assert (folder / "thesis.txt").read_text() == "years"
+
+
+def test_starting_over_deletes_a_run_with_a_damaged_configuration(train_py, tmp_path):
+    assert train_py(name="mine").code == 0
+    (tmp_path / "out" / "mine" / "config.yaml").write_text("k: [")
+    assert train_py(name="mine", fresh="true").code == 0
+
+
 def test_two_processes_do_not_share_a_run_folder(train_py, tmp_path):
     process = start(tmp_path, name="mine", epochs=1000)
     wait_for(lambda: (tmp_path / "out" / "mine" / "metrics.jsonl").exists(), process)

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from helpers.commands import ROOT
 from helpers.configs import configured
-from layerwise.config.identity import chosen, run_name
+from layerwise.config.identity import chosen, differences, run_name
 from layerwise.config.kinds import KINDS
 from layerwise.config.parse import from_yaml, to_yaml
 from layerwise.config.resolve import resolve
@@ -91,6 +91,29 @@ def test_a_configuration_with_the_keys_of_all_networks_data_sets_and_plans_is_re
     path.write_text(OmegaConf.to_yaml(OmegaConf.merge(tree, OmegaConf.create(to_yaml(config)))))
     assert run_name(resolve(from_yaml(path, trust=True))) == run_name(config)
     assert to_yaml(from_yaml(path)) == to_yaml(config)
+
+
+ROUND_TRIPS = [
+    *(f"experiment={path.stem}" for path in sorted((ROOT / "conf" / "experiment").glob("*.yaml"))),
+    *(f"k={k} {key}" for k in (1, 2) for key in ("model.width=8", "model.widths=[4,6] J=2", "model.batch_norm=true")),
+    *(f"model.widths=[4,6] J=2 model.head={head}" for head in ("pooled", "mlp_sr", "predsim", "aux_1c2f", "goodness")),
+    *("model=mlp k=1 J=2", "model=vgg", "model=resnet_cifar model.head=auglocal model.modules=4"),
+    *(
+        "plan=deep_supervision objective.head_weights=0.3",
+        "optimizer=timm optimizer.name=lamb",
+        "dataset=blobs model=mlp",
+    ),
+]
+
+
+@pytest.mark.parametrize("words", ROUND_TRIPS)
+def test_what_was_resolved_is_resolved_again_and_the_same(tmp_path, words):
+    """Otherwise the same command would not go on with its run, and nothing could be loaded."""
+    config = configured(*words.split())
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    again = resolve(from_yaml(tmp_path / "config.yaml", trust=True))
+    assert to_yaml(again) == to_yaml(config)
+    assert not list(differences(again, config))
 
 
 def test_a_folder_of_the_old_naming_is_found_and_continued(train_py, tmp_path):

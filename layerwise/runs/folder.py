@@ -282,6 +282,7 @@ class RunFolder:
 
     def _refuse_other(self) -> None:
         if self.config.fresh:
+            self._check_is_run()
             return
         there = resolve(from_yaml(self.path / CONFIG))
         different = [f"{key}: {held} there, {wanted} here" for key, held, wanted in differences(there, self.config)]
@@ -290,6 +291,18 @@ class RunFolder:
                 f"{self.path} holds the run of another configuration ({'; '.join(different)}). "
                 "Give this run another name=…, or start over in that folder with fresh=true (its content is deleted)."
             )
+
+    def _check_is_run(self) -> None:
+        """Refuses to delete what is no run: other programs, too, have files of the name config.yaml."""
+        if (self.path / SPEC).exists():  # with it, a damaged configuration is that of a run
+            return
+        try:
+            resolve(from_yaml(self.path / CONFIG))
+        except LayerwiseError as error:
+            raise LayerwiseError(
+                f"{self.path} is no run folder: its {CONFIG} is not of layerwise, and fresh=true would delete all that "
+                "is in it. Give this run another name=…, or empty the folder yourself."
+            ) from error
 
 
 def run_path(config: ResolvedConfig) -> Path:
