@@ -104,6 +104,19 @@ def test_no_file_of_conf_sets_a_key_without_effect():
         assert keys_without_effect(f"dataset={name}") == [], name
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "plan=joint model.pretrained=x plan.frozen_blocks=1 cache=memory cache.dtype=uint8",
+        "plan=simultaneous model.pretrained=x plan.frozen_blocks=1 cache=disk cache.keep=true",
+        "dataset=cifar10 plan=joint plan.finetune.epochs=1 dataset.fresh_views=true",
+        "k=1 model.head=aux_1c2f optimizer.shift_lr=64",
+    ],
+)
+def test_keys_count_behind_frozen_blocks_in_fine_tuning_and_for_the_norms_of_heads(words):
+    assert keys_without_effect(*words.split()) == []
+
+
 def test_a_run_warns_of_a_key_without_effect(train_py):
     outcome = train_py("objective.similarity=0.5", summary="table")
     assert outcome.code == 0

@@ -15,6 +15,7 @@ import layerwise
 from helpers.run_folders import results_of
 from layerwise.__main__ import main
 from layerwise.analysis.evaluating import labels_of
+from layerwise.core.errors import LayerwiseError
 from layerwise.data import toy
 
 PERCEPTRON = {"model": "mlp", "k": 1, **dict.fromkeys(["model.width", "model.head_width", "model.downsample"])}
@@ -89,6 +90,14 @@ def test_classes_of_the_same_names_in_another_order_keep_their_names(tiny_data):
     assert notes == ["classes are matched by their names"]
 
 
+def test_classes_that_are_known_in_part_are_not_matched_by_their_order(tiny_data):
+    first, *others = tiny_data.spec.classes
+    with pytest.raises(LayerwiseError, match=f"knows some of these classes, and not 'a {first}'"):
+        labels_of(tiny_data, ["test"], replace(tiny_data.spec, classes=(*others, f"a {first}")), tiny_data.spec)
+    strange = replace(tiny_data.spec, classes=tuple(f"a {name}" for name in tiny_data.spec.classes))
+    assert torch.equal(labels_of(tiny_data, ["test"], strange, tiny_data.spec)[0], tiny_data.labels["test"])
+
+
 def test_tables_of_the_same_columns(trained, capfd, tmp_path):
     generator = torch.Generator().manual_seed(0)
 
@@ -112,6 +121,10 @@ def test_tables_of_the_same_columns(trained, capfd, tmp_path):
     x = torch.tensor(frame[["a", "b"]].to_numpy())
     guesses = [net.spec.classes[i] for i in net(net.normalise(x)).argmax(dim=1).tolist()]
     assert other["blocks"][-1]["scores"]["top1"] == pytest.approx(100 * (frame["class"] == guesses).mean())
+    frame[["b", "a", "class"]].to_csv(tmp_path / "reordered.csv", index=False)
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(folder), "dataset=table", f"dataset.path={tmp_path / 'reordered.csv'}"])
+    assert "first at 'their order'" in capfd.readouterr().err
     third = table("third.csv", 50, columns=("a", "c"))
     with pytest.raises(SystemExit):
         main(["evaluate", str(folder), "dataset=table", f"dataset.path={third}"])

@@ -97,6 +97,8 @@ def check_fits(spec: DatasetSpec, trained: DatasetSpec, resized: bool) -> None:
         LayerwiseError: names the difference.
     """
     name = f"dataset={spec.name}"
+    if trained.columns is not None:
+        _check_columns(spec, trained, name)
     if spec.shape != trained.shape:
         remedy = f" Try dataset.size={trained.shape[-1]}." if resized else ""
         here, there = ("×".join(map(str, shape)) for shape in (spec.shape, trained.shape))
@@ -109,12 +111,18 @@ def check_fits(spec: DatasetSpec, trained: DatasetSpec, resized: bool) -> None:
             f"{name}: {len(spec.classes)} classes; the run was trained on {len(trained.classes)}. "
             "Choose data with the same classes."
         )
-    if spec.columns != trained.columns:
-        own, known = ({c: kinds or "numbers" for c, kinds in (one.columns or {}).items()} for one in (spec, trained))
+    if trained.columns is None:
+        _check_columns(spec, trained, name)
+
+
+def _check_columns(spec: DatasetSpec, trained: DatasetSpec, name: str) -> None:
+    own, known = ({c: kinds or "numbers" for c, kinds in (one.columns or {}).items()} for one in (spec, trained))
+    if list(own.items()) != list(known.items()):
         column = next((c for c in (*known, *own) if known.get(c) != own.get(c)), "their order")
         raise LayerwiseError(
             f"{name}: the columns differ from those of the run, first at '{column}' "
-            f"({own.get(column, 'absent')} here, {known.get(column, 'absent')} there)."
+            f"({own.get(column, 'absent')} here, {known.get(column, 'absent')} there). "
+            "layerwise predict takes columns by their names."
         )
 
 
@@ -138,6 +146,12 @@ def labels_of(
     if set(spec.classes) == set(trained.classes):
         numbers = [trained.classes.index(name) for name in spec.classes]
         return torch.tensor(numbers, device=labels.device)[labels], ["classes are matched by their names"]
+    strange = sorted(set(spec.classes) - set(trained.classes))
+    if len(strange) < len(spec.classes):
+        raise LayerwiseError(
+            f"dataset={spec.name}: the run knows some of these classes, and not '{strange[0]}'. Leave its samples out, "
+            f"or name the classes as in the run: {', '.join(trained.classes)}."
+        )
     i = next(i for i, (a, b) in enumerate(zip(spec.classes, trained.classes, strict=True)) if a != b)
     return labels, [
         f"classes have other names than in the run and are matched by their order: '{spec.classes[i]}' is taken for "

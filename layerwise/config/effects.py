@@ -41,10 +41,16 @@ def _schedule(name: ScheduleName) -> Effect:
     return Effect(f"optimizer.schedule={name.value}", lambda config: config.optimizer.schedule is name)
 
 
+_BEHIND = Effect(
+    f"{' or '.join(f'plan={name}' for name, plan in PLANS.items() if plan.in_turn)}, or plan.frozen_blocks",
+    lambda c: c.plan.in_turn or c.plan.frozen_blocks > 0,
+)
+
+
 def _cached(*kinds: CacheKind) -> Effect:
     """Only a block behind a frozen one reads a cache."""
     words = " or ".join(f"cache={kind.value}" for kind in kinds)
-    return Effect(f"{words}, and a plan that trains blocks in turn", lambda c: c.plan.in_turn and c.cache.kind in kinds)
+    return Effect(f"{words}, and {_BEHIND.needs}", lambda c: _BEHIND.holds(c) and c.cache.kind in kinds)
 
 
 def _head(config: ResolvedConfig) -> str | None:
@@ -133,7 +139,8 @@ EFFECTS: dict[str, Effect] = {
         lambda c: _AUGMENTS.holds(c) and getattr(c.dataset, "mirrored", False),
     ),
     "dataset.fresh_views": Effect(
-        f"{_AUGMENTS.needs}, and a plan of several stages", lambda c: _AUGMENTS.holds(c) and not c.plan.whole
+        f"{_AUGMENTS.needs}, and a plan of several stages or plan.finetune.epochs",
+        lambda c: _AUGMENTS.holds(c) and (not c.plan.whole or c.plan.finetune.wanted),
     ),
     "dataset.class_weights": _CLASS_LOSS,
     **dict.fromkeys(("plan.name", "plan.epochs", "plan.finetune.epochs"), ALWAYS),
@@ -150,14 +157,15 @@ EFFECTS: dict[str, Effect] = {
         lambda c: c.model.pretrained is not None and c.plan.frozen_blocks <= c.J,
     ),
     "plan.finetune.lr": Effect("plan.finetune.epochs", lambda c: c.plan.finetune.wanted),
-    "cache.kind": _plan(lambda plan: plan.in_turn),
+    "cache.kind": _BEHIND,
     "cache.views": Effect(f"{_CACHED.needs}, and {_AUGMENTS.needs}", lambda c: _CACHED.holds(c) and _AUGMENTS.holds(c)),
     **dict.fromkeys(("cache.dtype", "cache.budget_gb"), _CACHED),
     **dict.fromkeys(("cache.dir", "cache.keep"), _cached(CacheKind.disk, CacheKind.auto)),
     **dict.fromkeys(("optimizer.kind", "optimizer.lr", "optimizer.weight_decay", "optimizer.schedule"), ALWAYS),
     **dict.fromkeys(("optimizer.clip_norm", "optimizer.average"), ALWAYS),
     "optimizer.shift_lr": Effect(
-        "a network with batch norms (model.batch_norm=true)", lambda c: getattr(c.model, "batch_norm", True)
+        "a network with batch norms (model.batch_norm=true), or heads with their own",
+        lambda c: getattr(c.model, "batch_norm", True) or _head(c) not in ("cnn", "pooled"),
     ),
     "optimizer.name": Effect("optimizer=timm", lambda c: c.optimizer.kind is OptimizerKind.timm),
     "optimizer.momentum": Effect(

@@ -9,7 +9,7 @@ autoencoder grows by two stages per block: one reconstructs the input, the other
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -149,10 +149,7 @@ def checked_stages(stages: Any, J: int, name: str) -> list[Stage]:
             raise LayerwiseError(f"{name}: stage {n} has {stage.epochs} epochs; it needs 1 or more.")
         if stage.lr is not None and not 0 < stage.lr < math.inf:
             raise LayerwiseError(f"{name}: stage {n} has lr={stage.lr}; it must be above 0, or None for optimizer.lr.")
-        if stage.carry_from is not None and (stage.target, stage.carry_from) not in trained:
-            raise LayerwiseError(
-                f"{name}: stage {n} carries the head of depth {stage.carry_from}, which no stage before has trained."
-            )
+        _check_beginning(stage, trained, f"{name}: stage {n}")
         trained |= {(stage.target, depth) for depth in stage.depths}
         if stage.stop not in stage.depths or any(
             not max(1, stage.start) <= depth <= stage.stop for depth in stage.depths
@@ -165,6 +162,17 @@ def checked_stages(stages: Any, J: int, name: str) -> list[Stage]:
     if not any(stage.target == "labels" and stage.stop == deepest for stage in stages):
         raise LayerwiseError(f"{name}: no stage trains a classifier at depth {deepest}, the last.")
     return [replace(stage, index=index) for index, stage in enumerate(stages)]
+
+
+def _check_beginning(stage: Stage, trained: Collection[tuple[Target, int]], name: str) -> None:
+    """Refuses to begin with a head that no stage before has trained, or with the identity where it is not defined."""
+    if stage.carry_from is not None and (stage.target, stage.carry_from) not in trained:
+        raise LayerwiseError(f"{name} carries the head of depth {stage.carry_from}, which no stage before has trained.")
+    before = stage.stop - 1
+    if stage.warm_start and (stage.start != before or (stage.target, before) not in trained):
+        raise LayerwiseError(
+            f"{name} has warm_start=True; it must train one block, behind one whose head a stage before has trained."
+        )
 
 
 def _check_types(stage: Stage, name: str) -> None:
