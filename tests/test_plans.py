@@ -11,8 +11,10 @@ from torch import nn
 
 import layerwise
 from helpers.commands import assert_refused
+from helpers.configs import configured
 from helpers.networks import plain_net, tiny_net
 from helpers.run_folders import metrics_of, numbers, results_of
+from layerwise.config.parse import to_yaml
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.files import load_tree
 from layerwise.core.precision import Precision
@@ -22,6 +24,7 @@ from layerwise.models.heads import PredSim, PredSimHead
 from layerwise.models.mlp import Mlp
 from layerwise.models.readout import Readout
 from layerwise.runs.checkpoints import Checkpoints
+from layerwise.runs.reuse import shared_stages
 from layerwise.training import pruning
 from layerwise.training.objectives import LocalLoss, cosine_similarities, similarity_loss
 from layerwise.training.pruning import most_important, prune_block, pruned_copy, taylor_importance
@@ -337,6 +340,44 @@ def test_a_wrong_folder_to_reuse_does_not_cost_the_old_run(train_py, tmp_path):
     for source in ("/nowhere", tmp_path / "out" / "old"):
         assert train_py(name="old", fresh="true", **{"plan.reuse": source}).code == 2
         assert results_of(tmp_path / "out" / "old")["status"] == "completed"
+
+
+def test_stages_of_other_data_are_not_reused(train_py, tmp_path):
+    table, keys = tmp_path / "t.csv", {"dataset": "table", "dataset.path": tmp_path / "t.csv", "model": "mlp", "k": 1}
+    keys |= dict.fromkeys(("model.head_width", "model.downsample", "dataset.limit", "dataset.limit_test"))
+    for name, sign in (("first", 1), ("second", -1)):
+        rows = [f"{sign * (i % 7)}.5,{i * i % 5},{'ab'[i % 2]}" for i in range(200)]
+        table.write_text("\n".join(["x,z,kind", *rows]) + "\n")
+        reuse = {"plan.reuse": tmp_path / "out" / "first", "J": 3} if name == "second" else {}
+        outcome = train_py(name=name, **keys, **reuse)
+        assert outcome.code == (2 if reuse else 0), outcome.err
+    assert_refused(outcome, "plan.reuse=", "the data are not those that", "Leave plan.reuse out")
+    assert not (tmp_path / "out" / "second").exists()
+
+
+def test_stages_whose_weight_depends_on_the_depth_are_not_reused(tmp_path):
+    runs = [configured("objective.transport=0.1", f"J={J}", "model.downsample=[]") for J in (3, 5)]
+    (tmp_path / "config.yaml").write_text(to_yaml(runs[0]))
+    with pytest.raises(LayerwiseError, match="weighs blocks by J, which is 3 there and 5 here"):
+        shared_stages(tmp_path, runs[1], tmp_path / "other")
+
+
+def test_a_network_that_depends_on_the_depth_is_not_reused(train_py, tmp_path, monkeypatch):
+    (tmp_path / "grown.py").write_text(
+        "from torch import nn\n\n\ndef blocks(shape, J):\n"
+        "    widths = [shape[0], *[J + 2] * J]\n"
+        "    return [nn.Sequential(nn.Flatten(), nn.Linear(64 if i == 0 else a, b)) for i, (a, b) in "
+        "enumerate(zip(widths, widths[1:]))]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    keys = {"model": "own", "model._target_": "grown.blocks", "k": 1}
+    keys |= dict.fromkeys(("model.width", "model.head_width", "model.downsample"))
+    assert (first := train_py(name="two", **keys, J=2)).code == 0, first.err
+    source = tmp_path / "out" / "two"
+    assert_refused(
+        train_py(name="three", **keys, **{"plan.reuse": source, "J": 3}), "block 1 has another network there"
+    )
+    assert (again := train_py(name="three", **keys, J=3)).code == 0, again.err
 
 
 def test_a_run_that_differs_in_more_than_its_last_stage_is_not_reused(train_py, trained):

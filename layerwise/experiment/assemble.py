@@ -29,11 +29,12 @@ from layerwise.reporting.loggers.choice import build_loggers
 from layerwise.reporting.terminal import Display
 from layerwise.runs.checkpoints import Checkpoints, write_pretrained
 from layerwise.runs.code_check import code_of
+from layerwise.runs.data_check import Listing
 from layerwise.runs.finished import begin_with
 from layerwise.runs.folder import RunFolder
 from layerwise.runs.metrics import Metrics
 from layerwise.runs.pretrained import beginning, find_weights
-from layerwise.runs.reuse import shared_stages, take_over
+from layerwise.runs.reuse import refuse_other_data, shared_stages, take_over
 from layerwise.runs.run_files import METRICS
 from layerwise.training.plan import Stage
 
@@ -80,13 +81,16 @@ def assemble(
     shared = [] if other is None else from_main(lambda: shared_stages(other, config, folder.path))
     weights = from_main(lambda: find_weights(config, spec, network, folder.path)) if begins else []
     data = data or read_data(config, spec, device, stages)
-    folder.begin(data.spec, lambda: data.listing or build.data_listing(config))
+    listing: Listing = lambda: data.listing or build.data_listing(config)  # noqa: E731
+    if other is not None:
+        from_main(lambda: refuse_other_data(other, data.spec, listing))
+    folder.begin(data.spec, listing)
     if begins is not None:
         begin_with(network, weights)
         from_main(lambda: write_pretrained(folder.checkpoints, weights))
         display.note(beginning(begins, weights, config.plan.frozen_blocks))
     checkpoints = Checkpoints(folder.checkpoints, display.warn, folder.origin)
-    if other is not None and (reused := from_main(lambda: take_over(other, shared, checkpoints))):
+    if other is not None and (reused := from_main(lambda: take_over(other, shared, checkpoints, network))):
         display.note(f"{reused} of {len(stages)} stages are taken from {other}")
 
     work = workload(config, spec, network, costs, cache.views, data)
