@@ -51,6 +51,14 @@ def test_where_neither_memory_holds_it_nothing_is_cached(decide):
         decide("memory", GPU, on_host=SIZE, on_gpu=SIZE)
 
 
+def test_a_cache_is_exact_only_where_blocks_return_the_format_that_is_stored(tmp_path):
+    """A sum with a parameter is float32 under autocast, as the tokens of a vision transformer are."""
+    for dtype, returned, exact in (("bfloat16", True, True), ("bfloat16", False, False), ("float32", False, True)):
+        words = {"computed": getattr(torch, dtype), "codec": FeatureCodec(FeatureDtype(dtype)), "returned": returned}
+        assert decide_small("memory", tmp_path, **words).exact is exact
+        assert decide_small("auto", tmp_path, **words).kind == ("memory" if exact else "none")
+
+
 def test_a_disk_cache_stays_on_the_disk(decide):
     assert decide("disk", GPU, on_host=0, on_gpu=100 * SIZE).place == "disk"
 

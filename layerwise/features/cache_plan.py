@@ -71,6 +71,7 @@ def decide_cache(
     computed: torch.dtype,
     budget_bytes: int | None,
     folder: Path,
+    returned: bool = True,
     sharing: int = 1,
     device: torch.device = HOST,
 ) -> CacheDecision:
@@ -84,6 +85,8 @@ def decide_cache(
         augmented: whether training images are augmented; if not, there is only one view.
         fresh_views: whether each stage augments them anew, so that no cache serves a later stage.
         budget_bytes: the user's upper bound for each process, or None.
+        returned: whether blocks are known to return what they compute in that format, and not in float32 (as a sum
+            with a parameter is under autocast).
         sharing: number of processes that share the host's memory or the disk (a GPU is not shared).
 
     Raises:
@@ -91,7 +94,7 @@ def decide_cache(
     """
     needed = epochs if augmented else 1
     views = min(views or needed, needed)
-    exact = views == needed and codec.is_exact_for(computed)
+    exact = views == needed and codec.is_exact_for(computed) and (returned or computed == torch.float32)
     size = peak_bytes(shapes, images, views, held_out, codec)
     none = CacheDecision("none", None, views=0, codec=codec, exact=True, bytes=0)
     if kind == "none" or not shapes:

@@ -72,6 +72,7 @@ def build_cache_decision(
         computed=precision.dtype,
         budget_bytes=None if budget is None else int(budget * 1e9),
         folder=folder,
+        returned=config.model.kind not in ("timm", "own"),
         sharing=here.ranks if in_run_folder else here.local_ranks,
         device=device,
     )
