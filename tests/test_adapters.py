@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from torchvision.datasets import VisionDataset
 import layerwise
 from helpers.commands import assert_refused
 from helpers.run_folders import only_run, results_of
+from layerwise.analysis.predicting import read_image
 from layerwise.core.errors import LayerwiseError
 from layerwise.data import adapters
-from layerwise.data.own import checked_samples
+from layerwise.data.own import Own, checked_samples
 
 CLASSES = ["cat", "dog"]
 
@@ -160,6 +162,23 @@ def test_16_bit_and_palette_images_keep_their_colours(pets, monkeypatch, tmp_pat
     monkeypatch.setattr(Pets, "__getitem__", lambda self, i: (Image.fromarray(np.full((8, 8), 7.5, np.float32)), 0))
     with pytest.raises(LayerwiseError, match=r"Pets: sample 0: its 32-bit floats .* are not in \[0, 1\]"):
         adapters.torchvision("Pets", tmp_path)
+
+
+def test_predict_prepares_an_image_as_the_data_set_does(pets, monkeypatch, tmp_path):
+    wide = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 48, 3)).astype(np.uint8))
+    wide.save(tmp_path / "wide.png")
+    monkeypatch.setattr(Pets, "__getitem__", lambda self, i: (wide, i % 2))
+    spec = Own("pets", adapters.torchvision("Pets", tmp_path, side=12)).spec()
+    held_out = adapters.torchvision("Pets", tmp_path, side=12).test[0][0]  # [H, W, C]
+    torch.testing.assert_close(read_image(spec, tmp_path / "wide.png").permute(1, 2, 0), held_out)
+    plain = Own("pets", adapters.torchvision("Pets", tmp_path)).spec()  # all of 16 × 48
+    whole = torch.from_numpy(np.array(wide))
+    torch.testing.assert_close(read_image(plain, tmp_path / "wide.png").permute(1, 2, 0), whole)
+    half = wide.resize((24, 8), resample=2)
+    half.save(tmp_path / "half.png")
+    assert read_image(plain, tmp_path / "half.png").shape == (3, 16, 48)
+    with pytest.raises(LayerwiseError, match="image files have 1 or 3 channels, and the run was trained on 4"):
+        read_image(replace(plain, shape=(4, 16, 48)), tmp_path / "half.png")
 
 
 def test_splits_by_name_are_refused_where_there_are_none(pets, monkeypatch, tmp_path):

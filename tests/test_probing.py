@@ -10,9 +10,17 @@ import pytest
 import torch
 
 from helpers.commands import assert_refused, run_script
+from helpers.data import CPU
 from helpers.run_folders import results_of
 from layerwise.analysis import probing
+from layerwise.analysis.separability import labels
+from layerwise.core.interrupt import StopRequest
+from layerwise.core.precision import Precision
 from layerwise.core.types import Batch
+from layerwise.data.factory import load
+from layerwise.data.toy import Digits
+from layerwise.features.batches import BatchPlan
+from layerwise.features.sources import Recompute
 
 CHANCE = 10.0
 QUICK = ("epochs=8", "limit=150")
@@ -131,3 +139,24 @@ def test_features_are_averaged_over_quadrants():
     averages, labels = probing.average_quadrants([Batch(x, torch.tensor([3])), Batch(x + 1, torch.tensor([4]))])
     assert np.array_equal(averages, [[2.5, 4.5, 10.5, 12.5], [3.5, 5.5, 11.5, 13.5]])
     assert labels.tolist() == [3, 4]
+
+
+def test_the_linear_probe_uses_no_labels_that_the_run_may_not_use(monkeypatch):
+    sizes, average = [], probing.average_quadrants
+
+    def counted(batches):
+        features, labels = average(batches)
+        sizes.append(len(labels))
+        return features, labels
+
+    monkeypatch.setattr(probing, "average_quadrants", counted)
+    data = load(Digits(), CPU, labelled=0.1, limit_train=600, limit_test=50)
+    source = Recompute(data, BatchPlan(100, 0), Precision(torch.float32, "cpu"))
+    probing.linear_separability(source, None, 0, StopRequest())
+    assert sizes == [60, 50]
+
+
+def test_runs_of_one_name_have_lines_of_their_own():
+    runs = [{"k": 3, "width": 8, "name": name} for name in ("a", "a", "b")]
+    assert labels(runs) == ["k = 3, M = 8, a (1)", "k = 3, M = 8, a (2)", "k = 3, M = 8, b"]
+    assert labels(runs[:1]) == ["k = 3, M = 8"]

@@ -159,24 +159,37 @@ def guesses(probabilities: Tensor, classes: Sequence[str]) -> list[Guess]:
 def read_image(spec: DatasetSpec, path: Path) -> Tensor:
     """Reads an image file at the resolution and in the colours of a data set.
 
-    An image of that size is not changed. Others are resized by their short side and cropped to the centre as the
-    held-out images of the data set (ImageNet and Imagenette crop a margin). Colours become grey where the data set is.
+    An image of that size is not changed (ImageNet and Imagenette crop a margin). Others are resized and cropped to the
+    centre, or squashed, as the held-out images of the data set. Colours become grey where the data set is.
 
     Returns:
         uint8 [C, H, W].
 
     Raises:
-        LayerwiseError: the file is absent or cannot be decoded.
+        LayerwiseError: the file is absent or cannot be decoded, or the data set has neither grey nor colours.
     """
+    if spec.shape[0] not in (1, 3):
+        raise LayerwiseError(f"{path}: image files have 1 or 3 channels, and the run was trained on {spec.shape[0]}.")
     try:
         image = decode(str(path), spec.exif)
     except UnreadableImage as error:
         raise LayerwiseError(f"{path} cannot be decoded ({error}). Give image files, such as PNG or JPEG.") from error
     if spec.shape[0] == 1:  # the weights add up to 0.9999: rounded, a grey pixel keeps its value
         image = transforms.rgb_to_grayscale(image.float()).round().byte()
-    size = spec.shape[1]
+    height, size = spec.shape[1:]
+    if spec.squashed or height != size:
+        return _resized(image, height, size, squash=spec.squashed)
     cut = imagenet.evaluation_cut(size) if spec.name in imagenet.SETS else Cut(size, short_side=size)
     return cut.centre(image)
+
+
+def _resized(image: Tensor, height: int, width: int, squash: bool) -> Tensor:
+    """An image uint8 [C, H, W] at another size: with other proportions, or cut to the centre."""
+    scale = max(height / image.shape[1], width / image.shape[2])
+    covering = [height, width] if squash else [round(side * scale) for side in image.shape[1:]]
+    resized = transforms.to_pil_image(image).resize(covering[::-1], resample=2)  # as `data.adapters` does
+    cut: Tensor = transforms.center_crop(transforms.pil_to_tensor(resized), [height, width])
+    return cut
 
 
 def image_files(path: Path) -> list[Path]:

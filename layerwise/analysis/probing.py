@@ -235,7 +235,7 @@ def linear_separability(source: Recompute, images: int | None, seed: int, stop: 
     from sklearn.preprocessing import StandardScaler
 
     splits = source.data.splits
-    labels = splits["train"].labels
+    labels = splits["train"].labels[: source.data.having_here("labels")]  # those that the run may use
     order = torch.arange(len(labels), device=labels.device) if images is None else limit(labels, images, seed, "limit")
 
     def averaged(split: SplitName, positions: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -14,10 +14,11 @@ PROBES = {"linear": "linear separability", "cnn1": "CNN-1 separability", "cnn2":
 
 
 def labels(runs: Sequence[dict[str, Any]]) -> list[str]:
-    """`k = 3, M = 128` of each run's probes.json, with the run's name where these are equal."""
+    """`k = 3, M = 128` of each run's probes.json, with the run's name, and a number, where these are equal."""
     plain = [plain_label(run) for run in runs]
     often = Counter(plain)
-    return [f"{text}, {run['name']}" if often[text] > 1 else text for text, run in zip(plain, runs, strict=True)]
+    named = [f"{text}, {run['name']}" if often[text] > 1 else text for text, run in zip(plain, runs, strict=True)]
+    return [text if named.count(text) == 1 else f"{text} ({i})" for i, text in enumerate(named, 1)]
 
 
 def plain_label(run: dict[str, Any]) -> str:

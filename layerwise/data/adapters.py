@@ -74,7 +74,7 @@ def torchvision(
     train, test = (
         _stacked((part[i] for i in range(len(part))), len(part), side, f"dataset.source={source}") for part in parts
     )
-    return Samples(train, test, tuple(map(str, names)) if names else (), flip=mirror)
+    return Samples(train, test, tuple(map(str, names)) if names else (), flip=mirror, squashed=side is not None)
 
 
 def _first(open_split: Any, name: str | None) -> Any:
@@ -153,7 +153,7 @@ def huggingface(
             labels = [numbers[value] for value in labels]
         pairs = zip(found[split][image], labels, strict=True)
         parts.append(_stacked(pairs, len(labels), side, f"dataset.repository={repository}"))
-    return Samples(parts[0], parts[1], tuple(map(str, names)), flip=mirror)
+    return Samples(parts[0], parts[1], tuple(map(str, names)), flip=mirror, squashed=side is not None)
 
 
 def _column(key: str, name: str | None, features: Any, kind: type) -> str:

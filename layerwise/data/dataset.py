@@ -51,6 +51,7 @@ class DatasetSpec:
             in memory empty until they are read.
         preparation: how image files were changed before they were stored as records, in words; empty if not.
         exif: image files are turned as their EXIF orientations say.
+        squashed: images of other proportions were resized to these, without a cut.
         columns: of a table, by feature column in order: None for numbers, or its categories, which are one-hot.
         fill: of a table, what takes the place of missing numbers, per feature; empty like `mean`.
         title: what reports call it: of a table the name of its file, of a folder of images its own; empty for `name`.
@@ -75,6 +76,7 @@ class DatasetSpec:
     digest: str = ""
     preparation: str = ""
     exif: bool = False
+    squashed: bool = False
     columns: dict[str, list[str] | None] | None = None
     fill: tuple[float, ...] = ()
     title: str = ""
@@ -109,7 +111,7 @@ class DatasetSpec:
         Older runs on CIFAR-100 know its classes by their numbers.
         """
         unknown: dict[str, Any] = {"mean": (), "std": (), "fill": (), "digest": "", "columns": None, "title": ""}
-        unknown |= {"notes": (), "target_scale": ()}
+        unknown |= {"notes": (), "target_scale": (), "squashed": False}
         if {self.name, other.name} == {"cifar100"}:
             unknown["classes"] = ()
         mine, others = (replace(spec, **unknown) for spec in (self, other))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ class Samples:
         classes: names; by default the labels.
         padding: most pixels that a crop in training is shifted by; 0 for none.
         flip: whether half of the views of a training image are mirrored.
+        squashed: whether images of other proportions were resized to these, as `predict` then does, too.
     """
 
     train: Any
@@ -36,6 +37,7 @@ class Samples:
     classes: Sequence[str] = ()
     padding: int = 0
     flip: bool = False
+    squashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,17 @@ class Own(InMemory):
             mean, std = _statistics(values)
             shape = (shape[2], *shape[:2])
         counts = len(labels), len(test_labels)
-        return DatasetSpec(self.name, shape, classes, mean, std, *counts, padding=given.padding, flip=given.flip)
+        return DatasetSpec(
+            self.name,
+            shape,
+            classes,
+            mean,
+            std,
+            *counts,
+            padding=given.padding,
+            flip=given.flip,
+            squashed=given.squashed,
+        )
 
 
 def checked_samples(given: Any, name: str) -> Samples:
@@ -91,7 +103,8 @@ def checked_samples(given: Any, name: str) -> Samples:
         raise LayerwiseError(f"{name}: the smallest label is {int(train[1].min())}; labels count from 0.")
     if given.classes and largest >= len(given.classes):
         raise LayerwiseError(f"{name}: there is a label {largest} for {len(given.classes)} classes.")
-    return Samples(train, test, given.classes, given.padding, given.flip)
+    checked: Samples = replace(given, train=train, test=test)
+    return checked
 
 
 def _tensors(part: Any, name: str) -> tuple[Tensor, Tensor]:
