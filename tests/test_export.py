@@ -17,9 +17,11 @@ from helpers.commands import run_script
 from helpers.configs import configured
 from helpers.run_folders import results_of
 from layerwise.analysis import exporting
-from layerwise.analysis.exporting import Format, Servable, export
+from layerwise.analysis.exporting import Format, Inputs, Servable, export
 from layerwise.config import build
 from layerwise.core.errors import LayerwiseError
+from layerwise.data.dataset import DatasetSpec
+from layerwise.models.blocknet import BlockNet
 from layerwise.runs.loading import TrainedNet
 
 TABLE = "a,b,c,kind\n" + "".join(f"{i},{i % 7},{-i},{'xyz'[i % 3]}\n" for i in range(60))
@@ -176,3 +178,18 @@ def test_int8_of_real_valued_targets_of_a_table(trained):
 def test_int8_is_for_onnx(folder):
     outcome = run_script("export", str(folder), "--int8", "--format", "torch_export")
     assert outcome.err.strip() == "error: --int8 cannot be combined with --format torch_export. Use --format onnx."
+
+
+def test_what_float32_would_merge_is_refused_and_a_format_of_images_for_vectors(tmp_path):
+    spec = DatasetSpec(
+        "table", (2,), ("a", "b"), (0.5, 1.7e9), (0.2, 10.0), 10, 5, columns={"x": None, "seconds": None}
+    )
+    blocks = BlockNet([nn.Linear(2, 2)], {1: nn.Linear(2, 2)})
+    with pytest.raises(LayerwiseError, match=r"'seconds' has values of 1.7e.09 that differ by 10: float32"):
+        Servable(TrainedNet(blocks, spec))
+    small = replace(spec, mean=(0.5, 0.0))
+    assert Servable(TrainedNet(blocks, small)).depth == 1
+    with pytest.raises(LayerwiseError, match="--inputs uint8: is a format of images"):
+        Servable(TrainedNet(blocks, small), inputs=Inputs.uint8)
+    with pytest.raises(LayerwiseError, match=r"'time' has values of 1.7e.09"):
+        Servable(TrainedNet(blocks, replace(small, target="time", classes=(), target_scale=(1.7e9, 11.0))))

@@ -96,6 +96,16 @@ def test_a_run_goes_on_and_loads_without_its_source(assert_goes_on_to_the_bit, s
         layerwise.load(folder)
 
 
+def test_a_finished_run_without_what_it_began_with_copies_it_again(train_py, tmp_path, source):
+    options = {"name": "mine", "model.pretrained": str(source), "plan.frozen_blocks": 1}
+    assert train_py(**options).code == 0
+    (tmp_path / "out" / "mine" / "checkpoints" / "pretrained.safetensors").unlink()
+    with pytest.raises(LayerwiseError, match="Run the command of this run again"):
+        layerwise.load(tmp_path / "out" / "mine")
+    assert train_py(**options).code == 0
+    assert layerwise.load(tmp_path / "out" / "mine").depths == (1, 2)
+
+
 def test_a_wrong_source_does_not_cost_the_old_run(train_py, trained, source):
     before = numbers(results_of(source))
     assert_refused(train_py(name="source", fresh="true", **{"model.pretrained": source}), "the folder of this run")

@@ -150,7 +150,7 @@ def test_a_restart_takes_the_disk_cache_that_is_there(tiny_data, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x2"]
 
 
-@pytest.mark.parametrize("damage", ["truncated", "altered", "other weights", "no manifest"])
+@pytest.mark.parametrize("damage", ["truncated", "altered", "other weights", "no manifest", "another list"])
 def test_a_damaged_or_foreign_disk_cache_is_made_anew(tiny_data, tmp_path, damage):
     net = tiny_net()
     good = Cached(Recompute(tiny_data, PLAN, FP32), stores(tmp_path), 1, StopRequest(), list(net.blocks[:1]))
@@ -161,6 +161,8 @@ def test_a_damaged_or_foreign_disk_cache_is_made_anew(tiny_data, tmp_path, damag
         file.write_bytes(content[:-8])
     elif damage == "altered":
         file.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    elif damage == "another list":
+        (tmp_path / "x1" / MANIFEST).write_text("[]")
     elif damage == "no manifest":
         (tmp_path / "x1" / MANIFEST).unlink()
     else:

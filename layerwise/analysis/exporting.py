@@ -24,6 +24,7 @@ from layerwise.config.build import build_data, build_scoring, build_spec, data_l
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.randomness import key, seeded
 from layerwise.data.dataset import DatasetSpec
+from layerwise.data.table_columns import features_of
 from layerwise.models.blocknet import BlockNet
 from layerwise.models.choices import EnsembleOn
 from layerwise.models.ensemble import ensemble as ensemble_of
@@ -63,8 +64,34 @@ class Inputs(Enum):
     uint8 = "uint8"
 
 
+FLOAT32_STEP = 2.0**-24
+"""Largest rounding error of float32, relative to the value."""
+
 Predictor = Callable[[Tensor], Tensor]
 """From inputs [B, …] to scores [B, c]."""
+
+
+def _check_spec(spec: DatasetSpec, inputs: Inputs) -> None:
+    """Refuses vectors and targets that float32, their format in the file, would merge, and a format of images for them.
+
+    Raises:
+        LayerwiseError: names the column, or `--inputs`.
+    """
+    if spec.has_images:
+        return
+    if inputs is not Inputs.unit:
+        raise LayerwiseError(f"--inputs {inputs.value}: is a format of images, and dataset={spec.name} has none.")
+    columns = features_of(spec.columns) if spec.columns else [f"feature {i}" for i in range(len(spec.mean))]
+    scales = list(zip(columns, spec.mean, spec.std, strict=True))
+    if spec.target:
+        mean, std = spec.target_scale
+        scales.append((spec.target, mean, std))
+    for name, mean, std in scales:
+        if std != 1 and abs(mean) * FLOAT32_STEP > 1e-3 * std:  # 1: of a feature with one value
+            raise LayerwiseError(
+                f"'{name}' has values of {mean:.6g} that differ by {std:.3g}: float32, the format of the exported "
+                "file, would merge them. Train on differences from a fixed value (layerwise predict is exact)."
+            )
 
 
 class Servable(nn.Module):
@@ -91,6 +118,7 @@ class Servable(nn.Module):
         if depth not in network.depths:
             known = ", ".join(map(str, network.depths))
             raise LayerwiseError(f"--depth {depth}: the run has no classifier at this depth. Use one of {known}.")
+        _check_spec(network.spec, inputs)
         asked = [d for d in network.depths if d <= depth] if ensemble else [depth]
         heads = {d: network.head(d) for d in asked}
         kept = BlockNet(list(network.blocks[:depth]), heads, network.ensemble_on)

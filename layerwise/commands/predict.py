@@ -44,9 +44,11 @@ def main(words: Sequence[str]) -> None:
     network = load(options.run, choose_device(options.device), options.trust)
     if len(paths) == 1 and isinstance(dataset := run_config(options.run).dataset, TableConfig):
         rows = predict_table(network, dataset.files, paths[0])
-        print(
-            rows.to_json(orient="records", indent=1) if options.format == "json" else rows.to_csv(index=False), end=""
-        )
+        if options.format == "json":  # pandas would round to ten decimals; NaN is no JSON
+            values = rows.astype(object).where(rows.notna(), None).to_dict("records")
+            print(json.dumps(values, indent=1, ensure_ascii=False))
+        else:
+            print(rows.to_csv(index=False), end="")
         return
     predictions = predict_files(network, paths)
     if options.format == "json":

@@ -141,15 +141,19 @@ class DiskFeatureStore(FeatureStore):
             manifest = json.loads((self.folder / MANIFEST).read_text())
         except (OSError, ValueError):
             return False
-        entries = manifest.pop("files", [])
-        if manifest != self.identity:
-            return False
-        for entry in entries:
-            path = self.folder / entry["file"]
-            if not path.exists() or _checksum(path) != entry["crc32"]:
+        try:
+            entries = manifest.pop("files", [])
+            if manifest != self.identity:
                 return False
-            array = _map(path, entry["shape"], getattr(torch, entry["dtype"]))
-            self.arrays.setdefault((entry["split"], entry["view"]), {})[entry["array"]] = array
+            for entry in entries:
+                path = self.folder / entry["file"]
+                if not path.exists() or _checksum(path) != entry["crc32"]:
+                    return False
+                array = _map(path, entry["shape"], getattr(torch, entry["dtype"]))
+                self.arrays.setdefault((entry["split"], entry["view"]), {})[entry["array"]] = array
+        except (AttributeError, KeyError, TypeError):  # JSON, but no manifest
+            self.arrays.clear()
+            return False
         return True
 
     def discard(self) -> None:

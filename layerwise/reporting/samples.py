@@ -94,7 +94,7 @@ def keep_samples(folder: Path, data: Dataset, stages: Sequence[Stage], finished:
     """
     latest = {depth: z for outcome in finished for depth, z in outcome.scores.get("test", {}).items()}
     scores = {depth: latest[depth] for depth in valid_depths(stages, "labels") if depth in latest}
-    if not data.spec.has_images or not scores:
+    if not data.spec.has_images or data.spec.shape[0] not in (1, 3) or not scores:
         return
     numbers = data.shards["test"].positions(len(data.labels["test"]))
     labels = data.labels["test"].cpu()[numbers]

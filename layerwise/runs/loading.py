@@ -113,8 +113,11 @@ def load(run_folder: str | Path, device: str | torch.device = "cpu", trust: bool
 def all_blocks_readable(folder: Path, origin: Origin) -> bool:
     """Whether all checkpoints of a finished run are intact; if not, the run trains the damaged part again."""
     try:
-        agenda = build_agenda(run_config(folder, trust=True))  # its configuration is that of the command
-    except LayerwiseError:  # its search is damaged
+        config = run_config(folder, trust=True)  # that of the command
+        agenda = build_agenda(config)
+        if config.model.pretrained is not None and read_pretrained(folder / CHECKPOINTS) is None:
+            return False
+    except LayerwiseError:  # its search, or what it began with, is damaged
         return False
     trees, _ = Checkpoints(folder / CHECKPOINTS, print, origin).read_finished(agenda)
     stages = agenda.stages(rows_of(trees))

@@ -139,7 +139,7 @@ class RunView:
     def samples(self) -> list[Sample]:
         """Images that early depths miss."""
         kept = self.run.samples
-        if kept is None:
+        if kept is None or kept.images.shape[-1] not in (1, 3):  # earlier versions kept images of any channels
             return []
         classes = self.run.spec.classes
         return [
