@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -15,6 +17,7 @@ import layerwise
 from helpers.commands import Outcome, run_script
 from helpers.run_folders import results_of
 from layerwise.analysis.predicting import read_image
+from layerwise.commands.predict import json_of
 from layerwise.core.randomness import key
 from layerwise.data import split as data_split
 from layerwise.data import toy
@@ -165,6 +168,14 @@ def test_rows_of_a_table_are_predicted_as_csv(train_py, tmp_path):
     outcome = predict_py(folder, tmp_path / "bad.csv")
     assert outcome.code == 2
     assert "has no column 'a', which the network was trained on" in outcome.err
+
+
+def test_json_has_all_digits_of_a_value_and_null_for_what_is_no_number():
+    rows = pd.DataFrame({"a": ["x", "y"], "b": [1.5, math.nan], "prediction": [-1e-13, 0.1234567890123]})
+    assert json.loads(json_of(rows), parse_constant=pytest.fail) == [
+        {"a": "x", "b": 1.5, "prediction": -1e-13},
+        {"a": "y", "b": None, "prediction": 0.1234567890123},
+    ]
 
 
 def spec_of(name: str, channels: int, size: int) -> DatasetSpec:

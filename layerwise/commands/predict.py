@@ -15,10 +15,11 @@ dataset.task=regression prediction and ensemble are values of the target, and th
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
@@ -30,6 +31,9 @@ from layerwise.core.precision import choose_device
 from layerwise.reporting.tables import show
 from layerwise.runs.depth_search import run_config
 from layerwise.runs.loading import load
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def main(words: Sequence[str]) -> None:
@@ -44,17 +48,22 @@ def main(words: Sequence[str]) -> None:
     network = load(options.run, choose_device(options.device), options.trust)
     if len(paths) == 1 and isinstance(dataset := run_config(options.run).dataset, TableConfig):
         rows = predict_table(network, dataset.files, paths[0])
-        if options.format == "json":  # pandas would round to ten decimals; NaN is no JSON
-            values = rows.astype(object).where(rows.notna(), None).to_dict("records")
-            print(json.dumps(values, indent=1, ensure_ascii=False))
-        else:
-            print(rows.to_csv(index=False), end="")
+        print(json_of(rows) if options.format == "json" else rows.to_csv(index=False), end="")
         return
     predictions = predict_files(network, paths)
     if options.format == "json":
         print(json.dumps([entry(path, made) for path, made in zip(paths, predictions, strict=True)], indent=1))
     else:
         show(table(paths, predictions))
+
+
+def json_of(rows: pd.DataFrame) -> str:
+    """The rows as JSON, numbers with all their digits; null for NaN and infinity, which JSON does not have."""
+    records = [
+        {str(name): None if isinstance(v, float) and not math.isfinite(v) else v for name, v in record.items()}
+        for record in rows.to_dict(orient="records")
+    ]
+    return json.dumps(records, indent=1, allow_nan=False)
 
 
 def entry(path: Path, prediction: Prediction) -> dict[str, Any]:
