@@ -9,13 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from layerwise.config.build import build_batch_plan, build_data, build_scoring, build_spec, data_listing, describe_data
+from layerwise.config.build import build_batch_plan, build_data, build_scoring, build_spec, data_listing, reader_of
 from layerwise.config.datasets.files import ImageFilesConfig
+from layerwise.config.datasets.table import TableConfig
 from layerwise.config.resolved import ResolvedConfig
 from layerwise.config.schema import Config
 from layerwise.core.errors import LayerwiseError
 from layerwise.core.precision import choose_precision
 from layerwise.data.dataset import Dataset, DatasetSpec, SplitName
+from layerwise.data.reader import Reader
+from layerwise.data.table import Table
 from layerwise.models.ensemble import ensemble
 from layerwise.runs.data_check import check_data
 from layerwise.runs.depth_search import run_config
@@ -56,7 +59,7 @@ def evaluate(
         outside = {place: function for place, function in config.outside.items() if place != "dataset"}
         chosen = {"dataset": given.outside["dataset"]} if "dataset" in given.outside else {}
         config = replace(config, dataset=given.dataset, outside=outside | chosen)
-    spec = build_spec(config) if own else describe_data(config)
+    spec = build_spec(config) if own else reader_for(config, network.spec).spec()
     if own:
         check_data(folder, spec, lambda: data_listing(config))
     else:
@@ -87,6 +90,13 @@ def evaluate(
     }
 
 
+def reader_for(config: ResolvedConfig, trained: DatasetSpec) -> Reader:
+    """What reads other data for a network: of a table, the columns of the run by their names, as `predict` does."""
+    if isinstance(config.dataset, TableConfig) and trained.columns is not None:
+        return Table(config.dataset.files, trained.columns)
+    return reader_of(config)
+
+
 def check_fits(spec: DatasetSpec, trained: DatasetSpec, resized: bool) -> None:
     """Refuses data that a network cannot be scored on.
 
@@ -97,8 +107,6 @@ def check_fits(spec: DatasetSpec, trained: DatasetSpec, resized: bool) -> None:
         LayerwiseError: names the difference.
     """
     name = f"dataset={spec.name}"
-    if trained.columns is not None:
-        _check_columns(spec, trained, name)
     if spec.shape != trained.shape:
         remedy = f" Try dataset.size={trained.shape[-1]}." if resized else ""
         here, there = ("×".join(map(str, shape)) for shape in (spec.shape, trained.shape))
@@ -111,26 +119,21 @@ def check_fits(spec: DatasetSpec, trained: DatasetSpec, resized: bool) -> None:
             f"{name}: {len(spec.classes)} classes; the run was trained on {len(trained.classes)}. "
             "Choose data with the same classes."
         )
-    if trained.columns is None:
-        _check_columns(spec, trained, name)
-
-
-def _check_columns(spec: DatasetSpec, trained: DatasetSpec, name: str) -> None:
     own, known = ({c: kinds or "numbers" for c, kinds in (one.columns or {}).items()} for one in (spec, trained))
     if list(own.items()) != list(known.items()):
         column = next((c for c in (*known, *own) if known.get(c) != own.get(c)), "their order")
         raise LayerwiseError(
             f"{name}: the columns differ from those of the run, first at '{column}' "
-            f"({own.get(column, 'absent')} here, {known.get(column, 'absent')} there). "
-            "layerwise predict takes columns by their names."
+            f"({own.get(column, 'absent')} here, {known.get(column, 'absent')} there)."
         )
 
 
 def read(config: ResolvedConfig, spec: DatasetSpec, trained: DatasetSpec, device: torch.device) -> Dataset:
     """Returns the samples, scaled as those of the run, without augmentation."""
     dataset = replace(config.dataset.plain(), standardise=True)  # `trained` says how they were scaled
+    plain = replace(config, dataset=dataset)
     scaled = replace(spec, mean=trained.mean, std=trained.std, fill=trained.fill)
-    return build_data(replace(config, dataset=dataset), scaled, device)
+    return build_data(plain, scaled, device, reader_for(plain, trained))
 
 
 def labels_of(

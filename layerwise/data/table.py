@@ -6,6 +6,7 @@ Missing numbers stay NaN here; `factory.load` fills them with the median of the 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -23,7 +24,7 @@ from layerwise.core.randomness import key
 from layerwise.data.dataset import DatasetSpec
 from layerwise.data.reader import InMemory
 from layerwise.data.split import test_part
-from layerwise.data.table_columns import ENOUGH_ROWS, Column, encode
+from layerwise.data.table_columns import ENOUGH_ROWS, Column, Kinds, encode
 from layerwise.data.table_file import TableFiles, is_number, read_columns
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ Samples = tuple[Tensor, Tensor]
 class Table(InMemory):
     """`dataset=table`. What was done to the columns is said on stderr when it is read.
 
+    Args:
+        known: the columns of a trained network, by which these files are encoded: other columns are left out, in any
+            order. None decides from the training rows what each column holds.
+
     Raises:
         LayerwiseError: a file that is absent or no table, a column that is neither numbers nor categories, an
             infinite value, no such label column or a guess that may be wrong, labels that are no classes or no numbers,
@@ -47,29 +52,32 @@ class Table(InMemory):
     """
 
     files: TableFiles
+    known: Kinds | None = None
 
     def spec(self) -> DatasetSpec:
-        return _read(self.files)[0]
+        return _read(self.files, self.known)[0]
 
     def tensors(self) -> tuple[Samples, Samples]:
-        described, train, test = _read(self.files)
+        described, train, test = _read(self.files, self.known)
         for note in described.notes:
             say_once(f"{self.files.path}: {note}")
         return train, test
 
 
-def _read(files: TableFiles) -> tuple[DatasetSpec, Samples, Samples]:
+def _read(files: TableFiles, known: Kinds | None) -> tuple[DatasetSpec, Samples, Samples]:
     changed = []
     for option, path in (("dataset.path", files.path), ("dataset.test_path", files.test_path)):
         if path is not None and not path.is_file():
             raise LayerwiseError(f"{option}={path}: there is no such file. Say where it is: {option}=FILE.csv.")
         changed += [(path.stat().st_mtime_ns, path.stat().st_size)] if path is not None else []
-    return _read_files(files, tuple(changed))
+    return _read_files(files, tuple(changed), None if known is None else json.dumps(known))
 
 
 @lru_cache(maxsize=1)
-def _read_files(files: TableFiles, changed: tuple[tuple[int, int], ...]) -> tuple[DatasetSpec, Samples, Samples]:
-    """`changed` makes a file that was rewritten another entry of the cache."""
+def _read_files(
+    files: TableFiles, changed: tuple[tuple[int, int], ...], known: str | None
+) -> tuple[DatasetSpec, Samples, Samples]:
+    """`changed` makes a file that was rewritten another entry of the cache; `known` is JSON, which it can compare."""
     frame, names = rows_of(files, files.path)
     classes = () if files.regression else classes_of(names)
     labels = _numbers(names, classes)
@@ -77,17 +85,25 @@ def _read_files(files: TableFiles, changed: tuple[tuple[int, int], ...]) -> tupl
     unlike: list[str] = []
     if files.test_path is None:
         rows, held_out = test_part(labels, files.test, key("table", "test"), str(files.path))
+    kinds: Kinds = {} if known is None else json.loads(known)
+    if known is not None:
+        frame = frame[[name for name in kinds if name in frame]]
     columns = [Column(files.path, frame[name], files) for name in frame]
-    kinds = {column.name: column.categories(rows.numpy()) for column in columns}
+    if known is None:
+        kinds = {column.name: column.categories(rows.numpy()) for column in columns}
+    else:
+        _check_known(files, columns, kinds, str(names.name))
     features = encode(files.path, frame, kinds, files)
     train, test = ((features[part], labels[part]) for part in (rows, held_out))
     if files.test_path is not None:
         other, others = rows_of(files, files.test_path)
+        if known is not None:
+            other = other[[name for name in kinds if name in other]]
         _check_test(files, frame, other, set() if files.regression else set(others) - set(classes))
         test = encode(files.test_path, other, kinds, files), _numbers(others, classes)
         unlike = [gap for name in kinds for gap in Column(files.test_path, other[name], files).gaps(kinds[name])]
     described = DatasetSpec("table", (features.shape[1],), classes, (), (), len(train[1]), len(test[1]))
-    notes = [note for column in columns for note in column.notes(kinds[column.name])]
+    notes = [note for c in columns for note in (c.notes if known is None else c.gaps)(kinds[c.name])]
     notes += [f"in {files.test_path}, {gap}" for gap in unlike]
     notes += _notes_on_labels(files, names)
     described = replace(
@@ -209,6 +225,22 @@ def _notes_on_labels(files: TableFiles, names: pd.Series) -> list[str]:
         some = ", ".join(single[:5]) + ", …" * (len(single) > 5)
         notes.append(f"warning: classes of a single row, which is trained on or tested on but not both: {some}")
     return notes
+
+
+def _check_known(files: TableFiles, columns: Sequence[Column], kinds: Kinds, label: str) -> None:
+    """Refuses a table whose label or columns cannot be those of a trained network."""
+    if label in kinds:
+        raise LayerwiseError(
+            f"{files.path}: '{label}' is taken for the label, and the run was trained on it as a feature. Say which "
+            "column is the label: dataset.label=NAME."
+        )
+    for column in columns:
+        texts = kinds[column.name]
+        if texts is not None and not column.text.any() and not column.lacking.all():
+            raise LayerwiseError(
+                f"{files.path}, column '{column.name}': holds numbers, and the run was trained on the texts "
+                f"{', '.join(map(repr, texts[:5]))}{', …' * (len(texts) > 5)}. Write these."
+            )
 
 
 def _check_test(files: TableFiles, frame: pd.DataFrame, other: pd.DataFrame, new: set[str]) -> None:

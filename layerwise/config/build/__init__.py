@@ -6,7 +6,7 @@ from layerwise.config.build.data import (
     build_spec,
     check_data_suffice,
     data_listing,
-    describe_data,
+    reader_of,
     sample_counts,
 )
 from layerwise.config.build.features import build_cache_decision, build_source, cached_views, codec
@@ -49,6 +49,6 @@ __all__ = [
     "check_network",
     "codec",
     "data_listing",
-    "describe_data",
+    "reader_of",
     "sample_counts",
 ]

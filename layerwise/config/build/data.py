@@ -63,12 +63,18 @@ def shards(config: ResolvedConfig) -> Shards:
     return {"train": train, "validation": own, "test": own}
 
 
-def build_data(config: ResolvedConfig, spec: DatasetSpec, device: torch.device) -> Dataset:
-    """This process's samples, on the device where they fit; LayerwiseError: they cannot be read."""
+def build_data(
+    config: ResolvedConfig, spec: DatasetSpec, device: torch.device, reader: Reader | None = None
+) -> Dataset:
+    """This process's samples, on the device where they fit; LayerwiseError: they cannot be read.
+
+    Args:
+        reader: by default the configuration's.
+    """
     dataset, kept = config.dataset, shards(config)
     compiled = config.compile and device.type == "cuda"  # on a CPU it is a thousandth of a step
     return load(
-        reader_of(config),
+        reader or reader_of(config),
         device,
         spec=spec,
         validation=dataset.validation,
