@@ -45,6 +45,7 @@ CHOSEN: dict[tuple[str, float], tuple[float, int]] = {
     ("joint", 0.03): (0.5, 5),
     ("greedy k=3", 0.1): (0.75, 4),
     ("greedy k=2", 0.1): (0.75, 4),
+    ("greedy k=1", 0.1): (1, 4),
     ("simultaneous", 0.1): (0.5, 9),
     ("joint", 0.1): (0.75, 10),
 }
