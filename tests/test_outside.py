@@ -379,7 +379,7 @@ def test_other_samples_than_a_run_began_with_are_refused(train_py, tmp_path, mon
         ([Stage(0, 0, 2, (2, 2), 1)], r"stage 1 has depths=\[2, 2\]; give each once, in ascending order"),
         ([Stage(0, 0, 2, (2,), 1, target="label")], "stage 1 has target='label'; use labels or inputs"),
         ([Stage(0, 0, 1, (1,), 1), Stage(1, 0, 2, (2,), 1, warm_start=True)], "stage 2 has warm_start.* one block"),
-        ([Stage(0, 1, 2, (2,), 1, warm_start=True)], "stage 1 has warm_start=True; .* behind a block whose head"),
+        ([Stage(0, 1, 2, (2,), 1, warm_start=True)], "stage 1 has warm_start=True; .* behind one whose head"),
         ([Stage(0, 0, 2, (2,), 1, carry_from=1)], "stage 1 carries the head of depth 1, which no stage"),
     ],
 )

@@ -223,7 +223,7 @@ REFUSED = {
     *("dataset.fold", "dataset.cutout", "plan.finetune.lr"),
     *("plan.blocks_per_stage", "plan.patience", "dataset.class_weights"),
     *("objective.label_smoothing", "objective.single_logit", "objective.head_weights"),
-    *(_OF_HEADS.keys() - {"model.head_width", "model.head_widths", "objective.similarity"}),
+    *(_OF_HEADS.keys() - {"model.head_width", "objective.similarity"}),
     *(
         "dataset.padding",
         "dataset.border",

@@ -51,7 +51,8 @@ def resolve(config: Config) -> ResolvedConfig:
     )
     resolved.plan.check_network(resolved)
     for key, message in without_effect(config, resolved):
-        if key in REFUSED:
+        resolved_itself = key == "model.head_widths" and resolved.k == 1  # of model.widths, in a run's config.yaml
+        if key in REFUSED and not resolved_itself:
             raise LayerwiseError(f"{message} Leave it out.")
     weights, heads = config.objective.head_weights, len(group_ends(resolved.J, resolved.plan.blocks_per_stage))
     if isinstance(weights, list) and len(weights) != heads:
